@@ -1,0 +1,38 @@
+"""Logging for both sides: loguru, one line an event, stdlib loggers joined in. Never payloads, never secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from loguru import logger
+
+_TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[side]} {message} {extra[fields]}"
+_OWN_KEYS = {"side", "fields"}
+
+
+class _Intercept(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname if record.levelname in logger._core.levels else record.levelno  # type: ignore[attr-defined]
+        logger.opt(exception=record.exc_info).log(level, "{}", record.getMessage())
+
+
+def _render_fields(record: dict[str, object]) -> None:
+    extra = record["extra"]
+    assert isinstance(extra, dict)  # noqa: S101 - loguru's own type
+    extra["fields"] = " ".join(f"{k}={v}" for k, v in extra.items() if k not in _OWN_KEYS)
+
+
+def configure(side: str, *, level: str = "INFO", file: Path | None = None, as_json: bool = False) -> None:
+    """Log to stderr, and to *file* (rotated at 20 MB, 5 kept). `diagnose` stays off: it prints local variables."""
+    logger.remove()
+    logger.configure(extra={"side": side, "fields": ""}, patcher=_render_fields)  # type: ignore[arg-type]
+    if sys.stderr is not None:  # a Windows service has none
+        logger.add(sys.stderr, level=level, format=_TEXT, diagnose=False, backtrace=False, serialize=as_json)
+    if file is not None:
+        logger.add(
+            file, level=level, format=_TEXT, diagnose=False, backtrace=False, serialize=as_json,
+            rotation="20 MB", retention=5, encoding="utf-8",
+        )  # fmt: skip
+    logging.basicConfig(handlers=[_Intercept()], level=logging.WARNING, force=True)

@@ -1,0 +1,55 @@
+"""Names and channel settings of the link. Certificates are made elsewhere (agent: identity, controller: authority)."""
+
+from __future__ import annotations
+
+import grpc
+
+from crossdock.codec import MAX_SEALED_BYTES
+
+TRUST_DOMAIN = "crossdock"
+SERVER_NAME = "controller.crossdock.internal"  # every controller certificate carries it; agents verify this name
+_PREFIX = f"spiffe://{TRUST_DOMAIN}/agent/"
+
+MESSAGE_LIMIT_BYTES = MAX_SEALED_BYTES + 64 * 1024
+
+# Half-open connections are noticed by keepalive; ten seconds of silence and ten of grace (gRPC keepalive guide).
+CLIENT_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 10_000),
+]
+SERVER_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),  # two controllers on one port by mistake: the second must fail to start
+]
+
+
+def agent_uri(agent: str) -> str:
+    return f"{_PREFIX}{agent}"
+
+
+def agent_of(uri: str) -> str | None:
+    """The agent id in a SPIFFE URI SAN, or None when it names no agent of ours."""
+    if not uri.startswith(_PREFIX):
+        return None
+    agent = uri[len(_PREFIX) :]
+    return agent if agent and "/" not in agent else None
+
+
+def mutual_credentials(ca_bundle: bytes, certificate: bytes, key: bytes) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(root_certificates=ca_bundle, private_key=key, certificate_chain=certificate)
+
+
+def server_only_credentials(ca_bundle: bytes) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(root_certificates=ca_bundle)
