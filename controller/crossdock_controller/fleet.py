@@ -1,0 +1,154 @@
+"""Who may use the link, who is using it now, and what each agent was told. Identity comes from certificates alone."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+import msgspec
+from loguru import logger
+
+from crossdock import siteconfig
+from crossdock.tls import agent_of
+from crossdock.v1 import link_pb2
+from crossdock_controller.authority import Authority, Issued
+from crossdock_controller.config.runtime import Runtime
+from crossdock_controller.store import agents, connection, revisions
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    agent: str
+    site: str
+
+
+@dataclass(slots=True)
+class Session:
+    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered."""
+
+    caller: Caller
+    instance: bytes
+    context: grpc.aio.ServicerContext  # type: ignore[type-arg]
+    outgoing: asyncio.Queue[link_pb2.Directive] = field(default_factory=asyncio.Queue)
+    offered: str = ""
+    replaced: bool = False
+
+
+class Fleet:
+    """The allow-list and the agents' rows in state.db, used from one thread of its own."""
+
+    def __init__(self, state_file: Path, authority: Authority, certificate_life: dt.timedelta) -> None:
+        self._authority = authority
+        self._life = certificate_life
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
+        self._db = connection.connect(state_file, check_same_thread=False)
+        agents.disconnect_all(self._db)
+        self._allowed = agents.active(self._db)
+        self._runtime: Runtime | None = None
+        self._revision = 0
+        self.sessions: dict[str, Session] = {}
+        self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}  # type: ignore[type-arg]
+
+    def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:  # type: ignore[type-arg]
+        """Who calls, or None when no agent of ours that may: names in messages are never asked."""
+        auth = context.auth_context()
+        for uri in (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ())):
+            agent = agent_of(uri.decode("utf-8", "replace"))
+            if agent is not None and agent in self._allowed:
+                return Caller(agent, self._allowed[agent])
+        return None
+
+    def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+        self._streams.setdefault(agent, set()).add(context)
+
+    def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+        self._streams.get(agent, set()).discard(context)
+
+    async def refresh(self) -> None:
+        """Read allow-list and head revision again: cut who was revoked, offer what is new."""
+        allowed, head = await self.do(self._read)
+        self._allowed = allowed
+        for agent in [a for a in self._streams if a not in allowed]:
+            for context in list(self._streams.pop(agent)):
+                logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
+        if head is not None and head[0] != self._revision:
+            self._revision = head[0]
+            self._runtime = await asyncio.to_thread(Runtime.from_tree, head[1], head[0])
+        for session in list(self.sessions.values()):
+            await self.offer(session)
+
+    async def offer(self, session: Session) -> None:
+        """Queue the site's part of the head revision, unless the agent has it or was offered it."""
+        if self._runtime is None or session.caller.site not in self._runtime.sites:
+            return
+        config = self._runtime.site_config(session.caller.site)
+        digest = siteconfig.digest(config)
+        if digest == session.offered:
+            return
+        session.offered = digest
+        signature = self._authority.sign(config)
+        revision = self._revision
+        offer = link_pb2.ConfigOffer(revision=revision, hash=digest, config=config, signature=signature)
+        await session.outgoing.put(link_pb2.Directive(config=offer))
+        await self.do(lambda db: agents.record_offered(db, session.caller.agent, revision))
+
+    @property
+    def bundle(self) -> bytes:
+        """The CA certificates agents trust, PEM."""
+        return self._authority.bundle
+
+    def issue(self, agent: str, csr: bytes) -> Issued:
+        """A certificate for *agent* from now on. Raises Refused."""
+        return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
+
+    async def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
+        now_us = time.time_ns() // 1000
+        health = msgspec.json.encode(health_of(beat, now_us)).decode()
+        await self.do(lambda db: agents.record_heartbeat(db, caller.agent, health, now_us))
+
+    async def do(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run *call* with the connection, on its thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._db))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        agents.disconnect_all(self._db)
+        self._db.close()
+
+    @staticmethod
+    def _read(db: sqlite3.Connection) -> tuple[dict[str, str], tuple[int, dict[str, str]] | None]:
+        return agents.active(db), revisions.head(db)
+
+
+def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
+    """A heartbeat as the plain mapping that is stored and shown; `clock_offset_us` is the agent's clock minus ours."""
+    return {
+        "clock_offset_us": beat.clock_us - now_us,
+        "outbox": {
+            "batches": beat.outbox_batches, "records": beat.outbox_records, "bytes": beat.outbox_bytes,
+            "limit_bytes": beat.outbox_limit_bytes, "disk_free_bytes": beat.disk_free_bytes,
+            "oldest_us": beat.oldest_us,
+        },
+        "certificate_expires_us": beat.certificate_expires_us,
+        "problems": list(beat.problems),
+        "sources": [
+            {
+                "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
+                "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
+                "counters": dict(s.counters),
+            }
+            for s in beat.sources
+        ],
+    }  # fmt: skip

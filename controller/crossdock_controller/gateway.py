@@ -1,0 +1,335 @@
+"""The Link and Enrollment services. An acknowledgement leaves only after the commit that holds its batch.
+
+One event loop; nothing on it blocks: the intake has a thread (committer), the fleet's rows another (fleet). A stream
+is read only while its unacknowledged bytes are under a limit, so that a sender cannot fill our memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from loguru import logger
+
+from crossdock import __version__, codec
+from crossdock.errors import Corrupt, CrossdockError, Refused
+from crossdock.siteconfig import LANES
+from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2, link_pb2_grpc
+from crossdock_controller.authority import token_hash
+from crossdock_controller.committer import Committer
+from crossdock_controller.fleet import Caller, Fleet, Session
+from crossdock_controller.store import agents
+from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
+
+PROTOCOL = 1
+HEARTBEAT_SECONDS = 5
+IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
+EPOCH_BYTES = 16
+REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+_Context = grpc.aio.ServicerContext
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    batch: link_pb2.Batch
+    stored: asyncio.Future[Stored]
+
+
+class LinkService(link_pb2_grpc.LinkServicer):
+    """What enrolled agents call. Downlink is answered UNIMPLEMENTED (the base class) until a sink writes back."""
+
+    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader) -> None:
+        self._fleet = fleet
+        self._committer = committer
+        self._intake = intake
+
+    async def Uplink(  # type: ignore[override]  # noqa: N802 - the name of the RPC
+        self, requests: AsyncIterator[link_pb2.Batch], context: _Context
+    ) -> AsyncIterator[link_pb2.Ack]:
+        caller = await self._authenticate(context)
+        self._fleet.opened(caller.agent, context)
+        stream = _UplinkStream(caller, self._committer)
+        reader = asyncio.create_task(stream.receive(requests))
+        try:
+            async for ack in stream.acks():
+                yield ack
+            await reader
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        finally:
+            reader.cancel()
+            self._fleet.closed(caller.agent, context)
+
+    async def Control(  # type: ignore[override]  # noqa: N802
+        self, requests: AsyncIterator[link_pb2.Report], context: _Context
+    ) -> AsyncIterator[link_pb2.Directive]:
+        caller = await self._authenticate(context)
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("kind") != "hello":
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
+        assert first is not None  # noqa: S101 - abort raised
+        session = await self._open_session(caller, first.hello, context)
+        reader = asyncio.create_task(self._hear(session, requests))
+        try:
+            yield await self._welcome(caller, first.hello)
+            session.offered = first.hello.config_hash
+            await self._fleet.offer(session)
+            while not reader.done() or not session.outgoing.empty():
+                directive = await _either(session.outgoing, reader)
+                if directive is not None:
+                    yield directive
+            await reader
+        finally:
+            reader.cancel()
+            await self._close_session(session, context)
+
+    async def _authenticate(self, context: _Context) -> Caller:
+        caller = self._fleet.caller(context)
+        if caller is None:
+            logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
+            raise AssertionError("abort raises")
+        return caller
+
+    async def _open_session(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> Session:
+        if hello.protocol < PROTOCOL:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"protocol {hello.protocol} is too old")
+        live = self._fleet.sessions.get(caller.agent)
+        if live is not None and live.instance != hello.instance:
+            logger.bind(agent=caller.agent, peer=context.peer()).error(
+                "a second process uses the identity of a connected agent and was refused: is the machine cloned?"
+            )
+            await context.abort(
+                grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
+            )
+        if live is not None:
+            live.replaced = True
+            await live.context.abort(grpc.StatusCode.ABORTED, "this agent connected again")
+        session = Session(caller, hello.instance, context)
+        self._fleet.sessions[caller.agent] = session
+        self._fleet.opened(caller.agent, context)
+        now_us = time.time_ns() // 1000
+        await self._fleet.do(
+            lambda db: agents.record_hello(
+                db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
+                revision=hello.revision, now_us=now_us,
+            )
+        )  # fmt: skip
+        log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
+        log.info("agent connected")
+        return session
+
+    async def _close_session(self, session: Session, context: _Context) -> None:
+        agent = session.caller.agent
+        self._fleet.closed(agent, context)
+        if not session.replaced and self._fleet.sessions.get(agent) is session:
+            del self._fleet.sessions[agent]
+            await self._fleet.do(lambda db: agents.record_disconnected(db, agent))
+            logger.bind(agent=agent).info("agent disconnected")
+
+    async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
+        welcome = link_pb2.Welcome(
+            protocol=PROTOCOL, version=__version__, clock_us=time.time_ns() // 1000, heartbeat_seconds=HEARTBEAT_SECONDS
+        )
+        if hello.wants_checkpoints:
+            known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
+            for source, epoch, sequence, checkpoint in known:
+                welcome.checkpoints.add(source=source, epoch=epoch, sequence=sequence, checkpoint=checkpoint)
+        return link_pb2.Directive(welcome=welcome)
+
+    async def _hear(self, session: Session, requests: AsyncIterator[link_pb2.Report]) -> None:
+        agent = session.caller.agent
+        async for report in requests:
+            kind = report.WhichOneof("kind")
+            if kind == "heartbeat":
+                await self._fleet.heartbeat(session.caller, report.heartbeat)
+            elif kind == "config":
+                status = report.config
+                await self._fleet.do(
+                    lambda db, s=status: agents.record_config(db, agent, s.revision, s.state, s.reason)
+                )  # type: ignore[misc]
+                log = logger.bind(agent=agent, revision=status.revision)
+                if status.state == "failed":
+                    log.error("agent refused the revision: {}", status.reason)
+                else:
+                    log.info("revision {}", status.state)
+            elif kind == "certificate_request":
+                await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
+
+    async def _renew(self, agent: str, csr: bytes) -> link_pb2.Directive:
+        try:
+            issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
+        except Refused as error:
+            return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
+        await self._fleet.do(lambda db: agents.record_certificate(db, agent, issued.expires_us))
+        logger.bind(agent=agent).info("certificate renewed")
+        issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
+        return link_pb2.Directive(certificate=issue)
+
+
+class _UplinkStream:
+    """One agent's stream of batches: checked, committed in order, acknowledged in groups."""
+
+    def __init__(self, caller: Caller, committer: Committer) -> None:
+        self._caller = caller
+        self._committer = committer
+        self._items: deque[_InFlight | link_pb2.Refused] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def receive(self, requests: AsyncIterator[link_pb2.Batch]) -> None:
+        try:
+            async for batch in requests:
+                await self._room.wait()
+                self._accept(batch)
+                self._changed.set()
+        finally:
+            self._ended = True
+            self._changed.set()
+
+    async def acks(self) -> AsyncIterator[link_pb2.Ack]:
+        """Acks until the sender is done; everything that became durable meanwhile travels in one."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._items:
+                yield await self._next_ack()
+            if self._ended:
+                return
+
+    async def _next_ack(self) -> link_pb2.Ack:
+        """Waits for the oldest item, then takes along whatever is settled behind it."""
+        ack = link_pb2.Ack()
+        durable: dict[tuple[str, bytes], int] = {}
+        while True:
+            item = self._items.popleft()
+            if isinstance(item, link_pb2.Refused):
+                ack.refused.append(item)
+            else:
+                await self._settle(item, ack, durable)
+            following = self._items[0] if self._items else None
+            if following is None or (isinstance(following, _InFlight) and not following.stored.done()):
+                break
+        for (source, epoch), sequence in durable.items():
+            ack.acknowledged.add(source=source, epoch=epoch, sequence=sequence)
+        return ack
+
+    def _accept(self, batch: link_pb2.Batch) -> None:
+        problem = _fault_of(batch)
+        if problem is None:
+            try:
+                codec.verify(batch.sealed, batch.crc32)
+                header = codec.open_header(batch.sealed)
+            except Corrupt as error:
+                problem = ("checksum", str(error))
+        if problem is not None:
+            log = logger.bind(agent=self._caller.agent, source=batch.source[:REFUSALS_SHOWN], sequence=batch.sequence)
+            log.warning("batch refused: {}", problem[1])
+            self._items.append(
+                link_pb2.Refused(
+                    source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code=problem[0], reason=problem[1]
+                )
+            )
+            return
+        incoming = Incoming(
+            self._caller.agent, self._caller.site, batch.source, batch.epoch, batch.sequence, batch.lane,
+            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32,
+        )  # fmt: skip
+        self._grow(len(batch.sealed))
+        self._items.append(_InFlight(batch, self._committer.submit(incoming)))
+
+    async def _settle(self, item: _InFlight, ack: link_pb2.Ack, durable: dict[tuple[str, bytes], int]) -> None:
+        batch = item.batch
+        try:
+            stored = await item.stored
+        finally:
+            self._grow(-len(batch.sealed))
+        if stored.state == "gap":
+            ack.refused.add(
+                source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code="gap", expected=stored.last + 1,
+                reason=f"batch {batch.sequence} came, {stored.last + 1} was expected",
+            )  # fmt: skip
+        else:
+            durable[batch.source, batch.epoch] = max(batch.sequence, durable.get((batch.source, batch.epoch), 0))
+
+    def _grow(self, change: int) -> None:
+        self._bytes += change
+        if self._bytes < IN_FLIGHT_BYTES:
+            self._room.set()
+        else:
+            self._room.clear()
+
+
+def _fault_of(batch: link_pb2.Batch) -> tuple[str, str] | None:
+    """(code, reason) when the envelope is wrong; values from a stranger are shortened before they are repeated."""
+    if not _SOURCE_NAME.fullmatch(batch.source):
+        return "malformed", f"source name {batch.source[:REFUSALS_SHOWN]!r} is not one"
+    if len(batch.epoch) != EPOCH_BYTES or batch.sequence < 1:
+        return "malformed", f"epoch of {len(batch.epoch)} bytes, sequence {batch.sequence}"
+    if batch.lane not in LANES:
+        return "malformed", f"lane {batch.lane[:REFUSALS_SHOWN]!r} is none of {', '.join(LANES)}"
+    if len(batch.sealed) > codec.MAX_SEALED_BYTES:
+        return "too_large", f"batch has {len(batch.sealed)} bytes, the limit is {codec.MAX_SEALED_BYTES}"
+    return None
+
+
+class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
+    """A join token and a CSR in, a certificate out. A token works once, whatever becomes of its certificate."""
+
+    def __init__(self, fleet: Fleet, link_address: str) -> None:
+        self._fleet = fleet
+        self._link_address = link_address
+
+    async def Enroll(  # type: ignore[override]  # noqa: N802
+        self, request: enrollment_pb2.EnrollRequest, context: _Context
+    ) -> enrollment_pb2.EnrollResponse:
+        now_us = time.time_ns() // 1000
+        try:
+            # The CSR is judged first, so that a broken request does not use the token up.
+            await asyncio.to_thread(self._fleet.issue, "probe", request.csr)
+        except Refused as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
+        if taken is None:
+            logger.bind(peer=context.peer()).warning("a join token that is unknown, used or expired was refused")
+            await asyncio.sleep(0.5)  # a guess costs its guesser time
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "this join token is unknown, already used or expired; make a new one with 'crossdock token create'",
+            )
+        assert taken is not None  # noqa: S101 - abort raised
+        site, agent = taken
+        issued = await asyncio.to_thread(self._fleet.issue, agent, request.csr)
+        await self._fleet.do(
+            lambda db: agents.record_enrolled(
+                db, agent, site, host=request.host[:255], platform=request.platform[:255],
+                version=request.version[:50], expires_us=issued.expires_us, now_us=now_us,
+            )
+        )  # fmt: skip
+        await self._fleet.refresh()
+        logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent enrolled")
+        return enrollment_pb2.EnrollResponse(
+            agent=agent, site=site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
+            link_address=self._link_address,
+        )  # fmt: skip
+
+
+async def _either(queue: asyncio.Queue[link_pb2.Directive], task: asyncio.Task[None]) -> link_pb2.Directive | None:
+    """The next directive, or None once *task* is done."""
+    getter = asyncio.ensure_future(queue.get())
+    await asyncio.wait({getter, task}, return_when=asyncio.FIRST_COMPLETED)
+    if getter.done():
+        return getter.result()
+    getter.cancel()
+    return None

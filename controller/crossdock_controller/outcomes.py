@@ -1,0 +1,77 @@
+"""What becomes of each record of a batch. Every record has exactly one outcome; the account is their sum.
+
+The vocabulary between the pure half (formats, mappings, documents, rules: bytes in, outcomes out) and the half that
+persists (normalize, store).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Where a person finds the record: file and line, or table and key."""
+
+    kind: str  # "file" or "table"
+    name: str
+    record: int  # ordinal of the first record within its unit, from 0
+    line: int = 0  # from 1; 0 for a table
+    key: str = ""  # "ORDER_NO=4711" for a table
+
+    def text(self) -> str:
+        return f"{self.name} line {self.line}" if self.kind == "file" else f"{self.name} {self.key}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """*records* consecutive records became one version of one document."""
+
+    event_id: bytes
+    document: str
+    key: str
+    body: bytes  # the document as JSON
+    records: int
+    locator: Locator
+    fields: msgspec.Struct  # the document itself, for routing
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """*records* consecutive records cannot become a document as they are."""
+
+    code: str
+    reason: str
+    field: str
+    records: int
+    locator: Locator
+    sample: bytes  # raw bytes, at most 4 KiB, for the eyes of a person
+    rows: tuple[dict[str, object], ...] = ()  # decoded records by field, when they could be decoded; correctable
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Records that the mapping says are no documents: blank lines, footers, rows that `where` leaves out."""
+
+    records: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcomes:
+    mapped: list[Mapped] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+    ignored: list[Ignored] = field(default_factory=list)
+    # Records at the end of the batch whose group is still open: they belong to the next round.
+    open_records: int = 0
+
+    def records(self) -> int:
+        return (
+            sum(m.records for m in self.mapped)
+            + sum(d.records for d in self.dead)
+            + sum(i.records for i in self.ignored)
+            + self.open_records
+        )

@@ -1,0 +1,67 @@
+"""What lies where in the controller's data directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossdock.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.db"
+
+    @property
+    def intake(self) -> Path:
+        return self.root / "intake.db"
+
+    @property
+    def authority(self) -> Path:
+        return self.root / "authority"
+
+    @property
+    def addresses(self) -> Path:
+        return self.root / "addresses.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "controller.lock"
+
+    def prepare(self) -> None:
+        """Make the directory, for its owner only (the CA's key and every document live in it)."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if os.name == "posix":
+            self.root.chmod(0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where agents reach a controller, "host:port" each."""
+
+    link: str
+    enrollment: str
+
+
+def write_addresses(data: DataDirectory, addresses: Addresses) -> None:
+    temporary = data.addresses.with_suffix(".new")
+    temporary.write_text(json.dumps({"link": addresses.link, "enrollment": addresses.enrollment}), encoding="utf-8")
+    temporary.replace(data.addresses)
+
+
+def read_addresses(data: DataDirectory) -> Addresses:
+    """Raises ConfigError when no controller has run on this directory yet."""
+    try:
+        found = json.loads(data.addresses.read_text(encoding="utf-8"))
+        return Addresses(found["link"], found["enrollment"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(
+            f"{data.root} holds no controller's addresses",
+            hint="start it once: crossdock controller run --data DIR",
+        ) from error

@@ -1,0 +1,222 @@
+"""The durable log of raw batches, a file of its own. What `IntakeWriter.commit` returned as stored is on disk.
+
+Batch identity is (agent, source, epoch, sequence); sequence is gapless from 1 within a stream (agent, source, epoch).
+One process writes (the gateway); any number read, and neither waits for the other (SQLite WAL). Kept behind these two
+classes so that another log (PostgreSQL, JetStream) can take their place.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS streams(
+    id INTEGER PRIMARY KEY,
+    agent TEXT NOT NULL, site TEXT NOT NULL, source TEXT NOT NULL, epoch BLOB NOT NULL,
+    last_sequence INTEGER NOT NULL DEFAULT 0,
+    checkpoint BLOB NOT NULL DEFAULT x'',
+    records INTEGER NOT NULL DEFAULT 0,
+    purged_records INTEGER NOT NULL DEFAULT 0,
+    created_us INTEGER NOT NULL,
+    UNIQUE(agent, source, epoch)
+);
+CREATE TABLE IF NOT EXISTS batches(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream_id INTEGER NOT NULL REFERENCES streams(id),
+    sequence INTEGER NOT NULL,
+    lane TEXT NOT NULL, records INTEGER NOT NULL,
+    received_us INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    UNIQUE(stream_id, sequence)
+);
+CREATE INDEX IF NOT EXISTS batches_received ON batches(received_us);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A verified batch on its way into the log; *records* counts rejects too."""
+
+    agent: str
+    site: str
+    source: str
+    epoch: bytes
+    sequence: int
+    lane: str
+    records: int
+    checkpoint: bytes
+    sealed: bytes
+    crc32: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """*state*: "stored" now, "known" before, or a "gap"; *last* is the last sequence the log holds of this stream."""
+
+    state: Literal["stored", "known", "gap"]
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    id: int
+    agent: str
+    site: str
+    source: str
+    epoch: bytes
+    last_sequence: int
+    records: int
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    sequence: int
+    lane: str
+    records: int
+    sealed: bytes
+    crc32: int
+    received_us: int
+
+
+@dataclass(slots=True)
+class _Stream:
+    id: int
+    last: int
+
+
+_Key = tuple[str, str, bytes]
+
+
+class IntakeWriter:
+    """Appends batches; used from one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        new = not path.exists()
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        if new:
+            self._db.execute("PRAGMA page_size=16384")
+            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA busy_timeout=10000")
+        self._db.execute("PRAGMA wal_autocheckpoint=2000")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        self._streams: dict[_Key, _Stream] = {}
+        self._load()
+
+    def commit(self, incoming: Sequence[Incoming], now_us: int) -> list[Stored]:
+        """Store all of *incoming* in one transaction, in order; one answer each. On an error nothing is stored."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            answers = [self._append(batch, now_us) for batch in incoming]
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self._load()  # what memory counted was not stored
+            raise
+        return answers
+
+    def purge(self, before_us: int, normalized: dict[int, int], limit: int = 500) -> int:
+        """Delete batches received before *before_us* that are normalized ({stream id: last sequence}); how many.
+
+        At most *limit* a call. Their records stay in the account through `streams.purged_records`.
+        """
+        gone: list[tuple[int, int, int]] = []
+        for stream_id, sequence in normalized.items():
+            gone += self._db.execute(
+                "SELECT id, stream_id, records FROM batches"
+                " WHERE stream_id = ? AND sequence <= ? AND received_us < ? ORDER BY sequence LIMIT ?",
+                (stream_id, sequence, before_us, limit - len(gone)),
+            ).fetchall()
+        if not gone:
+            return 0
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("DELETE FROM batches WHERE id = ?", [(i,) for i, _, _ in gone])
+        self._db.executemany(
+            "UPDATE streams SET purged_records = purged_records + ? WHERE id = ?", [(n, s) for _, s, n in gone]
+        )
+        self._db.execute("COMMIT")
+        self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+        return len(gone)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _load(self) -> None:
+        rows = self._db.execute("SELECT id, agent, source, epoch, last_sequence FROM streams")
+        self._streams = {(a, s, e): _Stream(i, n) for i, a, s, e, n in rows}
+
+    def _append(self, batch: Incoming, now_us: int) -> Stored:
+        stream = self._stream(batch, now_us)
+        if batch.sequence <= stream.last:
+            return Stored("known", stream.last)
+        if batch.sequence != stream.last + 1:
+            return Stored("gap", stream.last)
+        self._db.execute(
+            "INSERT INTO batches(stream_id, sequence, lane, records, received_us, crc32, sealed) VALUES(?,?,?,?,?,?,?)",
+            (stream.id, batch.sequence, batch.lane, batch.records, now_us, batch.crc32, batch.sealed),
+        )
+        self._db.execute(
+            "UPDATE streams SET last_sequence = ?, checkpoint = ?, records = records + ? WHERE id = ?",
+            (batch.sequence, batch.checkpoint, batch.records, stream.id),
+        )
+        stream.last = batch.sequence
+        return Stored("stored", stream.last)
+
+    def _stream(self, batch: Incoming, now_us: int) -> _Stream:
+        key = (batch.agent, batch.source, batch.epoch)
+        found = self._streams.get(key)
+        if found is None:
+            cursor = self._db.execute(
+                "INSERT INTO streams(agent, site, source, epoch, created_us) VALUES(?,?,?,?,?)",
+                (batch.agent, batch.site, batch.source, batch.epoch, now_us),
+            )
+            assert cursor.lastrowid is not None  # noqa: S101 - an INSERT has one
+            found = self._streams[key] = _Stream(cursor.lastrowid, 0)
+        return found
+
+
+class IntakeReader:
+    """Reads the log from any process; one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA busy_timeout=10000")
+        self._db.execute("PRAGMA query_only=1")
+
+    def streams(self) -> list[StreamInfo]:
+        """Every stream, oldest first: a source's older epochs come before its newer ones."""
+        rows = self._db.execute(
+            "SELECT id, agent, site, source, epoch, last_sequence, records, checkpoint FROM streams ORDER BY id"
+        )
+        return [StreamInfo(*row) for row in rows]
+
+    def batches(self, stream_id: int, from_sequence: int, limit: int) -> list[StoredBatch]:
+        """At most *limit* batches of a stream, by sequence, from *from_sequence* on."""
+        rows = self._db.execute(
+            "SELECT sequence, lane, records, sealed, crc32, received_us FROM batches"
+            " WHERE stream_id = ? AND sequence >= ? ORDER BY sequence LIMIT ?",
+            (stream_id, from_sequence, limit),
+        )
+        return [StoredBatch(*row) for row in rows]
+
+    def checkpoints(self, agent: str) -> list[tuple[str, bytes, int, bytes]]:
+        """(source, epoch, sequence, checkpoint) of the agent's newest stream of each source."""
+        rows = self._db.execute(
+            "SELECT source, epoch, last_sequence, checkpoint FROM streams"
+            " WHERE id IN (SELECT max(id) FROM streams WHERE agent = ? AND last_sequence > 0 GROUP BY source)",
+            (agent,),
+        )
+        return list(rows)
+
+    def close(self) -> None:
+        self._db.close()
