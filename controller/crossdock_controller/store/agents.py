@@ -1,6 +1,6 @@
 """The fleet's allow-list, what each agent last said, and join tokens (hashed, single-use).
 
-Every function takes an open connection to state.db; times are microseconds since the epoch, UTC.
+Every function takes an open connection to state.db (autocommit) and is one statement; times are microseconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COLUMNS = (
 def _row(values: sqlite3.Row | tuple[object, ...]) -> AgentRow:
     fields = list(values)
     fields[8] = bool(fields[8])
-    return AgentRow(*fields)  # type: ignore[arg-type]
+    return AgentRow(*fields)
 
 
 def get(db: sqlite3.Connection, agent: str) -> AgentRow | None:
@@ -56,22 +56,20 @@ def active(db: sqlite3.Connection) -> dict[str, str]:
 
 
 def create_token(db: sqlite3.Connection, token_hash: str, site: str, agent: str, expires_us: int, now_us: int) -> None:
-    with db:
-        db.execute(
-            "INSERT INTO tokens(hash, site, agent, uses_left, expires_us, created_us) VALUES(?,?,?,1,?,?)",
-            (token_hash, site, agent, expires_us, now_us),
-        )
+    db.execute(
+        "INSERT INTO tokens(hash, site, agent, uses_left, expires_us, created_us) VALUES(?,?,?,1,?,?)",
+        (token_hash, site, agent, expires_us, now_us),
+    )
 
 
 def take_token(db: sqlite3.Connection, token_hash: str, now_us: int) -> tuple[str, str] | None:
     """Use a token up: (site, agent), or None when it is unknown, used or expired. Of two callers at once one wins."""
-    with db:
-        row = db.execute(
-            "UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = ? AND uses_left > 0 AND expires_us > ?"
-            " RETURNING site, agent",
-            (token_hash, now_us),
-        ).fetchone()
-    return (row[0], row[1]) if row else None
+    rows = db.execute(
+        "UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = ? AND uses_left > 0 AND expires_us > ?"
+        " RETURNING site, agent",
+        (token_hash, now_us),
+    ).fetchall()
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def record_enrolled(
@@ -86,66 +84,55 @@ def record_enrolled(
     now_us: int,
 ) -> None:
     """Put *agent* on the allow-list; enrolling anew lifts a revocation."""
-    with db:
-        db.execute(
-            "INSERT INTO agents(agent, site, state, enrolled_us, host, platform, version, certificate_expires_us)"
-            " VALUES(?,?,'active',?,?,?,?,?) ON CONFLICT(agent) DO UPDATE SET site = excluded.site, state = 'active',"
-            " enrolled_us = excluded.enrolled_us, host = excluded.host, platform = excluded.platform,"
-            " version = excluded.version, certificate_expires_us = excluded.certificate_expires_us",
-            (agent, site, now_us, host, platform, version, expires_us),
-        )
+    db.execute(
+        "INSERT INTO agents(agent, site, state, enrolled_us, host, platform, version, certificate_expires_us)"
+        " VALUES(?,?,'active',?,?,?,?,?) ON CONFLICT(agent) DO UPDATE SET site = excluded.site, state = 'active',"
+        " enrolled_us = excluded.enrolled_us, host = excluded.host, platform = excluded.platform,"
+        " version = excluded.version, certificate_expires_us = excluded.certificate_expires_us",
+        (agent, site, now_us, host, platform, version, expires_us),
+    )
 
 
 def record_certificate(db: sqlite3.Connection, agent: str, expires_us: int) -> None:
-    with db:
-        db.execute("UPDATE agents SET certificate_expires_us = ? WHERE agent = ?", (expires_us, agent))
+    db.execute("UPDATE agents SET certificate_expires_us = ? WHERE agent = ?", (expires_us, agent))
 
 
 def record_hello(
     db: sqlite3.Connection, agent: str, *, host: str, platform: str, version: str, revision: int, now_us: int
 ) -> None:
-    with db:
-        db.execute(
-            "UPDATE agents SET host = ?, platform = ?, version = ?, revision = ?, connected = 1, last_seen_us = ?"
-            " WHERE agent = ?",
-            (host, platform, version, revision, now_us, agent),
-        )
+    db.execute(
+        "UPDATE agents SET host = ?, platform = ?, version = ?, revision = ?, connected = 1, last_seen_us = ?"
+        " WHERE agent = ?",
+        (host, platform, version, revision, now_us, agent),
+    )
 
 
 def record_heartbeat(db: sqlite3.Connection, agent: str, health: str, now_us: int) -> None:
-    with db:
-        db.execute(
-            "UPDATE agents SET health = ?, last_seen_us = ?, connected = 1 WHERE agent = ?", (health, now_us, agent)
-        )
+    db.execute("UPDATE agents SET health = ?, last_seen_us = ?, connected = 1 WHERE agent = ?", (health, now_us, agent))
 
 
 def record_config(db: sqlite3.Connection, agent: str, revision: int, state: str, reason: str) -> None:
     """What the agent says of a revision; its effective revision moves only when it was applied."""
-    with db:
-        db.execute(
-            "UPDATE agents SET config_state = ?, config_reason = ?,"
-            " revision = CASE WHEN ? = 'applied' THEN ? ELSE revision END WHERE agent = ?",
-            (state, reason, state, revision, agent),
-        )
+    db.execute(
+        "UPDATE agents SET config_state = ?, config_reason = ?,"
+        " revision = CASE WHEN ? = 'applied' THEN ? ELSE revision END WHERE agent = ?",
+        (state, reason, state, revision, agent),
+    )
 
 
 def record_offered(db: sqlite3.Connection, agent: str, revision: int) -> None:
-    with db:
-        db.execute("UPDATE agents SET desired_revision = ? WHERE agent = ?", (revision, agent))
+    db.execute("UPDATE agents SET desired_revision = ? WHERE agent = ?", (revision, agent))
 
 
 def record_disconnected(db: sqlite3.Connection, agent: str) -> None:
-    with db:
-        db.execute("UPDATE agents SET connected = 0 WHERE agent = ?", (agent,))
+    db.execute("UPDATE agents SET connected = 0 WHERE agent = ?", (agent,))
 
 
 def disconnect_all(db: sqlite3.Connection) -> None:
     """At the gateway's start: whoever was connected is not any more."""
-    with db:
-        db.execute("UPDATE agents SET connected = 0")
+    db.execute("UPDATE agents SET connected = 0")
 
 
 def revoke(db: sqlite3.Connection, agent: str) -> bool:
     """Take *agent* off the allow-list; False when there is none of that name."""
-    with db:
-        return db.execute("UPDATE agents SET state = 'revoked' WHERE agent = ?", (agent,)).rowcount > 0
+    return db.execute("UPDATE agents SET state = 'revoked' WHERE agent = ?", (agent,)).rowcount > 0
