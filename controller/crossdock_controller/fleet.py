@@ -39,7 +39,7 @@ class Session:
 
     caller: Caller
     instance: bytes
-    context: grpc.aio.ServicerContext  # type: ignore[type-arg]
+    context: grpc.aio.ServicerContext
     outgoing: asyncio.Queue[link_pb2.Directive] = field(default_factory=asyncio.Queue)
     offered: str = ""
     replaced: bool = False
@@ -58,9 +58,9 @@ class Fleet:
         self._runtime: Runtime | None = None
         self._revision = 0
         self.sessions: dict[str, Session] = {}
-        self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}  # type: ignore[type-arg]
+        self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
-    def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:  # type: ignore[type-arg]
+    def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
         """Who calls, or None when no agent of ours that may: names in messages are never asked."""
         auth = context.auth_context()
         for uri in (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ())):
@@ -69,10 +69,10 @@ class Fleet:
                 return Caller(agent, self._allowed[agent])
         return None
 
-    def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
 
-    def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
+    def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.get(agent, set()).discard(context)
 
     async def refresh(self) -> None:
@@ -117,6 +117,16 @@ class Fleet:
         now_us = time.time_ns() // 1000
         health = msgspec.json.encode(health_of(beat, now_us)).decode()
         await self.do(lambda db: agents.record_heartbeat(db, caller.agent, health, now_us))
+
+    async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
+        """What the agent says of an offer: applying, applied or failed, with its reason."""
+        reason = status.reason[:2000]
+        await self.do(lambda db: agents.record_config(db, caller.agent, status.revision, status.state, reason))
+        log = logger.bind(agent=caller.agent, revision=status.revision)
+        if status.state == "failed":
+            log.error("agent refused the revision and runs on with its last good one: {}", reason)
+        else:
+            log.info("revision {}", status.state)
 
     async def do(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run *call* with the connection, on its thread."""

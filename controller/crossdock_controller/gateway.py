@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -34,7 +35,7 @@ EPOCH_BYTES = 16
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
-_Context = grpc.aio.ServicerContext
+_Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._committer = committer
         self._intake = intake
 
-    async def Uplink(  # type: ignore[override]  # noqa: N802 - the name of the RPC
+    async def Uplink(  # noqa: N802 - the name of the RPC
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
     ) -> AsyncIterator[link_pb2.Ack]:
         caller = await self._authenticate(context)
@@ -68,7 +69,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             reader.cancel()
             self._fleet.closed(caller.agent, context)
 
-    async def Control(  # type: ignore[override]  # noqa: N802
+    async def Control(  # noqa: N802
         self, requests: AsyncIterator[link_pb2.Report], context: _Context
     ) -> AsyncIterator[link_pb2.Directive]:
         caller = await self._authenticate(context)
@@ -152,15 +153,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             if kind == "heartbeat":
                 await self._fleet.heartbeat(session.caller, report.heartbeat)
             elif kind == "config":
-                status = report.config
-                await self._fleet.do(
-                    lambda db, s=status: agents.record_config(db, agent, s.revision, s.state, s.reason)
-                )  # type: ignore[misc]
-                log = logger.bind(agent=agent, revision=status.revision)
-                if status.state == "failed":
-                    log.error("agent refused the revision: {}", status.reason)
-                else:
-                    log.info("revision {}", status.state)
+                await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
 
@@ -291,7 +284,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         self._fleet = fleet
         self._link_address = link_address
 
-    async def Enroll(  # type: ignore[override]  # noqa: N802
+    async def Enroll(  # noqa: N802
         self, request: enrollment_pb2.EnrollRequest, context: _Context
     ) -> enrollment_pb2.EnrollResponse:
         now_us = time.time_ns() // 1000

@@ -45,7 +45,7 @@ WORKER_ROLES = ("normalize", "dispatch")
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host name agents use for both."""
+    """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both."""
 
     data: Path
     listen: str = "0.0.0.0:7443"
@@ -73,7 +73,11 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
 async def _serve(settings: ControllerSettings, data: DataDirectory, writer: IntakeWriter, stop: Stop) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-    stop.on_set(lambda: loop.call_soon_threadsafe(stopped.set))
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    stop.on_set(wake)
     async with AsyncExitStack() as stack:
         waker = Waker(data.state)
         stack.callback(waker.close)
@@ -89,8 +93,9 @@ async def _serve(settings: ControllerSettings, data: DataDirectory, writer: Inta
         enrollment, enroll_port = await _listen(settings.enroll_listen, credentials.server_only())
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)
-        enrollment_pb2_grpc.add_EnrollmentServicer_to_server(EnrollmentService(fleet, addresses.link), enrollment)
+        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
+        service = EnrollmentService(fleet, addresses.link)
+        enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
         await fleet.refresh()
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         tasks = [
