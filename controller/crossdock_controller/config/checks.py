@@ -1,0 +1,104 @@
+"""What no file can know alone: names that must be unique, names that must exist, settings that depend on the site.
+
+What refers to a broken file is not reported again: the file's own problem is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from crossdock_controller.config import route_checks, source_checks
+from crossdock_controller.config.errors import Problem, errors_of
+from crossdock_controller.config.parts import Part, Parts
+from crossdock_controller.hints import did_you_mean
+
+_Check = Callable[[Parts], Iterable[Problem]]
+
+
+def cross_check(parts: Parts) -> list[Problem]:
+    """Every problem between the files of one tree, unsorted. Where documents go is asked of a sound tree only."""
+    found = [problem for check in _CHECKS for problem in check(parts)]
+    if not errors_of([*parts.problems(), *found]):
+        found.extend(route_checks.documents_have_a_way(parts))
+    return found
+
+
+def source_of(mapping: Part[Any]) -> str:
+    """The name of the source a mapping belongs to: what it says, or its own name."""
+    value = mapping.file.value
+    declared = value.get("source") if isinstance(value, dict) else None
+    return declared if isinstance(declared, str) else mapping.name
+
+
+def _not_empty(parts: Parts) -> Iterator[Problem]:
+    if not parts.sites:
+        yield Problem("sites", 0, "", "there is no site", "add sites/NAME.yaml; an empty tree would stop everything")
+
+
+def _unique_names(parts: Parts) -> Iterator[Problem]:
+    words = (
+        ("site", parts.sites),
+        ("source", parts.sources),
+        ("mapping", parts.mappings),
+        ("route", parts.routes),
+        ("sink", parts.sinks),
+    )
+    for word, of_kind in words:
+        first: dict[str, Part[Any]] = {}
+        for part in of_kind:
+            other = first.setdefault(part.name, part)
+            if other is not part:
+                yield part.file.problem(
+                    (word,),
+                    f"the {word} {part.name!r} is declared in {other.file.name} already",
+                    "names are unique: rename one",
+                )
+
+
+def _one_mapping_a_source(parts: Parts) -> Iterator[Problem]:
+    known = {part.name for part in parts.sources}
+    first: dict[str, Part[Any]] = {}
+    for mapping in parts.mappings:
+        source = source_of(mapping)
+        path = ("source",) if isinstance(mapping.file.value, dict) and "source" in mapping.file.value else ("mapping",)
+        if source not in known:
+            hint = did_you_mean(source, known) or f"add sources/{source}.yaml, or name another with 'source:'"
+            yield mapping.file.problem(path, f"there is no source {source!r}", hint)
+            continue
+        other = first.setdefault(source, mapping)
+        if other is not mapping and other.name != mapping.name:
+            message = f"the source {source!r} has a mapping already, in {other.file.name}"
+            yield mapping.file.problem(path, message, "a source has one mapping: remove one")
+    for source_part in parts.sources:
+        if source_part.name not in first:
+            message = "no mapping belongs to it: its records are kept in the intake and become no document"
+            hint = f"add mappings/{source_part.name}.yaml"
+            yield source_part.file.problem(("source",), message, hint, warning=True)
+
+
+def _sinks_exist(parts: Parts) -> Iterator[Problem]:
+    known = {part.name for part in parts.sinks}
+    used: set[str] = set()
+    for route in parts.routes:
+        to = route.file.value.get("to") if isinstance(route.file.value, dict) else None
+        for i, name in enumerate(to if isinstance(to, list) else []):
+            used.add(str(name))
+            if isinstance(name, str) and name not in known:
+                yield route.file.problem(("to", i), f"there is no sink {name!r}", did_you_mean(name, known))
+    if all(route.model is not None for route in parts.routes):
+        for sink in parts.sinks:
+            if sink.name not in used:
+                yield sink.file.problem(("sink",), "no route leads to it", "name it in 'to' of a route", warning=True)
+
+
+_CHECKS: tuple[_Check, ...] = (
+    _not_empty,
+    _unique_names,
+    _one_mapping_a_source,
+    _sinks_exist,
+    source_checks.sources_run_somewhere,
+    source_checks.settings_are_valid,
+    source_checks.mappings_fit_their_sources,
+    route_checks.conditions_are_sound,
+)

@@ -1,0 +1,199 @@
+"""What applying a tree would change, in words, before anything changes: for each site, and for the controller.
+
+Sites are compared by what their agents would get, variables put in, so that a change shows where it takes effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from crossdock import siteconfig
+from crossdock_controller.config import secrets, yaml
+from crossdock_controller.config.compile import site_config
+from crossdock_controller.config.errors import Problem, errors_of
+from crossdock_controller.config.load import Loaded, inspect
+from crossdock_controller.config.tree import Tree, digest
+
+Action = Literal["added", "removed", "changed"]
+_SHOWN = 60  # characters of a value
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """One setting. *before* or *after* is None where it was not set; both are texts as they may be shown."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+    def text(self) -> str:
+        if self.before is None:
+            return f"{self.path} set to {self.after}"
+        if self.after is None:
+            return f"{self.path} removed (was {self.before})"
+        return f"{self.path} {self.before} → {self.after}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One named part: a source at a site, or a site, mapping, route or sink of the controller."""
+
+    part: str  # "source", "site", "mapping", "route", "sink"
+    name: str
+    action: Action
+    site: str = ""  # where it takes effect; "" for the controller
+    keys: tuple[KeyChange, ...] = ()
+
+    def text(self) -> str:
+        words = f"{self.part} {self.name} {self.action}"
+        return f"{words}: {'; '.join(k.text() for k in self.keys)}" if self.keys else words
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """*changes* is empty when only comments or layout differ. Nothing may be applied while *problems* has an error."""
+
+    before: str  # content hashes; "" when there is no revision yet
+    after: str
+    changes: tuple[Change, ...]
+    problems: tuple[Problem, ...]
+    tree: Tree = field(default_factory=dict, repr=False)  # what was planned: the one to store when it is applied
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.before == self.after
+
+    @property
+    def applicable(self) -> bool:
+        return not errors_of(self.problems)
+
+    def text(self) -> str:
+        """The plan for people: problems first, then each site, then the controller."""
+        lines = [f"{p.severity}: {p.text()}" for p in self.problems]
+        if not self.applicable:
+            return "\n".join([*lines, f"{len(errors_of(self.problems))} error(s): nothing can be applied"])
+        if self.nothing_to_do:
+            return "\n".join([*lines, "nothing to do: the tree equals the current revision"])
+        if not self.changes:
+            return "\n".join([*lines, "only comments or layout differ"])
+        for site in sorted({c.site for c in self.changes}, key=lambda s: (not s, s)):
+            lines.append(f"site {site}" if site else "controller")
+            lines.extend(f"  {change.text()}" for change in self.changes if change.site == site)
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "before": self.before,
+            "after": self.after,
+            "nothing_to_do": self.nothing_to_do,
+            "applicable": self.applicable,
+            "changes": [{**asdict(change), "keys": [asdict(key) for key in change.keys]} for change in self.changes],
+            "problems": [problem.as_json() for problem in self.problems],
+        }
+
+
+def plan(current: Tree | None, new: Tree) -> Plan:
+    """The way from *current* (None: no revision yet) to *new*, with every problem of *new*.
+
+    A current tree that no longer loads (an older release accepted it) is compared as if there were none.
+    """
+    loaded, problems = inspect(new)
+    before, after = digest(current) if current is not None else "", digest(new)
+    if loaded is None or before == after:
+        return Plan(before, after, (), tuple(problems), new)
+    old = inspect(current)[0] if current is not None else None
+    changes = [*_site_changes(old, loaded), *_controller_changes(old, loaded)]
+    return Plan(before, after, tuple(changes), tuple(problems), new)
+
+
+def _site_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
+    for site in sorted({*(old.sites if old else ()), *new.sites}):
+        was, will = _agent_part(old, site), _agent_part(new, site)
+        if was is None or will is None:
+            yield Change("site", site, "added" if was is None else "removed", site)
+        else:
+            keys = tuple(_key_changes(_site_settings(old, site, was), _site_settings(new, site, will)))
+            if keys:
+                yield Change("site", site, "changed", site, keys)
+        yield from _named("source", _sources(was), _sources(will), site)
+
+
+def _controller_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
+    for word, attribute in (("mapping", "mappings"), ("route", "routes"), ("sink", "sinks")):
+        was = _plain(getattr(old, attribute)) if old else {}
+        yield from _named(word, was, _plain(getattr(new, attribute)), "")
+
+
+def _named(word: str, old: Mapping[str, Any], new: Mapping[str, Any], site: str) -> Iterator[Change]:
+    for name in sorted({*old, *new}):
+        if name not in old:
+            yield Change(word, name, "added", site)
+        elif name not in new:
+            yield Change(word, name, "removed", site)
+        elif old[name] != new[name]:
+            yield Change(word, name, "changed", site, tuple(_key_changes(old[name], new[name])))
+
+
+def _agent_part(loaded: Loaded | None, site: str) -> siteconfig.SiteConfig | None:
+    if loaded is None or site not in loaded.sites:
+        return None
+    return msgspec.json.decode(site_config(loaded, site, 0), type=siteconfig.SiteConfig)
+
+
+def _site_settings(loaded: Loaded | None, site: str, part: siteconfig.SiteConfig) -> dict[str, Any]:
+    model = loaded.sites[site] if loaded else None
+    return {
+        "labels": dict(model.labels) if model else {},
+        "zone": model.zone if model else "",
+        "outbox": msgspec.structs.asdict(part.outbox),
+        "stop_all": part.stop_all,
+    }
+
+
+def _sources(part: siteconfig.SiteConfig | None) -> dict[str, Any]:
+    """Sources by name, their settings beside kind and lane, as they are written."""
+    return {s.name: {"kind": s.kind, "lane": s.lane, **s.settings} for s in part.sources} if part else {}
+
+
+def _plain(models: Mapping[str, Any]) -> dict[str, Any]:
+    """Models as they are written: the settings of a sink stand beside its kind."""
+    plain: dict[str, Any] = {}
+    for name, model in models.items():
+        data = model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        settings = data.pop("settings", {})
+        plain[name] = {**data, **settings}
+    return plain
+
+
+def _key_changes(old: Any, new: Any) -> Iterator[KeyChange]:
+    was, will = dict(_leaves(old, ())), dict(_leaves(new, ()))
+    for path in sorted({*was, *will}, key=lambda p: [str(part) for part in p]):
+        if was.get(path, _ABSENT) != will.get(path, _ABSENT):
+            yield KeyChange(yaml.dotted(path), _shown(path, was), _shown(path, will))
+
+
+_ABSENT = object()
+
+
+def _leaves(value: Any, path: yaml.Path) -> Iterator[tuple[yaml.Path, Any]]:
+    """Settings by path. A list of plain values is one setting; so is an empty mapping."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        for i, item in enumerate(value):
+            yield from _leaves(item, (*path, i))
+    else:
+        yield path, value
+
+
+def _shown(path: yaml.Path, values: Mapping[yaml.Path, Any]) -> str | None:
+    if path not in values:
+        return None
+    value = secrets.masked(path, values[path])
+    text = value if isinstance(value, str) and value else msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

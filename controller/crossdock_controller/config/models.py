@@ -1,0 +1,137 @@
+"""The files of a tree as frozen models: unknown keys are refused, and every field says what it means and its default.
+
+A source's and a sink's own settings stay plain mappings here: the JSON Schema of the source's kind, and the model of
+the sink's kind, own their types.
+"""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+
+from crossdock import siteconfig
+from crossdock_controller.sinks.base import SinkSettings
+from crossdock_controller.sinks.base import kinds as sink_kinds
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+VARIABLE_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+VariableName = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
+Lane = siteconfig.Lane
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_size(value: Any) -> Any:
+    """ "10 GiB" as bytes; a number is bytes already. Anything else is left for the model to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value)
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError("is not a size; write it like '10 GiB' or '500 MB'")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class OutboxLimits(_Model):
+    """When an agent stops reading. The source keeps the data; nothing is dropped."""
+
+    max_bytes: Size = Field(default=10 * 1024**3, ge=1024**2, description="the outbox file grows no further than this")
+    min_free_disk_bytes: Size = Field(default=1024**3, ge=0, description="reading stops below this much free disk")
+
+
+class Site(_Model):
+    """A warehouse or plant: `sites/*.yaml`."""
+
+    site: Name = Field(description="its name, unique; join tokens and agents refer to it")
+    labels: dict[Name, Label] = Field(default={}, description="what `on` selects and conditions may ask")
+    zone: str = Field(default="UTC", description="IANA time zone of local times in its files and tables")
+    outbox: OutboxLimits = Field(default=OutboxLimits(), description="limits of the outbox of each of its agents")
+    stop_all: bool = Field(default=False, description="run no source on purpose")
+    variables: dict[VariableName, str] = Field(default={}, description="texts for `${name}` in settings of sources")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(
+                f"{zone!r} is not a time zone of the IANA database; write it like 'Europe/Berlin'"
+            ) from error
+        return zone
+
+    @field_validator("labels")
+    @classmethod
+    def _site_is_no_label(cls, labels: dict[str, str]) -> dict[str, str]:
+        if "site" in labels:
+            raise ValueError("every site carries the label 'site' already: its name")
+        return labels
+
+    def all_labels(self) -> dict[str, str]:
+        """Its labels, and `site` with its name."""
+        return {**self.labels, "site": self.site}
+
+
+class Source(_Model):
+    """A named reader: `sources/*.yaml`. Every other key of the file belongs to the settings of its kind."""
+
+    source: Name = Field(description="its name, unique; mapping and account refer to it")
+    on: dict[Name, Label | list[Label]] = Field(description="labels of the sites it runs at; `{}` is every site")
+    kind: str = Field(description="file_drop, sql_table ...")
+    lane: Lane = Field(default="standard", description="how urgent its records are: critical, standard or bulk")
+    settings: dict[str, Any] = {}
+
+    def runs_at(self, site: Site) -> bool:
+        """Whether *site* carries every label of `on`; a list of values means any of them."""
+        labels = site.all_labels()
+        return all(
+            labels.get(name) in ([value] if isinstance(value, str) else value) for name, value in self.on.items()
+        )
+
+
+class Route(_Model):
+    """A condition and where events that fulfil it go: `routes/*.yaml`."""
+
+    route: Name = Field(description="its name, unique; the file's name without .yaml unless given")
+    when: str = Field(default="true", description="a condition in CEL; without it every event matches")
+    to: list[Name] = Field(min_length=1, description="names of sinks")
+
+
+class SinkDef(_Model):
+    """A named destination: `sinks/*.yaml`. Every other key of the file belongs to the settings of its kind."""
+
+    sink: Name = Field(description="its name, unique; part of the idempotency key, so renaming one makes a new sink")
+    kind: str = Field(description="sql, http, file ...")
+    settings: dict[str, Any] = {}
+
+    def typed(self) -> SinkSettings:
+        """The settings as the model of the kind. Raises pydantic.ValidationError, never for a tree that was loaded."""
+        return sink_kinds()[self.kind].settings.model_validate(self.settings)
+
+
+SOURCE_KEYS = frozenset(Source.model_fields) - {"settings"}
+SINK_KEYS = frozenset(SinkDef.model_fields) - {"settings"}

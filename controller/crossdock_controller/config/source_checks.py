@@ -1,0 +1,138 @@
+"""Sources against the sites they run at: labels, variables, the settings of their kind, their format, their mapping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from crossdock_controller.config import typed, variables
+from crossdock_controller.config.compile import format_settings, typed_format
+from crossdock_controller.config.errors import Problem
+from crossdock_controller.config.models import SOURCE_KEYS, Site, Source
+from crossdock_controller.config.parts import Part, Parts, mapping_path, models
+from crossdock_controller.config.schema import setting_names, source_findings, source_kinds
+from crossdock_controller.formats.base import kinds as format_kinds
+from crossdock_controller.hints import did_you_mean
+from crossdock_controller.mappings import compile as mapping_compile
+
+
+def sources_run_somewhere(parts: Parts) -> Iterator[Problem]:
+    """A source that selects no site, and a site that nothing selects, are named: both are usually a mistyped label."""
+    if any(site.model is None for site in parts.sites) or any(source.model is None for source in parts.sources):
+        return  # which site a source selects cannot be told
+    sites = [site.model for site in parts.sites if site.model is not None]
+    for part in parts.sources:
+        if part.model is not None and not any(part.model.runs_at(site) for site in sites):
+            yield part.file.problem(("on",), "selects no site", _selector_hint(part.model, sites), warning=True)
+    for site_part in parts.sites:
+        site = site_part.model
+        if site is None or site.stop_all:
+            continue
+        if not any(part.model is not None and part.model.runs_at(site) for part in parts.sources):
+            message = "no source runs at this site; its agents keep what they have"
+            yield site_part.file.problem(("site",), message, "'stop_all: true' stops them on purpose", warning=True)
+
+
+def settings_are_valid(parts: Parts) -> Iterator[Problem]:
+    """Settings by the schema of the kind, and the format by its model, with the variables of each site put in.
+
+    A source whose settings name no variable is checked once; the same finding at many sites is one problem.
+    """
+    for part in parts.sources:
+        data = part.file.value
+        if not isinstance(data, dict) or data.get("kind") not in source_kinds():
+            continue
+        settings = {key: value for key, value in data.items() if key not in SOURCE_KEYS}
+        yield from _unknown_variables(part, settings, parts)
+        for variant in _variants(part, settings, parts):
+            yield from _settings_problems(part, str(data["kind"]), variant)
+
+
+def mappings_fit_their_sources(parts: Parts) -> Iterator[Problem]:
+    """What compiling a mapping finds: unknown documents and fields, conversions that do not fit, columns that the
+    format says it has not."""
+    sources = models(parts.sources)
+    for part in parts.mappings:
+        if part.model is not None:
+            for finding in mapping_compile.problems(part.model, _columns(sources.get(part.model.reads))):
+                yield part.file.problem(mapping_path(finding.path), finding.message, finding.hint)
+
+
+def _columns(source: Source | None) -> tuple[str, ...] | None:
+    """Columns that *source* is known to have; None when only the data tells them, or its settings are not sound."""
+    if source is None:
+        return None
+    if source.kind == "sql_table" and isinstance(source.settings.get("columns"), list):
+        listed = [source.settings.get(name) for name in ("columns", "key", "column")]
+        return tuple(str(name) for names in listed for name in (names if isinstance(names, list) else [names]) if name)
+    known = typed_format(source.settings)
+    return known.columns_declared() if known is not None else None
+
+
+def _selector_hint(source: Source, sites: list[Site]) -> str:
+    known = {name: {site.all_labels()[name] for site in sites if name in site.all_labels()} for name in source.on}
+    for name, value in source.on.items():
+        if not known[name]:
+            labels = {label for site in sites for label in site.all_labels()}
+            return f"no site has the label {name!r}; " + did_you_mean(name, labels)
+        wanted = [value] if isinstance(value, str) else value
+        missing = [w for w in wanted if w not in known[name]]
+        if missing == list(wanted):
+            return f"no site has {name}: {missing[0]}; " + did_you_mean(missing[0], known[name])
+    return "no one site has all of these labels"
+
+
+def _sites_of(part: Part[Source], parts: Parts) -> list[Part[Site]]:
+    source = part.model
+    if source is None:
+        return []
+    return [site for site in parts.sites if site.model is not None and source.runs_at(site.model)]
+
+
+def _unknown_variables(part: Part[Source], settings: dict[str, Any], parts: Parts) -> Iterator[Problem]:
+    if not variables.uses_variables(settings):
+        return
+    missing: dict[tuple[Any, ...], list[str]] = {}
+    for site in _sites_of(part, parts):
+        if site.model is not None:
+            for finding in variables.unknown(settings, variables.values_of(site.model)):
+                missing.setdefault(finding, []).append(site.name)
+    for (path, message, hint), sites in missing.items():
+        where = ", ".join(sites[:5]) + (f" and {len(sites) - 5} more" if len(sites) > 5 else "")
+        advice = hint if hint.startswith("did") or "$${" in hint else "add it to 'variables' of the site"
+        yield part.file.problem(path, f"{message} at {where}", advice)
+
+
+def _variants(part: Part[Source], settings: dict[str, Any], parts: Parts) -> list[dict[str, Any]]:
+    """The different settings this source has at its sites; as they are written when it has none."""
+    if not variables.uses_variables(settings):
+        return [settings]
+    found: dict[str, dict[str, Any]] = {}
+    for site in _sites_of(part, parts):
+        if site.model is not None:
+            variant = variables.substitute(settings, variables.values_of(site.model))
+            found.setdefault(json.dumps(variant, sort_keys=True), variant)
+    return list(found.values()) or [settings]
+
+
+def _settings_problems(part: Part[Source], kind: str, settings: dict[str, Any]) -> Iterator[Problem]:
+    # Suggestions may also name a key that is not a setting ("lnae" for "lane").
+    seen: set[str] = set()
+    for finding in source_findings(kind, settings):
+        hint = finding.hint
+        if len(finding.path) == 1 and finding.message.startswith("unknown key"):
+            hint = did_you_mean(str(finding.path[0]), [*SOURCE_KEYS, *setting_names(kind)])
+        problem = part.file.problem(finding.path, finding.message, hint)
+        seen.add(problem.path)
+        if not any(p.path == problem.path for p in part.problems):
+            yield problem
+    if any(path.startswith("format") for path in seen):
+        return
+    format_given = format_settings(settings)
+    format_kind = format_kinds().get(str(format_given.get("kind")))
+    if format_kind is not None:
+        yield from typed.build(format_kind.settings, format_given, part.file, base=("format",))[1]
+    elif "format" in settings:
+        word = repr(format_given.get("kind"))
+        yield part.file.problem(("format", "kind"), f"unknown format {word}", did_you_mean(word, format_kinds()))
