@@ -7,6 +7,7 @@ Whoever adds a kind adds one file in this folder: settings (a frozen msgspec Str
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -135,13 +136,22 @@ def kinds() -> dict[str, SourceKind]:
 
 def build(kind: str, settings: Mapping[str, Any], context: SourceContext) -> Source:
     """Raises ConfigError naming the source and the setting at fault."""
-    known = kinds()
-    if kind not in known:
+    known = _find(kind)
+    if known is None:
         raise ConfigError(
-            f"source {context.name}: unknown kind {kind!r}", hint=f"known kinds: {', '.join(sorted(known))}"
+            f"source {context.name}: unknown kind {kind!r}", hint=f"known kinds: {', '.join(sorted(kinds()))}"
         )
     try:
-        typed = msgspec.convert(settings, type=known[kind].settings)
+        typed = msgspec.convert(settings, type=known.settings)
     except msgspec.ValidationError as error:
         raise ConfigError(f"source {context.name}: {error}") from error
-    return known[kind].create(typed, context)
+    return known.create(typed, context)
+
+
+def _find(kind: str) -> SourceKind | None:
+    """Imports the module of *kind* alone: other kinds cost no memory, and a broken one stops no other."""
+    if kind not in _KINDS and kind.isidentifier():
+        module = f"{__package__}.{kind}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+    return _KINDS.get(kind)

@@ -241,7 +241,7 @@ class Hello(_message.Message):
     """A value made anew by each process; two at once with one identity are a clone."""
     epoch: _builtins.bytes
     wants_checkpoints: _builtins.bool
-    """True when the outbox is new and its owner asks for the acknowledged checkpoints."""
+    """Asks for the acknowledged checkpoints: a new outbox starts from them, an older one is compared with them."""
     revision: _builtins.int
     config_hash: _builtins.str
     clock_us: _builtins.int

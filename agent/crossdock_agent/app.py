@@ -1,0 +1,144 @@
+"""The composition root: knows every part, starts them in order inside one stack, and holds no logic.
+
+A damaged outbox ends one life of the parts and begins the next in the same process: the file is set aside, a new epoch
+starts from the controller's checkpoints, collection goes on (rule 9).
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import ExitStack
+from pathlib import Path
+
+from loguru import logger
+
+from crossdock import __version__, telemetry
+from crossdock.errors import BufferCorrupt
+from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
+from crossdock.siteconfig import OutboxConfig
+from crossdock_agent import helper, memory
+from crossdock_agent.configuration import Configuration
+from crossdock_agent.control import Control
+from crossdock_agent.files import private_directory
+from crossdock_agent.health import Health, StatusWriter
+from crossdock_agent.hints import Hints
+from crossdock_agent.identity import IdentityStore
+from crossdock_agent.lock import InstanceLock
+from crossdock_agent.outbox import Outbox, Quarantined, quarantine
+from crossdock_agent.problems import Problems
+from crossdock_agent.pump import wall_us
+from crossdock_agent.pumps import Pumps
+from crossdock_agent.renewal import Renewal
+from crossdock_agent.schedule import Schedule
+from crossdock_agent.settings import Secrets, Settings
+from crossdock_agent.uplink import Uplink
+
+LOCK_SECONDS = 2.0
+PROBLEM = "outbox"
+
+
+def run(settings: Settings, stop: Stop | None = None) -> None:
+    """Run the agent until *stop* (by default: a signal). Raises ConfigError when it cannot start."""
+    if stop is None:
+        stop = Stop()
+        stop_on_signals(stop)
+    telemetry.configure(
+        "agent", level=settings.log_level, file=_log_file(settings), as_json=settings.log_json
+    )  # fmt: skip
+    private_directory(settings.directory)
+    memory.limit_arenas()
+    with InstanceLock(settings.directory, LOCK_SECONDS):
+        identities = IdentityStore(settings.directory)
+        identity = identities.current()
+        logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
+        problems = Problems()
+        while not stop.is_set():
+            damage = _Life(settings, identities, problems).run(stop)
+            if damage is not None:
+                _report(problems, quarantine(settings.outbox_path, damage.message))
+        logger.info("agent stopped")
+
+
+class _Life:
+    """All parts from start to stop, around one outbox file."""
+
+    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems) -> None:
+        self._settings = settings
+        self._identities = identities
+        self._problems = problems
+        self._stop = Stop()
+        self._damage: BufferCorrupt | None = None
+
+    def run(self, stop: Stop) -> BufferCorrupt | None:
+        """Until *stop*, or until the outbox is damaged: then what is wrong with it."""
+        stop.on_set(self._stop.set)
+        try:
+            with ExitStack() as stack:
+                self._start(stack)
+                _wait(self._stop)
+        finally:
+            stop.forget(self._stop.set)
+        return self._damage
+
+    def _start(self, stack: ExitStack) -> None:
+        settings, identities, problems, rng = self._settings, self._identities, self._problems, random.Random()  # noqa: S311
+        outbox = stack.enter_context(
+            Outbox(settings.outbox_path, OutboxConfig(), migrate=helper.migrate, on_corrupt=self._corrupt)
+        )
+        if outbox.quarantined is not None:
+            _report(problems, outbox.quarantined)
+        if outbox.bind(identities.current().agent):
+            logger.warning("the outbox belonged to another agent identity; its batches are sent as this one's")
+        schedule = stack.enter_context(Schedule())
+        hints = stack.enter_context(Hints())
+        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng)
+        stack.callback(pumps.stop)
+        configuration = Configuration(settings.config_path, identities, pumps, problems)
+        uplink = Uplink(outbox, identities, problems, rng)
+
+        def welcomed() -> None:
+            configuration.resume()
+            uplink.welcomed()
+
+        def certificate_renewed() -> None:
+            uplink.stream.reconnect()
+            control.stream.reconnect()
+
+        health = Health(
+            outbox, pumps, identities, configuration, problems,
+            lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
+        )  # fmt: skip
+        control = Control(
+            outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
+            health.heartbeat, welcomed, certificate_renewed, rng,
+        )  # fmt: skip
+        if not outbox.fresh:
+            configuration.resume()
+        supervisor = Supervisor(self._stop)
+        stack.callback(supervisor.join)
+        stack.callback(self._stop.set)
+        supervisor.start("uplink", uplink.run)
+        supervisor.start("control", control.run)
+        supervisor.start("status", StatusWriter(health, settings.status_path).run)
+
+    def _corrupt(self, error: BufferCorrupt) -> None:
+        self._damage = error
+        self._stop.set()
+
+
+def _wait(stop: Stop) -> None:
+    """Until the stop. On Windows a wait without end would not let Ctrl-C through, so it is cut into hours."""
+    while not stop.wait(3600.0):
+        continue
+
+
+def _report(problems: Problems, aside: Quarantined) -> None:
+    problems.report(
+        PROBLEM,
+        f"a damaged outbox was set aside as {aside.path} ({aside.reason}); the sources read again from what the "
+        "controller has; keep the file until 'crossdock account' agrees, then delete it",
+    )
+
+
+def _log_file(settings: Settings) -> Path | None:
+    return Path(settings.log_file) if settings.log_file else None

@@ -1,0 +1,163 @@
+"""What a person types: enrol a machine, run it, ask how it is, prove its set-up. Heavy imports are inside commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossdock import __version__
+from crossdock.errors import CrossdockError
+from crossdock_agent.problems import explain
+
+if TYPE_CHECKING:
+    from crossdock_agent.settings import Settings
+    from crossdock_agent.status import Status
+
+
+class _Group(click.Group):
+    """Errors of ours end a command with their sentence and the next step, not with a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CrossdockError as error:
+            click.echo(explain(error), err=True)
+            ctx.exit(1)
+
+
+def _with_state(command: Any) -> Any:
+    state = click.option(
+        "--state", type=click.Path(path_type=Path, file_okay=False), envvar="CROSSDOCK_AGENT_STATE",
+        help="Directory of identity, outbox and configuration (default: by operating system).",
+    )  # fmt: skip
+    config = click.option(
+        "--config", type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings file, TOML or JSON (default: agent.toml in the state directory).",
+    )  # fmt: skip
+    return state(config(command))
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__, prog_name="crossdock-agent")
+def main() -> None:
+    """Picks records up beside legacy systems, keeps them through any outage, hands them to the controller."""
+
+
+@main.command()
+@click.option("--token", required=True, envvar="CROSSDOCK_TOKEN", help="What 'crossdock token create' printed.")
+@_with_state
+def enroll(token: str, state: Path | None, config: Path | None) -> None:
+    """Exchange a join token for this machine's identity. The private key is made here and stays here."""
+    from crossdock_agent.enrolment import enroll as exchange
+    from crossdock_agent.files import private_directory
+    from crossdock_agent.lock import InstanceLock
+
+    settings = _settings(state, config)
+    try:
+        private_directory(settings.directory)
+    except OSError as error:
+        raise CrossdockError(
+            f"state directory {settings.directory} cannot be made: {error.strerror}",
+            hint="run as its owner, or use --state",
+        ) from error
+    with InstanceLock(settings.directory):
+        identity = exchange(token, settings.directory)
+    click.echo(f"enrolled as agent {identity.agent} at site {identity.site}; now: crossdock-agent run")
+
+
+@main.command()
+@_with_state
+def run(state: Path | None, config: Path | None) -> None:
+    """Run the agent until it is told to stop (Ctrl-C, SIGTERM)."""
+    from crossdock_agent import app
+
+    app.run(_settings(state, config))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_with_state
+def status(as_json: bool, state: Path | None, config: Path | None) -> None:
+    """How the agent on this machine is. Exits 1 when none runs."""
+    from crossdock_agent.lock import is_running
+    from crossdock_agent.status import read_status
+
+    settings = _settings(state, config)
+    running = is_running(settings.directory)
+    last = read_status(settings.status_path)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode({"running": running, "status": last}).decode())
+    else:
+        click.echo("running" if running else f"not running on {settings.directory}; start it: crossdock-agent run")
+        if last is not None:
+            _print_status(last)
+    sys.exit(0 if running else 1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_with_state
+def check(as_json: bool, state: Path | None, config: Path | None) -> None:
+    """Prove this site's set-up: reach, certificate, clock, disk, every source. Exits 1 when anything fails."""
+    import msgspec
+
+    from crossdock_agent.check import check as findings_of
+
+    found = []
+    for finding in findings_of(_settings(state, config)):
+        found.append(finding)
+        if not as_json:
+            click.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {finding.detail}")
+            if not finding.ok and finding.hint:
+                click.echo(f"      next: {finding.hint}")
+    if as_json:
+        click.echo(msgspec.json.encode(found).decode())
+    sys.exit(0 if all(finding.ok for finding in found) else 1)
+
+
+@main.command(hidden=True)
+@click.argument("task")
+def helper(task: str) -> None:
+    """Rare heavy work for a running agent: request on stdin, answer on stdout."""
+    from crossdock_agent.helper import serve
+
+    sys.stdout.buffer.write(serve(task, sys.stdin.buffer.read()))
+
+
+def _settings(state: Path | None, config: Path | None) -> Settings:
+    from crossdock_agent.settings import load
+
+    return load(state, config)
+
+
+def _print_status(status: Status) -> None:
+    from datetime import UTC, datetime
+
+    def at(us: int) -> str:
+        return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if us else "never"
+
+    click.echo(f"as of       {at(status.written_us)}, process {status.process}, version {status.version}")
+    click.echo(f"agent       {status.agent} at site {status.site}, configuration revision {status.revision}")
+    click.echo(f"controller  {status.controller}: {status.link} {status.link_error}".rstrip())
+    if status.clock_offset_us is not None:
+        click.echo(f"clock       {-status.clock_offset_us / 1e6:+.3f} s off the controller's")
+    click.echo(f"certificate until {at(status.certificate_expires_us)}")
+    click.echo(
+        f"outbox      {status.outbox_records} records in {status.outbox_batches} batches, "
+        f"{status.outbox_bytes / 1e6:.1f} of {status.outbox_limit_bytes / 1e6:.0f} MB, "
+        f"oldest read {at(status.oldest_us)}"
+    )
+    for source in status.sources:
+        click.echo(
+            f"source      {source.source}: {source.state}, {source.records} records read, "
+            f"{source.pending_records} pending, last read {at(source.last_read_us)}"
+        )
+        if source.error:
+            click.echo(f"            {source.error}" + (f" ({source.hint})" if source.hint else ""))
+    for problem in status.problems:
+        click.echo(f"problem     {problem}")

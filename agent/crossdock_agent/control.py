@@ -1,0 +1,210 @@
+"""The control stream: who we are, how we are, and what the centre wants. Bulk data never travels here.
+
+A fresh outbox begins where the controller's checkpoints say, and not before it heard them. An outbox that the
+controller has seen further than it is now was restored from an older copy: its sequences would be taken for duplicates,
+so it is given up for a new epoch before anything is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from loguru import logger
+
+from crossdock import __version__
+from crossdock.errors import CrossdockError
+from crossdock.lifecycle import Stop
+from crossdock.v1.link_pb2 import (
+    CommandResult,
+    ConfigOffer,
+    ConfigStatus,
+    Directive,
+    Heartbeat,
+    Hello,
+    Report,
+    SourceCheckpoint,
+    Welcome,
+)
+from crossdock_agent.configuration import Configuration
+from crossdock_agent.identity import IdentityStore
+from crossdock_agent.outbox import Outbox, Position
+from crossdock_agent.problems import Problems
+from crossdock_agent.renewal import Renewal
+from crossdock_agent.streams import Stream
+
+PROTOCOL = 1
+CAPABILITIES = ("config", "certificate")
+HEARTBEAT_SECONDS = 15.0  # until the welcome says otherwise
+SKEW_SECONDS = 60.0  # a clock this far off is a problem for a person
+SKEW_PROBLEM = "clock"
+
+
+def hello(instance: bytes, epoch: bytes, revision: int = 0, config_hash: str = "", *, ask: bool = False) -> Hello:
+    """*ask* for the acknowledged checkpoints: a fresh outbox starts from them, any other is compared with them once."""
+    return Hello(
+        protocol=PROTOCOL,
+        capabilities=CAPABILITIES,
+        version=__version__,
+        host=socket.gethostname(),
+        platform=platform.platform(),
+        instance=instance,
+        epoch=epoch,
+        wants_checkpoints=ask,
+        revision=revision,
+        config_hash=config_hash,
+        clock_us=time.time_ns() // 1000,
+    )
+
+
+class Control:
+    """`run` is a supervised part. *on_welcome* is called, once an outbox may be read from and sent."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        identities: IdentityStore,
+        configuration: Configuration,
+        renewal: Renewal,
+        problems: Problems,
+        heartbeat: Callable[[], Heartbeat],
+        on_welcome: Callable[[], None],
+        on_certificate: Callable[[], None],
+        rng: random.Random,
+    ) -> None:
+        self.clock_offset_us: int | None = None  # controller's clock minus ours
+        self.heartbeat_seconds = HEARTBEAT_SECONDS
+        self.outbox = outbox
+        self.configuration = configuration
+        self.renewal = renewal
+        self.heartbeat = heartbeat
+        self._problems = problems
+        self._on_welcome = on_welcome
+        self._on_certificate = on_certificate
+        self._instance = os.urandom(16)
+        self._compared = False  # the outbox with what the controller knows of it
+        self.stream = Stream("Control", lambda: _Talk(self), identities, problems, rng)
+
+    def run(self, stop: Stop) -> None:
+        self.stream.run(stop)
+
+    def hello(self) -> Hello:
+        at = self.configuration
+        return hello(self._instance, self.outbox.epoch, at.revision, at.hash, ask=not self._compared)
+
+    def welcome(self, welcome: Welcome, round_trip_us: int) -> None:
+        """Take up what the controller knows about this outbox. Ends in a quarantine when it knows more than we."""
+        self.clock_offset_us = welcome.clock_us - (time.time_ns() // 1000 - round_trip_us // 2)
+        self._note_skew(self.clock_offset_us / 1e6)
+        if welcome.heartbeat_seconds:
+            self.heartbeat_seconds = float(welcome.heartbeat_seconds)
+        for known in welcome.checkpoints:
+            at = self.outbox.positions().get(known.source, Position("standard"))
+            if _went_back(known, self.outbox.epoch, at):
+                self.outbox.condemn(
+                    f"source {known.source} is at batch {at.last_sequence}, the controller already has "
+                    f"{known.sequence} of this or a later epoch; was this machine restored from a backup?"
+                )
+                return
+        if self.outbox.fresh:
+            self.outbox.adopt({known.source: known.checkpoint for known in welcome.checkpoints})
+        self._compared = True
+        logger.bind(controller=welcome.version, offset_ms=self.clock_offset_us // 1000).info(
+            "welcomed by the controller"
+        )
+        self._on_welcome()
+
+    def certificate_renewed(self) -> None:
+        self._on_certificate()
+
+    def _note_skew(self, seconds: float) -> None:
+        if abs(seconds) > SKEW_SECONDS:
+            self._problems.report(
+                SKEW_PROBLEM,
+                f"this machine's clock is {-seconds:+.0f} s off the controller's; set up time synchronisation",
+            )
+        else:
+            self._problems.clear(SKEW_PROBLEM)
+
+
+def _went_back(known: SourceCheckpoint, epoch: bytes, at: Position) -> bool:
+    """True when the controller has had more from this agent than the outbox knows of.
+
+    *known* is the newest epoch it has of the source. An outbox of another epoch, of which it has acknowledged some, is
+    older than that.
+    """
+    if known.epoch == epoch:
+        return known.sequence > at.last_sequence
+    return at.acked_sequence > 0
+
+
+class _Talk:
+    """A session of the control stream (see `streams.Session`)."""
+
+    def __init__(self, control: Control) -> None:
+        self.ended = False
+        self.answered = False
+        self.failure: CrossdockError | None = None
+        self.on_failure: Callable[[], object] = self.end
+        self._control = control
+        self._outgoing: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
+        self._greeted_at = time.monotonic()
+
+    def end(self) -> None:
+        self.ended = True
+        self._outgoing.put(None)
+
+    # --- the sending thread
+
+    def requests(self) -> Iterator[Report]:
+        try:
+            yield from self._reports()
+        except CrossdockError as error:
+            self.failure = error
+            self.on_failure()
+
+    def _reports(self) -> Iterator[Report]:
+        self._greeted_at = time.monotonic()
+        yield Report(hello=self._control.hello())
+        while not self.ended:
+            try:
+                report = self._outgoing.get(timeout=self._control.heartbeat_seconds)
+            except queue.Empty:
+                yield Report(heartbeat=self._control.heartbeat())
+                request = self._control.renewal.request()
+                if request is not None:
+                    yield Report(certificate_request=request)
+                continue
+            if report is None:
+                return
+            yield report
+
+    # --- the receiving thread
+
+    def received(self, directive: Directive) -> None:
+        kind = directive.WhichOneof("kind")
+        if kind == "welcome":
+            self.answered = True
+            self._control.welcome(directive.welcome, int((time.monotonic() - self._greeted_at) * 1e6))
+            self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+        elif kind == "config":
+            self._offered(directive.config)
+        elif kind == "certificate":
+            if self._control.renewal.issued(directive.certificate):
+                self._control.certificate_renewed()
+        elif kind == "command":
+            error = f"this agent ({__version__}) does not know the command {directive.command.name!r}"
+            self._outgoing.put(Report(command_result=CommandResult(id=directive.command.id, ok=False, error=error)))
+        else:
+            logger.bind(part="control").debug("directive of a newer controller ignored")
+
+    def _offered(self, offer: ConfigOffer) -> None:
+        applying = ConfigStatus(revision=offer.revision, hash=offer.hash, state="applying")
+        self._outgoing.put(Report(config=applying))
+        self._outgoing.put(Report(config=self._control.configuration.offer(offer)))
+        self._outgoing.put(Report(heartbeat=self._control.heartbeat()))

@@ -1,0 +1,67 @@
+"""Keys, requests and signatures. Imported by enrolment and the short helper process only: `cryptography` is heavy."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from crossdock.errors import ConfigError, Refused
+from crossdock.tls import agent_of
+
+
+def new_key_and_request() -> tuple[bytes, bytes]:
+    """A P-256 key and a CSR for it, both PEM. The subject says nothing: the controller sets every name itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "crossdock-agent")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return pem, request.public_bytes(serialization.Encoding.PEM)
+
+
+def certificate_facts(certificate: bytes, key: bytes) -> tuple[str, int]:
+    """Agent id and expiry (microseconds UTC) of a PEM *certificate*.
+
+    Raises Refused when it is not for *key*, or names not exactly one agent of ours.
+    """
+    try:
+        leaf = x509.load_pem_x509_certificates(certificate)[0]
+        own = serialization.load_pem_private_key(key, password=None)
+        uris = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.UniformResourceIdentifier
+        )
+    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+        raise Refused(f"the certificate issued cannot be used: {error}", hint="enrol again with a new token") from error
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if leaf.public_key().public_bytes(*form) != own.public_key().public_bytes(*form):
+        raise Refused("the certificate issued is for another key", hint="enrol again with a new token")
+    agents = [agent for agent in map(agent_of, uris) if agent is not None]
+    if len(agents) != 1:
+        raise Refused(f"the certificate issued names {len(agents)} agents", hint="enrol again with a new token")
+    return agents[0], int(leaf.not_valid_after_utc.timestamp() * 1_000_000)
+
+
+def verify_config(config: bytes, signature: bytes, ca_bundle: bytes) -> None:
+    """Raises ConfigError unless a CA in *ca_bundle* (PEM) signed *config* (ECDSA, SHA-256, DER)."""
+    for authority in x509.load_pem_x509_certificates(ca_bundle):
+        key = authority.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            continue
+        try:
+            key.verify(signature, config, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            continue
+        return
+    raise ConfigError(
+        "the configuration is not signed by this agent's controller", hint="was the controller's CA replaced?"
+    )
+
+
+def pem_of_der(certificate: bytes) -> bytes:
+    """Raises Refused when *certificate* is not DER."""
+    try:
+        return x509.load_der_x509_certificate(certificate).public_bytes(serialization.Encoding.PEM)
+    except ValueError as error:
+        raise Refused("the join token carries no readable CA certificate", hint="copy the whole token") from error

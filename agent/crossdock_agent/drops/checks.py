@@ -1,0 +1,87 @@
+"""Whether a source of files would work, shown before it does: nothing is read beyond a sample, nothing is moved."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+
+from crossdock.errors import SourceUnavailable
+from crossdock_agent.drops.handles import open_shared
+from crossdock_agent.drops.listing import Found, Listing, display
+from crossdock_agent.framing import Format, Framer
+from crossdock_agent.sources.base import Finding
+
+_SAMPLE_BYTES = 64 * 1024
+_PROBE = ".crossdock-probe.tmp"
+_SHOWN = 120
+
+
+def findings(listing: Listing, settings: Format, *, archive: Path | None, deletes: bool) -> Iterator[Finding]:
+    try:
+        found = list(listing.files())
+    except SourceUnavailable as error:
+        yield Finding("directory", ok=False, detail=error.message, hint=error.hint)
+        return
+    yield Finding("directory", ok=True, detail=f"{listing.root} can be listed")
+    if archive is not None:
+        yield _writable("archive", archive)
+    if archive is not None or deletes:
+        yield _writable("removing files", listing.root)
+    if not found:
+        hint = "correct if nothing was written yet; else compare 'pattern' and 'ignore' with the names there"
+        yield Finding("pattern", ok=True, detail=f"no file matches {listing.pattern!r}", hint=hint)
+        return
+    yield Finding("pattern", ok=True, detail=f"{len(found)} files match {listing.pattern!r}")
+    yield _sample(max(found, key=lambda item: item.signature.mtime_ns), settings)
+
+
+def _writable(name: str, directory: Path) -> Finding:
+    probe = directory / _PROBE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        detail = f"{directory} cannot be written: {error.strerror or error}"
+        return Finding(
+            name, ok=False, detail=detail, hint="give the agent's account the right to create and delete there"
+        )
+    return Finding(name, ok=True, detail=f"files can be created and deleted in {directory}")
+
+
+def _sample(item: Found, settings: Format) -> Finding:
+    """The header and first records of the newest file, decoded as declared."""
+    name = display(item.name)
+    try:
+        with open_shared(item.path) as file:
+            data = file.read(_SAMPLE_BYTES)
+    except OSError as error:
+        detail = f"{name} cannot be opened: {error.strerror or error}"
+        return Finding("sample", ok=False, detail=detail, hint="give the agent's account the right to read it")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Finding("sample", ok=False, detail=f"{name} is UTF-16", hint="have it written as utf-8 or cp1252")
+    framer = Framer(settings.scanner(), _SAMPLE_BYTES)
+    runs = [*framer.feed(data), *(framer.finish() if len(data) < _SAMPLE_BYTES else ())]
+    whole = framer.prefix + b"".join(run.payload for run in runs)
+    declared = codecs.lookup(settings.encoding).name
+    if data.startswith(codecs.BOM_UTF8) and declared not in ("utf-8", "utf-8-sig"):
+        hint = f"the file begins with a UTF-8 mark, 'encoding' says {settings.encoding}: set it to utf-8"
+        return Finding("sample", ok=False, detail=f"{name} is UTF-8", hint=hint)
+    try:
+        text = whole.decode(settings.encoding)
+    except UnicodeDecodeError as error:
+        line = 1 + whole.count(b"\n", 0, error.start)
+        detail = f"{name}, line {line}: byte 0x{whole[error.start]:02x} is not {declared}"
+        return Finding(
+            "sample", ok=False, detail=detail, hint="correct 'encoding'; cp1252 and cp850 are common in old systems"
+        )
+    records = sum(run.records for run in runs)
+    if rejects := [reject.reason for run in runs for reject in run.rejects]:
+        return Finding(
+            "sample", ok=False, detail=f"{name}: {rejects[0]}", hint="correct 'format', or the program that writes it"
+        )
+    first = text.lstrip("\ufeff\r\n").partition("\n")[0].rstrip("\r")[:_SHOWN]
+    return Finding(
+        "sample", ok=True, detail=f"{name} is readable as {declared}; {records} records seen; first line: {first}"
+    )

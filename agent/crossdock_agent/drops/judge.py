@@ -1,0 +1,79 @@
+"""What an opened file is to us: new, the rest of one we have begun, one we have taken, or a copy of one.
+
+Decided by content alone, except that growth after the end needs the same inode: then it is the same file, and a writer
+that had paused longer than `settle_seconds` went on. Its first records are not read again, so nothing is doubled.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from typing import BinaryIO
+
+from crossdock.lifecycle import Stop
+from crossdock_agent.drops.identity import content_hash, fingerprint, is_exact, signature, unit_of
+from crossdock_agent.drops.state import Ledger, Taken, Work
+
+
+class What(Enum):
+    READ = "read"  # from `work.position`
+    DUPLICATE = "duplicate"  # content that was taken before, under this name or another
+    KNOWN = "known"  # the very file that was taken; somebody only touched it
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    what: What
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """With *take*, content seen before is read again as a unit of its own, told apart by the file's time."""
+
+    ledger: Ledger
+    stop: Stop
+    take: bool
+
+    def judge(self, name: str, file: BinaryIO, stat: os.stat_result, begun: Work | None) -> Verdict:
+        """Raises Interrupted, OSError."""
+        size = stat.st_size
+        print_ = fingerprint(file, size)
+        if begun and _same_print(file, size, print_, begun):
+            return Verdict(What.READ, _resized(begun, size, print_))
+        taken = self.ledger.taken(name)
+        if taken and taken.signature[-1] == signature(stat).inode and self._begins_with(file, size, print_, taken):
+            if size > taken.work.size and taken.work.record:
+                return Verdict(What.READ, _resized(taken.work, size, print_))
+            if size == taken.work.size and not self.take:
+                return Verdict(What.KNOWN, taken.work)
+        return self._new(name, file, stat, print_)
+
+    def _new(self, name: str, file: BinaryIO, stat: os.stat_result, print_: bytes) -> Verdict:
+        size = stat.st_size
+        extra: tuple[bytes, ...] = ()
+        if self.take:
+            extra = (stat.st_mtime_ns.to_bytes(16, "big", signed=True),)
+        elif self.ledger.has_print(print_):
+            content = b"" if is_exact(size) else content_hash(file, size, self.stop)
+            if not content or self.ledger.has_content(content):
+                return Verdict(What.DUPLICATE, Work(os.fsencode(name), unit_of(name, size, print_), size, print_))
+            extra = (content,)  # another file of the same samples had this unit
+        return Verdict(What.READ, Work(os.fsencode(name), unit_of(name, size, print_, *extra), size, print_))
+
+    def _begins_with(self, file: BinaryIO, size: int, print_: bytes, taken: Taken) -> bool:
+        if not _same_print(file, size, print_, taken.work):
+            return False
+        return not taken.content or content_hash(file, taken.work.size, self.stop) == taken.content
+
+
+def _same_print(file: BinaryIO, size: int, print_: bytes, before: Work) -> bool:
+    """Whether the file, of *size* and *print_*, still begins with what it was *before*, as far as the samples tell."""
+    if size <= before.size:
+        return size == before.size and print_ == before.fingerprint
+    return fingerprint(file, before.size) == before.fingerprint
+
+
+def _resized(work: Work, size: int, print_: bytes) -> Work:
+    return Work(work.name, work.unit, size, print_, work.prefix_bytes, *work.position)

@@ -1,0 +1,132 @@
+"""How the agent is, once: for the controller as a heartbeat, for `status` as a small file beside the outbox."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from crossdock import __version__
+from crossdock.lifecycle import Stop
+from crossdock.v1.link_pb2 import Heartbeat, SourceHealth
+from crossdock_agent import memory
+from crossdock_agent.configuration import Configuration
+from crossdock_agent.files import write_atomic
+from crossdock_agent.identity import IdentityStore
+from crossdock_agent.outbox import Outbox
+from crossdock_agent.problems import Problems
+from crossdock_agent.pumps import Pumps
+from crossdock_agent.status import SourceStatus, Status
+
+WRITE_SECONDS = 3.0
+TRIM_SECONDS = 60.0
+ALIVE_SECONDS = 15.0  # an unchanged status is written again this often, as a sign of life
+
+
+class Health:
+    """*link* says: connected, last error, clock offset."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        pumps: Pumps,
+        identities: IdentityStore,
+        configuration: Configuration,
+        problems: Problems,
+        link: Callable[[], tuple[bool, str, int | None]],
+    ) -> None:
+        self._outbox = outbox
+        self._pumps = pumps
+        self._identities = identities
+        self._configuration = configuration
+        self._problems = problems
+        self._link = link
+        self._started_us = time.time_ns() // 1000
+
+    def heartbeat(self) -> Heartbeat:
+        stats = self._outbox.stats()
+        return Heartbeat(
+            clock_us=time.time_ns() // 1000,
+            outbox_batches=stats.batches,
+            outbox_records=stats.records,
+            outbox_bytes=stats.bytes,
+            outbox_limit_bytes=self._outbox.limits.max_bytes,
+            disk_free_bytes=self._outbox.disk_free(),
+            oldest_us=stats.oldest_us,
+            sources=self._pumps.health(),
+            certificate_expires_us=self._identities.current().expires_us,
+            problems=self._problems.sentences(),
+        )
+
+    def status(self) -> Status:
+        beat = self.heartbeat()
+        identity = self._identities.current()
+        connected, error, offset_us = self._link()
+        return Status(
+            written_us=beat.clock_us,
+            started_us=self._started_us,
+            process=os.getpid(),
+            version=__version__,
+            agent=identity.agent,
+            site=identity.site,
+            controller=identity.link_address,
+            link="connected" if connected else "not connected",
+            link_error=error,
+            clock_offset_us=offset_us,
+            certificate_expires_us=beat.certificate_expires_us,
+            revision=self._configuration.revision,
+            outbox_batches=beat.outbox_batches,
+            outbox_records=beat.outbox_records,
+            outbox_bytes=beat.outbox_bytes,
+            outbox_limit_bytes=beat.outbox_limit_bytes,
+            disk_free_bytes=beat.disk_free_bytes,
+            oldest_us=beat.oldest_us,
+            problems=list(beat.problems),
+            sources=[_source(health) for health in beat.sources],
+        )
+
+
+class StatusWriter:
+    """The supervised part that keeps the status file fresh, and the process small."""
+
+    def __init__(self, health: Health, path: Path) -> None:
+        self._health = health
+        self._path = path
+
+    def run(self, stop: Stop) -> None:
+        written: Status | None = None
+        trim_at = time.monotonic() + 2 * WRITE_SECONDS  # what starting up left behind
+        while True:
+            status = self._health.status()
+            if written is None or _differs(written, status):
+                write_atomic(self._path, msgspec.json.encode(status), durable=False)
+                written = status
+            if time.monotonic() >= trim_at:
+                memory.trim()
+                trim_at = time.monotonic() + TRIM_SECONDS
+            if stop.wait(WRITE_SECONDS):
+                return
+
+
+def _differs(old: Status, new: Status) -> bool:
+    if new.written_us - old.written_us >= ALIVE_SECONDS * 1_000_000:
+        return True
+    same = {"written_us": 0, "disk_free_bytes": 0}
+    return msgspec.structs.replace(old, **same) != msgspec.structs.replace(new, **same)
+
+
+def _source(health: SourceHealth) -> SourceStatus:
+    return SourceStatus(
+        health.source,
+        health.state,
+        health.records,
+        health.batches,
+        health.pending_records,
+        health.last_read_us,
+        health.error,
+        health.hint,
+        dict(health.counters),
+    )

@@ -1,0 +1,127 @@
+"""Who this agent is: one file that is whole or absent, naming a key that never leaves the machine.
+
+The key is written before the file that names it, and removed after the file names another, so a crash between any two
+steps leaves the identity before or the identity after. Nothing here imports `cryptography`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from crossdock.errors import ConfigError
+from crossdock_agent.files import exposed, private_directory, protect, write_atomic
+
+TOKEN_PREFIX = "cd1_"  # noqa: S105 - how a join token begins
+RENEW_AT = 2 / 3  # of a certificate's life
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    agent: str
+    site: str
+    link_address: str
+    certificate: bytes
+    ca_bundle: bytes
+    key_file: str
+    issued_us: int  # when it was stored here; not-before is back-dated and says nothing about age
+    expires_us: int
+
+    def renewal_due(self, now_us: int) -> bool:
+        return now_us >= self.issued_us + int((self.expires_us - self.issued_us) * RENEW_AT)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """What an operator carries from the controller to the site: where to enrol, whom to trust, and a secret."""
+
+    address: str
+    ca_der: bytes
+    secret: str
+
+
+def parse_token(text: str) -> JoinToken:
+    """Raises ConfigError when *text* is not a whole join token. The secret never appears in a message."""
+    wrong = ConfigError(
+        "this is not a join token", hint="copy all of what 'crossdock token create' printed, from 'cd1_' on"
+    )
+    text = text.strip()
+    if not text.startswith(TOKEN_PREFIX):
+        raise wrong
+    body = text.removeprefix(TOKEN_PREFIX)
+    try:
+        fields = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=dict[str, str])
+        token = JoinToken(fields["a"], base64.b64decode(fields["c"]), fields["t"])
+    except (binascii.Error, msgspec.DecodeError, KeyError, ValueError):
+        raise wrong from None
+    if not token.address or not token.secret:
+        raise wrong
+    return token
+
+
+class IdentityStore:
+    """The identity file and the keys beside it, in `<state>/identity`."""
+
+    def __init__(self, state: Path) -> None:
+        self._directory = state / "identity"
+        self._path = self._directory / "identity.json"
+        self._lock = threading.Lock()
+        self._current: Identity | None = None
+
+    def current(self) -> Identity:
+        """Raises ConfigError when this agent is not enrolled, or its identity cannot be used."""
+        with self._lock:
+            if self._current is None:
+                self._current = self._load()
+            return self._current
+
+    def enrolled(self) -> bool:
+        return self._path.exists()
+
+    def key(self) -> bytes:
+        """The private key, PEM."""
+        return self._read_key(self.current().key_file)
+
+    def save(self, identity: Identity, key: bytes) -> None:
+        """Make *identity* (its `key_file` is set here) the current one, with *key*."""
+        private_directory(self._directory)
+        name = f"key-{secrets.token_hex(8)}.pem"
+        write_atomic(self._directory / name, key, private=True)
+        saved = msgspec.structs.replace(identity, key_file=name)
+        write_atomic(self._path, msgspec.json.encode(saved), private=True)
+        with self._lock:
+            self._current = saved
+        for old in self._directory.glob("key-*.pem"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    def _load(self) -> Identity:
+        try:
+            identity = msgspec.json.decode(self._path.read_bytes(), type=Identity)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"no identity in {self._directory}",
+                hint="crossdock-agent enroll --token TOKEN (from 'crossdock token create')",
+            ) from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigError(
+                f"identity {self._path} cannot be read: {error}", hint="enrol again with a new token"
+            ) from error
+        self._read_key(identity.key_file)
+        return identity
+
+    def _read_key(self, name: str) -> bytes:
+        path = self._directory / name
+        try:
+            if exposed(path):
+                protect(path)
+            return path.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"private key {path} cannot be read: {error}", hint="enrol again with a new token"
+            ) from error

@@ -1,0 +1,259 @@
+"""Whatever waits when the commit thread comes round goes into one transaction with one sync.
+
+So a busy source does not pay a sync per batch, and a quiet one does not wait behind it. An append may return before
+it is durable; nothing depends on that: the checkpoint is in the same transaction, and only committed batches are sent.
+When a commit fails, its appends and the later ones of the same writers fail too, and those sources read again from the
+committed checkpoint. Acknowledgements are tried until they hold: nobody sends them again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loguru import logger
+
+from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError, Retryable
+from crossdock_agent.outbox import schema
+from crossdock_agent.outbox.store import Append, Position, Store
+
+QUEUE_BATCHES = 16  # a writer's appends not yet committed: enough to read on during a sync
+QUEUE_BYTES = 4 * 1024 * 1024
+RETRY_SECONDS = 1.0  # between attempts at a commit that the disk refused
+VACUUM_PAGES = 256  # 2 MiB a step, so that an append never waits long behind one
+SPARE_PAGES = 2048  # 16 MiB stay in the file for the next batches
+
+
+@dataclass(slots=True)
+class _Call:
+    """Something to do in a transaction of the commit thread, and what came of it."""
+
+    run: Callable[[Store], object]
+    done: threading.Event = field(default_factory=threading.Event)
+    result: object = None
+    error: CrossdockError | None = None
+
+
+def _nobody() -> None:
+    """No pump runs for the source now: its next one looks for itself."""
+
+
+class Writer:
+    """One source's way in, for one run of its pump. After an error it stays failed: ask the outbox for a new one."""
+
+    def __init__(self, source: str, group: GroupCommit) -> None:
+        self.source = source
+        self.queued = 0
+        self.queued_bytes = 0
+        self.error: CrossdockError | None = None  # of a failed commit
+        self.closed = False
+        self._group = group
+
+    def append(self, batch: Append) -> None:
+        """Queue *batch* behind this writer's earlier ones; waits when many are queued.
+
+        Raises BufferFull (nothing was queued, the writer may go on), or the error that failed an earlier append.
+        """
+        self._group.append(self, batch)
+
+    def has_room(self) -> bool:
+        return self.closed or (self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES)
+
+    def flush(self) -> None:
+        """Wait until all appends are on disk. Raises the error that failed one."""
+        self._group.flush(self)
+
+    def close(self) -> None:
+        """Refuse further appends and wait for those queued: a late reader cannot interleave with its successor."""
+        self._group.close_writer(self)
+
+
+class GroupCommit:
+    """The queue and the thread. *refuse* says why a batch of a size cannot be taken; *on_corrupt* is called once."""
+
+    def __init__(
+        self, store: Store, refuse: Callable[[int], BufferFull | None], on_corrupt: Callable[[BufferCorrupt], None]
+    ) -> None:
+        self.changed = threading.Condition()  # notified when anything below changes
+        self.positions: dict[str, Position] = store.positions()
+        self.queued_bytes = 0
+        self.closing = False
+        self.corrupt: BufferCorrupt | None = None
+        self._store = store
+        self._refuse = refuse
+        self._on_corrupt = on_corrupt
+        self._appends: deque[tuple[Writer, Append]] = deque()
+        self._acks: dict[str, int] = {}
+        self._calls: deque[_Call] = deque()
+        self._listeners: list[Callable[[], None]] = []
+        self._release_due: dict[str, Callable[[], None]] = {}
+        self._vacuum_due = store.free_pages() > SPARE_PAGES
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commit what is queued and end the thread."""
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
+        self._thread.join()
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def on_release(self, source: str, due: Callable[[], None]) -> None:
+        self._release_due[source] = due
+
+    def append(self, writer: Writer, batch: Append) -> None:
+        size = len(batch.sealed)
+        with self.changed:
+            self._wait(writer, writer.has_room)
+            if writer.closed:
+                raise Retryable(f"source {writer.source} was stopped")
+            refusal = self._refuse(size)
+            if refusal is not None:
+                raise refusal
+            self._appends.append((writer, batch))
+            self._count(writer, 1, size)
+            self.changed.notify_all()
+
+    def flush(self, writer: Writer) -> None:
+        with self.changed:
+            self._wait(writer, lambda: writer.queued == 0)
+
+    def close_writer(self, writer: Writer) -> None:
+        with self.changed:
+            writer.closed = True
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: writer.queued == 0 or not self._thread.is_alive())
+
+    def acknowledge(self, source: str, sequence: int) -> None:
+        with self.changed:
+            self._acks[source] = max(sequence, self._acks.get(source, 0))
+            self.changed.notify_all()
+
+    def call(self, run: Callable[[Store], object]) -> object:
+        """What *run* returned inside a transaction, once that is committed."""
+        call = _Call(run)
+        with self.changed:
+            if self.closing or self.corrupt:
+                raise self.corrupt or Retryable("the outbox is closing")
+            self._calls.append(call)
+            self.changed.notify_all()
+        call.done.wait()
+        if call.error is not None:
+            raise call.error
+        return call.result
+
+    def condemn(self, error: BufferCorrupt) -> None:
+        """Refuse everything from now on: the file is damaged."""
+        with self.changed:
+            first, self.corrupt = self.corrupt is None, self.corrupt or error
+            self.changed.notify_all()
+        if first:
+            self._on_corrupt(error)
+
+    def _wait(self, writer: Writer, ready: Callable[[], bool]) -> None:
+        self.changed.wait_for(lambda: ready() or writer.error or self.corrupt or self.closing)
+        error = writer.error or self.corrupt
+        if error is not None:
+            raise error
+        if self.closing:
+            raise Retryable("the outbox is closing")
+
+    def _count(self, writer: Writer, batches: int, size: int) -> None:
+        writer.queued += batches
+        writer.queued_bytes += size
+        self.queued_bytes += size
+
+    # --- the commit thread
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self._busy() or self.closing or self._vacuum_due)
+                busy = self._busy()
+                if not busy and self.closing:
+                    return
+            if busy:
+                self._commit()
+            else:
+                self._vacuum_due = self._vacuum()
+
+    def _busy(self) -> bool:
+        return bool(self._appends or self._acks or self._calls)
+
+    def _commit(self) -> None:
+        with self.changed:
+            appends, self._appends = self._appends, deque()
+            acks, self._acks = self._acks, {}
+            calls, self._calls = self._calls, deque()
+        releases: list[str] = []
+        failure = self._write([batch for writer, batch in appends if writer.error is None], acks, calls, releases)
+        with self.changed:
+            for writer, batch in appends:
+                self._count(writer, -1, -len(batch.sealed))
+                writer.error = writer.error or failure
+            if failure is None:
+                self.positions = self._store.positions()
+                self._vacuum_due = bool(acks)
+            elif not self.closing and not isinstance(failure, BufferCorrupt):
+                for source, sequence in acks.items():
+                    self._acks[source] = max(sequence, self._acks.get(source, 0))
+            self.changed.notify_all()
+        for call in calls:
+            call.error = failure
+            call.done.set()
+        if failure is not None:
+            self._failed(failure)
+        for listener in list(self._listeners):
+            listener()
+        for source in releases if failure is None else ():
+            self._release_due.get(source, _nobody)()
+
+    def _write(
+        self, appends: list[Append], acks: dict[str, int], calls: deque[_Call], releases: list[str]
+    ) -> CrossdockError | None:
+        """One transaction; adds to *releases* the sources that have tokens due by it."""
+        if self.corrupt is not None:
+            return self.corrupt
+        try:
+            with self._store.transaction():
+                for source, sequence in acks.items():
+                    if self._store.acknowledge(source, sequence):
+                        releases.append(source)
+                for batch in appends:
+                    self._store.append(batch)
+                for call in calls:
+                    call.result = call.run(self._store)
+        except sqlite3.Error as error:
+            return schema.classify(error, self._store.path)
+        except CrossdockError as error:
+            return error
+        return None
+
+    def _failed(self, failure: CrossdockError) -> None:
+        if isinstance(failure, BufferCorrupt):
+            self.condemn(failure)
+            return
+        logger.bind(part="outbox").warning("outbox commit failed, the sources read again: {}", failure)
+        if self._acks:
+            time.sleep(RETRY_SECONDS)  # the disk said no: not at once again
+
+    def _vacuum(self) -> bool:
+        """One step; True while more is to be given back."""
+        try:
+            if self._store.free_pages() <= SPARE_PAGES:
+                return False
+            return self._store.vacuum(VACUUM_PAGES) > SPARE_PAGES
+        except sqlite3.Error as error:
+            failure = schema.classify(error, self._store.path)
+        self._failed(failure)
+        return False

@@ -1,0 +1,199 @@
+"""The outbox as the other parts see it: full means refused, never dropped; damaged means finished, never guessed.
+
+Thread-safe: pumps append while the uplink reads and acknowledges (see `groupcommit`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError
+from crossdock.siteconfig import OutboxConfig
+from crossdock_agent.outbox import schema
+from crossdock_agent.outbox.groupcommit import GroupCommit, Writer
+from crossdock_agent.outbox.store import Position, Stats, Store, StoredBatch
+
+RESUME_FRACTION = 10  # a full outbox resumes reading when a tenth is free, at most ...
+RESUME_BYTES = 64 * 1024 * 1024  # ... this much: not one source re-opened for every batch that leaves
+DISK_SECONDS = 1.0  # how long a reading of the free disk space is believed
+
+T = TypeVar("T")
+
+
+def _report_nowhere(_error: BufferCorrupt) -> None:
+    """Whoever does not ask for a call learns of damage by the error that each method then raises."""
+
+
+class Outbox:
+    """Use it in a `with` statement: the commit thread lives inside.
+
+    *quarantined* says what was set aside at opening. *on_corrupt* is called once, from any thread, when damage shows
+    later; everything is refused from then on, and the owner closes it, calls `quarantine` and opens a new one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        limits: OutboxConfig,
+        *,
+        migrate: Callable[[Path], None] = schema.migrate,
+        on_corrupt: Callable[[BufferCorrupt], None] = _report_nowhere,
+    ) -> None:
+        self.path = path
+        self.limits = limits
+        self.quarantined = schema.open_checked(path, migrate)
+        self._store = Store(path)
+        self.epoch = self._store.epoch()
+        self.fresh = self._store.fresh()
+        self._group = GroupCommit(self._store, self._refusal, on_corrupt)
+        self._read_lock = threading.Lock()
+        self._writers: dict[str, Writer] = {}
+        self._disk_free = 0
+        self._disk_read_at = float("-inf")
+
+    def __enter__(self) -> Self:
+        self._group.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._group.close()
+        with self._read_lock:
+            self._store.close()
+
+    # --- for pumps
+
+    def writer(self, source: str) -> Writer:
+        """The only way in for *source*; an earlier writer of it is closed first, so `checkpoint` is final then."""
+        earlier = self._writers.get(source)
+        if earlier is not None:
+            earlier.close()
+        self._writers[source] = Writer(source, self._group)
+        return self._writers[source]
+
+    def checkpoint(self, source: str) -> bytes | None:
+        """How far *source* has read: the checkpoint of its last committed batch."""
+        return self._read(lambda store: store.checkpoint(source))
+
+    def recall(self, source: str, key: str) -> bytes | None:
+        """A ledger row of *source*, as committed: flush its writer first."""
+        return self._read(lambda store: store.recall(source, key))
+
+    def releases(self, source: str) -> list[tuple[int, bytes]]:
+        """Tokens whose batches are acknowledged and which are not finished, oldest first: (id, token)."""
+        return self._read(lambda store: store.releases(source))
+
+    def finish_releases(self, ids: Sequence[int]) -> None:
+        self._group.call(lambda store: store.finish_releases(ids))
+
+    def on_release(self, source: str, due: Callable[[], None]) -> None:
+        """Call *due*, from the commit thread, when acknowledgements made tokens of *source* due."""
+        self._group.on_release(source, due)
+
+    def wait_for_space(self, need_bytes: int, seconds: float) -> bool:
+        """True when *need_bytes* and some more fit; False after *seconds* or when the outbox closes."""
+        deadline = time.monotonic() + seconds
+        reserve = max(need_bytes, min(self.limits.max_bytes // RESUME_FRACTION, RESUME_BYTES))
+        changed = self._group.changed
+        with changed:
+            while self._refusal(reserve) is not None:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._group.closing:
+                    return False
+                changed.wait(min(left, DISK_SECONDS))
+            return True
+
+    # --- for the uplink
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call *listener* after each commit, from the commit thread; the result ends that."""
+        return self._group.subscribe(listener)
+
+    def positions(self) -> dict[str, Position]:
+        """Where each source stands, as committed."""
+        return self._group.positions
+
+    def page(self, source: str, after_sequence: int, limit_bytes: int, limit_batches: int = 64) -> list[StoredBatch]:
+        """The next batches of *source* after *after_sequence*, in order; at least one if there is one.
+
+        Raises BufferCorrupt when a stored checksum differs; the outbox is finished then.
+        """
+        return self._read(lambda store: store.page(source, after_sequence, limit_bytes, limit_batches))
+
+    def acknowledge(self, source: str, epoch: bytes, sequence: int) -> None:
+        """The controller has every batch of *source* up to *sequence*. Returns at once; a crash before the commit
+        only sends again. Acknowledgements of another epoch or of unknown sources are ignored."""
+        if epoch == self.epoch and source in self._group.positions:
+            self._group.acknowledge(source, sequence)
+
+    # --- for the control stream
+
+    def adopt(self, checkpoints: Mapping[str, bytes]) -> None:
+        """A fresh outbox carries on from the controller's checkpoints."""
+        self._group.call(lambda store: store.adopt(checkpoints))
+        self.fresh = False
+
+    def bind(self, agent: str) -> bool:
+        """See `Store.bind`; call before any part reads or sends."""
+        renumbered = bool(self._group.call(lambda store: store.bind(agent)))
+        self.epoch = self._read(Store.epoch)
+        return renumbered
+
+    def condemn(self, reason: str) -> None:
+        """The file cannot be trusted for a reason only the caller can see (it went back in time)."""
+        self._group.condemn(BufferCorrupt(f"outbox {self.path}: {reason}"))
+
+    def stats(self) -> Stats:
+        at = list(self._group.positions.values())
+        oldest = self._read(Store.oldest_us)
+        return Stats(sum(p.batches for p in at), sum(p.records for p in at), sum(p.bytes for p in at), oldest)
+
+    def disk_free(self) -> int:
+        """Free bytes where the outbox lies, at most a second old."""
+        now = time.monotonic()
+        if now - self._disk_read_at > DISK_SECONDS:
+            self._disk_free, self._disk_read_at = shutil.disk_usage(self.path.parent).free, now
+        return self._disk_free
+
+    def set_limits(self, limits: OutboxConfig) -> None:
+        with self._group.changed:
+            self.limits = limits
+            self._group.changed.notify_all()
+
+    def _refusal(self, size: int) -> BufferFull | None:
+        held = self._group.queued_bytes + sum(p.bytes for p in self._group.positions.values())
+        if held and held + size > self.limits.max_bytes:
+            return BufferFull(
+                f"outbox holds {held} of {self.limits.max_bytes} bytes; reading stops, the sources keep their data",
+                hint="it goes on by itself once the controller takes batches; is the controller reachable?",
+            )
+        free, floor = self.disk_free(), self.limits.min_free_disk_bytes
+        if free - self._group.queued_bytes - size < floor:
+            return BufferFull(
+                f"{free} bytes are free on the disk of {self.path}, {floor} stay reserved; reading stops",
+                hint="free disk space there, or lower the site's outbox.min_free_disk_bytes",
+            )
+        return None
+
+    def _read(self, query: Callable[[Store], T]) -> T:
+        if self._group.corrupt is not None:
+            raise self._group.corrupt
+        failure: CrossdockError
+        with self._read_lock:
+            try:
+                return query(self._store)
+            except sqlite3.Error as error:
+                failure = schema.classify(error, self.path)
+            except BufferCorrupt as error:
+                failure = error
+        if isinstance(failure, BufferCorrupt):
+            self._group.condemn(failure)
+        raise failure

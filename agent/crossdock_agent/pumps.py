@@ -1,0 +1,144 @@
+"""All pumps of this agent. A configuration is built whole before anything is touched; then only differences change."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from loguru import logger
+
+from crossdock.errors import ConfigError
+from crossdock.siteconfig import SiteConfig, SourceConfig
+from crossdock.v1.link_pb2 import SourceHealth
+from crossdock_agent.hints import Hints
+from crossdock_agent.outbox import Outbox, Position
+from crossdock_agent.problems import Problems
+from crossdock_agent.pump import Pump
+from crossdock_agent.schedule import Schedule
+from crossdock_agent.sources import base
+
+HOLD_SECONDS = 5.0  # a changed source's first pass may show within this that its settings are wrong
+
+
+def build_source(config: SourceConfig, context: base.SourceContext) -> base.Source:
+    return base.build(config.kind, config.settings, context)
+
+
+class Pumps:
+    def __init__(
+        self,
+        outbox: Outbox,
+        schedule: Schedule,
+        hints: Hints,
+        problems: Problems,
+        secret: Callable[[str], str],
+        rng: random.Random,
+    ) -> None:
+        self._outbox = outbox
+        self._schedule = schedule
+        self._hints = hints
+        self._problems = problems
+        self._secret = secret
+        self._rng = rng
+        self._pumps: dict[str, Pump] = {}
+        self._config: SiteConfig | None = None
+
+    def apply(self, config: SiteConfig) -> None:
+        """Run *config*: unchanged sources run on, changed ones restart, removed ones stop.
+
+        Raises ConfigError naming every source at fault; then everything runs as before.
+        """
+        pumps, faults = self._build(config)
+        if faults:
+            raise ConfigError("; ".join(faults))
+        before = self._config
+        self._switch(config, pumps)
+        wrong = self._hold(list(pumps.values()))
+        if wrong and before is not None:
+            self.resume(before)
+        if wrong:
+            raise ConfigError("; ".join(wrong))
+
+    def resume(self, config: SiteConfig) -> None:
+        """Run what can be run of *config*, which was good once; what cannot is a problem for a person."""
+        pumps, faults = self._build(config)
+        for fault in faults:
+            self._problems.report(f"config:{fault}", f"{fault}; the other sources run")
+        self._switch(config, pumps)
+
+    def stop(self) -> None:
+        for pump in self._pumps.values():
+            pump.ask_to_stop()
+        for name in list(self._pumps):
+            self._remove(name)
+
+    def wake_all(self) -> None:
+        for pump in list(self._pumps.values()):
+            pump.wake()
+
+    def health(self) -> list[SourceHealth]:
+        positions = self._outbox.positions()
+        return [_health(pump, positions.get(name, Position("standard"))) for name, pump in sorted(self._pumps.items())]
+
+    def _build(self, config: SiteConfig) -> tuple[dict[str, Pump], list[str]]:
+        """New pumps, not started, for what is not running just so already; and what is wrong with the others."""
+        pumps: dict[str, Pump] = {}
+        faults: list[str] = []
+        for source in config.sources:
+            running = self._pumps.get(source.name)
+            if running is not None and running.config == source:
+                continue
+            try:
+                pumps[source.name] = Pump(source, config.revision, self._outbox, self._secret, build_source, self._rng)
+            except ConfigError as error:
+                faults.append(str(error))
+            except Exception as error:  # noqa: BLE001 - a source with a bug, or without its driver, is that source's fault
+                logger.bind(source=source.name, kind=source.kind).opt(exception=error).error("source cannot be set up")
+                faults.append(f"source {source.name}: cannot be set up: {type(error).__name__}: {error}")
+        return pumps, faults
+
+    def _switch(self, config: SiteConfig, pumps: dict[str, Pump]) -> None:
+        kept = {source.name for source in config.sources} - set(pumps)
+        for name in [name for name in self._pumps if name not in kept]:
+            self._remove(name)
+        for pump in self._pumps.values():
+            pump.revision = config.revision
+        self._outbox.set_limits(config.outbox)
+        for name, pump in pumps.items():
+            self._pumps = {**self._pumps, name: pump}
+            pump.start()
+            self._schedule.every(name, pump.source.poll_seconds(), pump.wake)
+            self._hints.watch(name, pump.source.watch(), pump.wake)
+        self._config = config
+        logger.bind(revision=config.revision, started=len(pumps), kept=len(kept)).info("configuration runs")
+
+    def _remove(self, name: str) -> None:
+        self._schedule.forget(name)
+        self._hints.forget(name)
+        pump = self._pumps[name]
+        self._pumps = {n: p for n, p in self._pumps.items() if n != name}
+        if not pump.stop():
+            logger.bind(source=name).warning("source did not stop in time; nothing it still reads is taken")
+
+    def _hold(self, started: list[Pump]) -> list[str]:
+        """What the first passes of *started* say against their settings."""
+        deadline = time.monotonic() + HOLD_SECONDS
+        for pump in started:
+            pump.settled.wait(max(0.0, deadline - time.monotonic()))
+        return [f"source {p.config.name}: {p.progress.error}" for p in started if p.progress.misconfigured]
+
+
+def _health(pump: Pump, position: Position) -> SourceHealth:
+    progress = pump.progress
+    return SourceHealth(
+        source=pump.config.name,
+        state=progress.state,
+        records=progress.records,
+        batches=progress.batches,
+        pending_records=position.records,
+        last_read_us=progress.last_read_us,
+        error=progress.error,
+        hint=progress.hint,
+        counters=pump.counters.snapshot(),
+    )

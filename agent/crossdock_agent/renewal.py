@@ -1,0 +1,72 @@
+"""A certificate is replaced at two thirds of its life, with a new key. The old pair stays until the new is whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+from loguru import logger
+
+from crossdock.errors import CrossdockError
+from crossdock.v1.link_pb2 import CertificateIssued, CertificateRequest
+from crossdock_agent import helper
+from crossdock_agent.identity import IdentityStore
+from crossdock_agent.problems import Problems
+
+RETRY_SECONDS = 300.0
+PROBLEM = "certificate"
+
+
+class Renewal:
+    """Asks over the control stream, and stores the answer. *wall_us* is this machine's clock."""
+
+    def __init__(self, identities: IdentityStore, problems: Problems, wall_us: Callable[[], int]) -> None:
+        self._identities = identities
+        self._problems = problems
+        self._wall_us = wall_us
+        self._key: bytes | None = None
+        self._next_attempt = float("-inf")
+
+    def request(self) -> CertificateRequest | None:
+        """A request when one is due; not again for a while, whatever comes of it."""
+        identity = self._identities.current()
+        if not identity.renewal_due(self._wall_us()) or time.monotonic() < self._next_attempt:
+            return None
+        self._next_attempt = time.monotonic() + RETRY_SECONDS
+        try:
+            self._key, csr = helper.new_key_and_request()
+        except CrossdockError as error:
+            self._problems.report(PROBLEM, f"the certificate cannot be renewed: {error}")
+            return None
+        return CertificateRequest(csr=csr)
+
+    def issued(self, answer: CertificateIssued) -> bool:
+        """True when the answer is stored as the new identity; the channels are to be rebuilt then."""
+        try:
+            self._store(answer)
+        except (CrossdockError, OSError) as error:
+            self._problems.report(PROBLEM, f"the certificate cannot be renewed: {error}")
+            return False
+        self._problems.clear(PROBLEM)
+        return True
+
+    def _store(self, answer: CertificateIssued) -> None:
+        if answer.refused or self._key is None:
+            raise CrossdockError(
+                answer.refused or "a certificate came that was not asked for", hint="see the controller's log"
+            )
+        current = self._identities.current()
+        agent, expires_us = helper.certificate_facts(answer.certificate, self._key)
+        if agent != current.agent:
+            raise CrossdockError(f"the certificate is for agent {agent}, this is {current.agent}")
+        renewed = msgspec.structs.replace(
+            current,
+            certificate=answer.certificate,
+            ca_bundle=answer.ca_bundle or current.ca_bundle,
+            issued_us=self._wall_us(),
+            expires_us=expires_us,
+        )
+        self._identities.save(renewed, self._key)
+        self._key = None
+        logger.bind(agent=agent).info("certificate renewed")

@@ -1,0 +1,113 @@
+"""Where the agent keeps its things and how it logs: known before it spoke to anyone. All else comes from the centre."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from crossdock.errors import ConfigError
+from crossdock_agent.files import exposed
+
+SETTINGS_NAME = "agent.toml"
+SECRET_PREFIX = "secret:"  # noqa: S105 - how a reference begins
+_SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """*state* holds identity, outbox, last good configuration and secrets; one agent may use it at a time."""
+
+    state: str
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_file: str | None = None
+    log_json: bool = False
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.state)
+
+    @property
+    def outbox_path(self) -> Path:
+        return self.directory / "outbox.db"
+
+    @property
+    def status_path(self) -> Path:
+        return self.directory / "status.json"
+
+    @property
+    def config_path(self) -> Path:
+        return self.directory / "last-good.json"
+
+
+def default_state() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "crossdock-agent"
+    return Path("/var/lib/crossdock-agent")
+
+
+def load(state: Path | None = None, file: Path | None = None) -> Settings:
+    """Settings from *file* (TOML, or JSON by its suffix), else from `agent.toml` in the state directory, else defaults.
+
+    *state* wins over the file. Raises ConfigError naming the file and the setting at fault.
+    """
+    path = file or (state or default_state()) / SETTINGS_NAME
+    values: dict[str, object] = {}
+    if file is not None or path.is_file():
+        values = _parse(path)
+    values["state"] = str(state or values.get("state") or default_state())
+    try:
+        return msgspec.convert(values, type=Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _parse(path: Path) -> dict[str, object]:
+    import tomllib
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(
+            f"settings file {path} cannot be read: {error.strerror}", hint="name it with --config"
+        ) from error
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"settings file {path} is not valid: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"settings file {path} is not a table of settings")
+    return loaded
+
+
+class Secrets:
+    """Resolves `secret:NAME`: the environment first, then a file only the owner reads. Never kept, never logged."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "secrets"
+
+    def resolve(self, value: str) -> str:
+        """The secret that *value* refers to; other text as it is. Raises ConfigError with both places to put it."""
+        if not value.startswith(SECRET_PREFIX):
+            return value
+        name = value.removeprefix(SECRET_PREFIX)
+        if not _SECRET_NAME.fullmatch(name):
+            raise ConfigError(f"secret name {name!r} is not valid", hint="use letters, digits, '-', '_' and '.'")
+        variable = "CROSSDOCK_SECRET_" + name.upper().replace("-", "_").replace(".", "_")
+        if variable in os.environ:
+            return os.environ[variable]
+        path = self._directory / name
+        try:
+            if exposed(path):
+                raise ConfigError(f"secret file {path} can be read by others", hint=f"chmod 600 {path}")
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except FileNotFoundError:
+            raise ConfigError(
+                f"secret {name!r} is not known at this site", hint=f"set {variable} or write it to {path} (owner only)"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"secret file {path} cannot be read: {error}", hint="check its owner and encoding"
+            ) from error

@@ -1,0 +1,341 @@
+"""Reads a table or view for what is new; a row is passed only when no later commit can appear before it unseen.
+
+One pass reads, in pages of one short statement each, from the floor of the look-back window (or from somewhere inside
+it) to the end of the table; rows taken before are known by their hash and left out. See `sql.cursor` for what moves the
+floor and `sql.window` for what is remembered. Nothing is open at the database between two pages.
+
+A pass that was broken off goes on behind the last row of the last committed batch; batches are cut only between units,
+so that the lines of one order arrive once and together.
+
+When the newest row is older than what was settled long ago, a backup was restored or ids were handed out anew. The
+source then stops with an error until that is over or the operator decides (`purged`, or a new source name): reading on
+would skip rows without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from loguru import logger
+
+from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
+from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
+from crossdock_agent.sql.connections import SqliteDatabase
+from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
+from crossdock_agent.sql.doctor import examine, frame
+from crossdock_agent.sql.reading import Reading, connect, prepare
+from crossdock_agent.sql.rows import Batch, Page
+from crossdock_agent.sql.settings import SqlTableSettings
+from crossdock_agent.sql.times import SECOND_US, parse
+from crossdock_agent.sql.window import Window, row_hash
+
+FIRST_PAGE_ROWS = 50  # pages grow to `page_rows` tenfold at a time, and shrink again where rows are large
+PAGE_BYTES = 16 * 1024 * 1024
+COUNT_SECONDS = 600.0  # how often rows without a watermark are counted: that may read the whole table
+AHEAD_SECONDS = 600  # a newest row this far in the future is reported
+
+
+class SqlTable:
+    def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
+        self._settings, self._context = settings, context
+        self._log = logger.bind(source=context.name, table=settings.table)
+        self._scale = Scale(settings.mode == "incrementing", settings.look_back_seconds, settings.look_back_ids)
+        self._reading: Reading | None = None
+        self._known: bytes | None = None  # the checkpoint for which cursor and window stand as they are ...
+        self._loaded = False  # ... if they do: a pass that was broken off leaves them behind
+        self._window = Window()
+        self._cursor = Cursor(self._scale, settings.poll_seconds, None, context.monotonic())
+        self._quiet: object = None  # `Database.changes` as it was when everything had been read
+        self._page_rows = min(FIRST_PAGE_ROWS, settings.page_rows)
+        self._counted = float("-inf")
+
+    # --- the contract
+
+    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        self._context.stop.on_set(self._cancel)
+        try:
+            yield from self._read(checkpoint)
+        except CrossdockError:
+            self.close()
+            if not self._context.stop.is_set():  # a statement broken off by the stop is no failure
+                raise
+        finally:
+            self._context.stop.forget(self._cancel)
+
+    def release(self, token: bytes) -> None:
+        """Nothing was promised: a table is never written to."""
+
+    def check(self) -> Iterator[Finding]:
+        yield from examine(
+            self._settings,
+            lambda: connect(self._settings, self._context.secret, self._context.wall_us),
+            self._context.wall_us,
+        )
+
+    def watch(self) -> list[Path]:
+        return []  # a database's own files change far more often than the one table
+
+    def poll_seconds(self) -> float:
+        return self._settings.poll_seconds
+
+    def close(self) -> None:
+        if self._reading is not None:
+            self._reading.database.close()
+        self._reading, self._quiet = None, None
+
+    # --- one pass
+
+    def _read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        reading = self._open()
+        if not self._loaded or checkpoint != self._known:
+            self._load(reading, checkpoint)
+        changes = reading.database.changes() if reading.detects_changes else None
+        if changes is not None and changes == self._quiet:
+            return
+        ceiling, newest = self._present(reading)
+        if checkpoint is None and not self._cursor.settled_once and self._settings.start == "now":
+            yield self._anchor(reading, newest, ceiling)
+            return
+        done = self._cursor.start(self._context.monotonic(), ceiling)
+        self._loaded = False  # until the pass has come to its end
+        yield from self._run(reading, done, None if newest is None else [newest], checkpoint)
+        if not self._loaded:
+            return
+        self._quiet = changes if done.whole else None
+        self._report(reading, ceiling)
+
+    def _run(self, reading: Reading, done: Pass, newest: Position | None, checkpoint: bytes | None) -> Iterator[Draft]:
+        """One pass, one batch behind the database: only the last batch of a pass may close it."""
+        last: Position | None = None
+        held: Draft | None = None
+        batch = Batch()
+        settled = self._cursor.settled_by(done, newest) if newest is not None else None
+        for page in self._pages(reading, done.after):
+            last = page.position(page.ends[-1])
+            hashes = None if self._is_settled(page, settled) else [row_hash(row) for row in page.packed]
+            for start, end in self._fresh(page, hashes):
+                at = start
+                while at < end:
+                    taken = batch.take(page, at, end)
+                    if hashes is not None:
+                        batch.hashes += hashes[at:taken]
+                    at = taken
+                    if at < end or batch.rejects:  # full
+                        if held is not None:
+                            yield held
+                        held, batch = self._draft(reading, batch, done), Batch()
+        if self._context.stop.is_set():
+            return
+        if not batch.is_empty:
+            if held is not None:
+                yield held
+            held = self._draft(reading, batch, done)
+        was_under_way = self._cursor.under_way
+        self._end(reading, done, last)
+        if held is None and was_under_way:  # what was left of a broken-off pass has vanished: close what it opened
+            held = Draft(reading.header(self._settings.table, self._settings.identity), b"")
+        if held is not None:
+            held.header.closes = True
+            held.header.checkpoint = checkpoint = self._checkpoint(None)
+        self._known, self._loaded = checkpoint, True
+        if held is not None:
+            yield held
+
+    def _fresh(self, page: Page, hashes: list[int] | None) -> Iterator[tuple[int, int]]:
+        """Runs of rows (first, row after the last) whose units were not taken before."""
+        if hashes is None or not len(self._window):
+            yield 0, page.ends[-1]
+            return
+        run = start = 0
+        for end in page.ends:
+            if self._window.knows(hashes[start:end]):
+                if run < start:
+                    yield run, start
+                run = end
+            start = end
+        if run < start:
+            yield run, start
+
+    def _is_settled(self, page: Page, settled: int | None) -> bool:
+        """True when all of *page* is new, and so old that the window will not reach back to it."""
+        if settled is None:
+            return False
+        first, last = self._scale.order(page.position(page.ends[0])), self._scale.order(page.position(page.ends[-1]))
+        high = self._scale.order(self._cursor.high)
+        return first is not None and last is not None and last <= settled and (high is None or first > high)
+
+    def _pages(self, reading: Reading, after: Position | None) -> Iterator[Page]:
+        limit = self._settings.page_rows
+        while not self._context.stop.is_set():
+            rows = reading.database.rows(*reading.statements.page(after, self._page_rows))
+            full = len(rows) >= self._page_rows
+            page = Page(reading.shape, rows, full=full, may_split=self._page_rows >= limit)
+            if page.ends:
+                after = page.position(page.ends[-1])
+                self._judge(after)
+                yield page
+            elif full and self._page_rows >= limit:
+                raise CrossdockError(
+                    f"table {self._settings.table}: more than {limit} rows share one key",
+                    hint="name columns in 'key' that tell rows apart, or raise 'page_rows'",
+                )
+            if not full:
+                return
+            grown = max(2, self._page_rows // 4) if page.bytes > PAGE_BYTES else self._page_rows * 10
+            self._page_rows = min(limit, grown if page.ends else self._page_rows * 10)
+
+    def _judge(self, position: Position) -> None:
+        """Raises ConfigError when the watermark cannot be ordered in time or number."""
+        value = position[0]
+        if self._scale.incrementing:
+            if isinstance(value, bool | float | bytes) or not str(value).lstrip("-").isdigit():
+                raise ConfigError(
+                    f"table {self._settings.table}: {self._settings.watermark[0]} holds {value!r}",
+                    hint="mode incrementing needs whole numbers; exclude such rows with 'where'",
+                )
+        elif self._cursor.style is None and parse(value) is None:
+            raise ConfigError(
+                f"table {self._settings.table}: {self._settings.watermark[0]} holds {value!r}, no time known here",
+                hint="exclude such rows with 'where', or read a view that shows ISO 8601 text",
+            )
+
+    # --- state
+
+    def _open(self) -> Reading:
+        if self._reading is not None and not self._reading.database.is_current():
+            self.close()
+        if self._reading is None:
+            database = connect(self._settings, self._context.secret, self._context.wall_us)
+            try:
+                self._reading = prepare(database, self._settings)
+            except BaseException:
+                database.close()
+                raise
+        return self._reading
+
+    def _load(self, reading: Reading, checkpoint: bytes | None) -> None:
+        stored = self._decoded(checkpoint) if checkpoint is not None else None
+        now = self._context.monotonic()
+        self._window = Window.load(stored.segments if stored else (), self._context.memory.recall, now)
+        self._cursor = Cursor(self._scale, self._settings.poll_seconds, stored, now, reading.style)
+        self._known, self._loaded, self._quiet = checkpoint, True, None
+
+    def _decoded(self, checkpoint: bytes) -> Checkpoint:
+        try:
+            stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
+        except msgspec.DecodeError as error:
+            raise ConfigError(
+                f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=_RENAME
+            ) from error
+        if stored.version != CHECKPOINT_VERSION or stored.basis != self._settings.basis:
+            raise ConfigError(
+                f"source {self._context.name} stands at a position of another reading ({stored.basis})", hint=_RENAME
+            )
+        return stored
+
+    def _checkpoint(self, under_way: UnderWay | None) -> bytes:
+        high, floor = self._cursor.high, self._cursor.floor
+        return Checkpoint(
+            CHECKPOINT_VERSION, self._settings.basis, None if high is None else list(high),
+            None if floor is None else list(floor), under_way, self._window.states(),
+        ).encode()  # fmt: skip
+
+    def _present(self, reading: Reading) -> tuple[int | None, object]:
+        """The ceiling of a pass beginning now; on the first one also the greatest watermark there is."""
+        first = not self._cursor.settled_once
+        newest = reading.database.rows(reading.statements.newest())[0][0] if first else None
+        if newest is not None:
+            self._judge([newest])
+        if self._scale.incrementing:
+            return (self._scale.order([newest]) if newest is not None else None), newest
+        if self._cursor.style is None:
+            moment = parse(newest)
+            self._cursor.style = moment.style if moment is not None else None
+        utc, server = reading.database.clock()
+        aware = self._cursor.style is not None and self._cursor.style.aware
+        return (utc if aware or frame(self._settings) == "utc" else server), newest
+
+    def _end(self, reading: Reading, done: Pass, last: Position | None) -> None:
+        self._cursor.finish(done, last, self._context.monotonic())
+        if self._window.prune(self._scale.order(self._cursor.floor)):
+            self._context.counters.add("window_overflows")
+        if done.whole and last is None and not self._settings.purged:
+            self._refuse_a_step_back(reading)
+
+    def _refuse_a_step_back(self, reading: Reading) -> None:
+        newest = reading.database.rows(reading.statements.newest())[0][0]
+        now, floor = self._scale.order([newest]) if newest is not None else None, self._scale.order(self._cursor.floor)
+        if now is not None and floor is not None and now < floor:
+            self._context.counters.add("steps_back")
+            raise CrossdockError(
+                f"table {self._settings.table} ends at {newest}, but was read up to {self._cursor.high} before",
+                hint="if it was restored, give the source a new name to read it anew;"
+                " if its newest rows are deleted on purpose, set 'purged: true'",
+            )
+
+    # --- drafts
+
+    def _draft(self, reading: Reading, batch: Batch, done: Pass) -> Draft:
+        """*batch* as one that does not close the pass; its hashes are taken."""
+        remember: tuple[tuple[str, bytes], ...] = ()
+        if batch.hashes:
+            self._window.add(batch.hashes, self._scale.order(batch.position), self._context.monotonic())
+            remember = self._window.newest_row()
+        header = reading.header(self._settings.table, self._settings.identity)
+        header.records = len(batch.rows)
+        header.rejects.extend(batch.rejects)
+        header.checkpoint = self._checkpoint(UnderWay(list(batch.position), done.whole, done.ceiling))
+        return Draft(header, b"".join(batch.rows), remember)
+
+    def _anchor(self, reading: Reading, newest: object, ceiling: int | None) -> Draft:
+        """An empty batch that makes `start: now` survive a restart before the first row."""
+        self._cursor.begin_at(newest, ceiling, self._context.monotonic())
+        header: BatchHeader = reading.header(self._settings.table, self._settings.identity)
+        header.closes, header.checkpoint = True, self._checkpoint(None)
+        self._known = header.checkpoint
+        return Draft(header, b"")
+
+    def _report(self, reading: Reading, ceiling: int | None) -> None:
+        counters, order = self._context.counters, self._scale.order(self._cursor.high)
+        if ceiling is not None and order is not None and not self._scale.incrementing:
+            ahead = max(0, (order - ceiling) // SECOND_US)
+            counters.set("newest_ahead_seconds", ahead if ahead > AHEAD_SECONDS else 0)
+        if isinstance(reading.database, SqliteDatabase):
+            counters.set("undecodable_texts", reading.database.undecodable)
+        now = self._context.monotonic()
+        if now - self._counted >= COUNT_SECONDS:
+            self._counted = now
+            self._count_unmarked(reading)
+
+    def _count_unmarked(self, reading: Reading) -> None:
+        sample = self._cursor.high[0] if self._cursor.high else None
+        try:
+            unmarked = int(reading.database.rows(reading.statements.unmarked(sample))[0][0])
+        except SourceUnavailable as error:  # a count too slow for the timeout must not stop what is read by index
+            self.close()
+            self._log.warning("rows without a watermark were not counted: {}", error.message)
+            return
+        self._context.counters.set("rows_without_watermark", unmarked)
+        if unmarked:
+            self._log.warning(
+                "{} rows have no usable {} and are not read", unmarked, ", ".join(self._settings.watermark)
+            )
+
+    def _cancel(self) -> None:
+        reading = self._reading
+        if reading is not None:
+            reading.database.cancel()
+
+
+_RENAME = "give the source a new name to read the table from its beginning"
+
+
+def create(settings: SqlTableSettings, context: SourceContext) -> Any:
+    return SqlTable(settings, context)
+
+
+register("sql_table", SqlTableSettings, create)

@@ -1,0 +1,275 @@
+"""One connection to the source's database: read only, short statements, a deadline on each, discarded on any error.
+
+Every statement runs in a transaction of its own (autocommit), so a page is one snapshot and nothing is held between
+pages. A connection is used by one thread at a time; only `cancel` may be called from another.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock_agent.sql.dialects import SQLITE, Dialect
+from crossdock_agent.sql.faults import odbc_fault, sqlite_fault
+from crossdock_agent.sql.statements import CatalogColumn, CatalogTable
+from crossdock_agent.sql.times import SECOND_US, parse
+
+Row = Sequence[Any]
+
+LOGIN_SECONDS = 10
+BUSY_SECONDS = 5.0  # how long we wait for a writer of a SQLite file; a writer waits for one page at most
+_PROGRESS_STEPS = 20_000  # SQLite instructions between two looks at the deadline: some 100 µs
+_SECRET = re.compile(r"\{(secret:[^{}]+)\}")
+
+
+class Database(Protocol):
+    dialect: Dialect
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        """All rows of *sql*. Raises SourceUnavailable, ConfigError or Corrupt; the connection is then gone."""
+
+    def changes(self) -> object:
+        """A value that differs once anything was committed; None when this database cannot tell."""
+
+    def catalog(self, table: str) -> CatalogTable | None:
+        """The table or view called *table* (optionally `schema.table`), None when there is none."""
+
+    def indexed(self, table: CatalogTable) -> set[str]:
+        """Lower-case names of the columns that begin an index."""
+
+    def clock(self) -> tuple[int, int]:
+        """The database's clock: microseconds since 1970 in UTC, and in the server's own zone."""
+
+    def is_current(self) -> bool:
+        """False when the connection no longer shows what its name points to (a file was replaced)."""
+
+    def cancel(self) -> None:
+        """Break off a running statement, from any thread."""
+
+    def close(self) -> None: ...
+
+
+class SqliteDatabase:
+    """A SQLite file, opened read-only. Text that is not valid in *encoding* is given as bytes, never guessed."""
+
+    dialect = SQLITE
+
+    def __init__(
+        self, path: str, table: str, timeout_seconds: float, encoding: str, wall_us: Callable[[], int]
+    ) -> None:
+        self._path, self._table, self._timeout = Path(path), table, timeout_seconds
+        self._encoding, self._wall_us = encoding, wall_us
+        self.undecodable = 0  # texts given as bytes, counted each time they are read
+        self._deadline = float("inf")
+        self._identity = self._identify()
+        with self._faults():
+            self._connection = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False,
+                timeout=min(BUSY_SECONDS, timeout_seconds),
+            )  # fmt: skip
+        self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, _PROGRESS_STEPS)
+        if codecs.lookup(encoding).name != "utf-8":
+            self._connection.text_factory = self._lenient
+        try:
+            self.rows("SELECT COUNT(*) FROM sqlite_master")  # the file is only opened by its first statement
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        self._deadline = time.monotonic() + self._timeout
+        with self._faults():
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if not str(error).startswith("Could not decode"):
+                    raise
+            strict = self._connection.text_factory
+            self._connection.text_factory = self._lenient
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            finally:
+                self._connection.text_factory = strict
+
+    def changes(self) -> object:
+        return self.rows(SQLITE.changes)[0][0]
+
+    def catalog(self, table: str) -> CatalogTable | None:
+        for name in (table, table.removeprefix("main.")):
+            found = self.rows(
+                "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+                [name],
+            )
+            if found:
+                break
+        else:
+            return None
+        real, kind = str(found[0][0]), str(found[0][1])
+        info = self.rows(
+            'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid', [real]
+        )
+        keys = sum(1 for _, _, _, pk in info if pk)
+        columns = tuple(  # only INTEGER PRIMARY KEY is the rowid; other primary keys may hold NULL in SQLite
+            CatalogColumn(
+                str(name), str(declared), not notnull and not (pk and keys == 1 and declared.upper() == "INTEGER")
+            )
+            for name, declared, notnull, pk in info
+        )
+        return CatalogTable("", real, kind == "view", columns)
+
+    def indexed(self, table: CatalogTable) -> set[str]:
+        found = self.rows(
+            "SELECT i.name FROM pragma_index_list(?) l JOIN pragma_index_info(l.name) i ON i.seqno = 0", [table.name]
+        )
+        rowid = self.rows(
+            "SELECT name FROM pragma_table_xinfo(?) WHERE pk = 1 AND upper(type) = 'INTEGER'", [table.name]
+        )
+        return {str(name).lower() for (name,) in (*found, *rowid) if name is not None}
+
+    def clock(self) -> tuple[int, int]:
+        now = self._wall_us()
+        offset = datetime.fromtimestamp(now / SECOND_US).astimezone().utcoffset()
+        return now, now + int(offset.total_seconds() if offset else 0) * SECOND_US
+
+    def is_current(self) -> bool:
+        return self._identify() == self._identity
+
+    def cancel(self) -> None:
+        self._deadline = 0.0
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _identify(self) -> tuple[int, int]:
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise SourceUnavailable(
+                f"database {self._path} cannot be opened: {error.strerror or error}",
+                hint="check 'sqlite' in 'connection'",
+            ) from error
+        return status.st_dev, status.st_ino
+
+    def _lenient(self, raw: bytes) -> str | bytes:
+        try:
+            return raw.decode(self._encoding)
+        except UnicodeDecodeError:
+            self.undecodable += 1
+            return raw
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise sqlite_fault(error, str(self._path), self._table, self._timeout) from error
+
+
+class OdbcDatabase:
+    """A server behind an ODBC driver."""
+
+    def __init__(self, dialect: Dialect, connection_string: str, table: str, timeout_seconds: float) -> None:
+        import pyodbc
+
+        pyodbc.pooling = False  # a pool hands back connections whose server is gone
+        self.dialect, self._table, self._timeout = dialect, table, timeout_seconds
+        self._error: type[Exception] = pyodbc.Error
+        self._running: Any = None
+        with self._faults():
+            self._connection = pyodbc.connect(
+                f"{connection_string.rstrip(';')};{dialect.options}", autocommit=True, timeout=LOGIN_SECONDS
+            )
+        self._cursors: dict[str, Any] = {}
+        numbers = {"ms": int(timeout_seconds * 1000), "seconds": max(1, int(timeout_seconds))}
+        try:
+            with self._faults():
+                for statement in dialect.session:
+                    self._connection.execute(statement.format(**numbers))
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        with self._faults():
+            cursor = self._cursors.get(sql)  # a cursor keeps its statement prepared while the text stays the same
+            if cursor is None:
+                if len(self._cursors) >= 8:
+                    self._cursors.pop(next(iter(self._cursors))).close()
+                cursor = self._cursors[sql] = self._connection.cursor()
+            self._running = cursor
+            try:
+                return cursor.execute(sql, *values).fetchall()  # type: ignore[no-any-return]
+            finally:
+                self._running = None
+
+    def changes(self) -> object:
+        return self.rows(self.dialect.changes)[0][0] if self.dialect.changes else None
+
+    def catalog(self, table: str) -> CatalogTable | None:
+        found = self.rows(self.dialect.catalog, [table] * self.dialect.catalog.count("?"))
+        if not found:
+            return None
+        columns = tuple(CatalogColumn(str(r[3]), str(r[4]), bool(r[5])) for r in found)
+        return CatalogTable(str(found[0][0]), str(found[0][1]), bool(found[0][2]), columns)
+
+    def indexed(self, table: CatalogTable) -> set[str]:
+        return {str(name).lower() for (name,) in self.rows(self.dialect.indexed, [table.schema, table.name])}
+
+    def clock(self) -> tuple[int, int]:
+        moments = [parse(text) for text in self.rows(self.dialect.clock)[0]]
+        utc = moments[0]
+        if utc is None:
+            raise SourceUnavailable(
+                "the database does not say what time it is", hint="run 'crossdock-agent check' at the site"
+            )
+        return utc.us, moments[1].us if moments[1] is not None else utc.us
+
+    def is_current(self) -> bool:
+        return True
+
+    def cancel(self) -> None:
+        cursor = self._running
+        if cursor is not None:
+            with contextlib.suppress(self._error):  # it may have ended meanwhile
+                cursor.cancel()
+
+    def close(self) -> None:
+        with contextlib.suppress(self._error):  # the server may be gone already
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            raise odbc_fault(error, self._table, self._timeout) from error
+
+
+def with_secrets(connection_string: str, secret: Callable[[str], str]) -> str:
+    """*connection_string* with each `{secret:NAME}` replaced, quoted where ODBC's grammar needs it."""
+
+    def quoted(match: re.Match[str]) -> str:
+        value = secret(match[1])
+        if any(c in value for c in ";{}[](),?*=!@ ") or not value:
+            return "{" + value.replace("}", "}}") + "}"
+        return value
+
+    return _SECRET.sub(quoted, connection_string)
+
+
+def require_encoding(name: str) -> str:
+    """*name* when Python knows it. Raises ConfigError."""
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ConfigError(f"encoding {name!r} is not known", hint="name one such as utf-8, cp1252 or cp850") from error
+    return name

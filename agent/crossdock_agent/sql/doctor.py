@@ -1,0 +1,108 @@
+"""What `check` finds out about a table before it goes live; it reads one row and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from crossdock.errors import CrossdockError
+from crossdock_agent.sources.base import Finding
+from crossdock_agent.sql.connections import Database
+from crossdock_agent.sql.reading import Reading, prepare
+from crossdock_agent.sql.settings import SqlTableSettings
+from crossdock_agent.sql.times import SECOND_US, parse
+
+SKEW_SECONDS = 5
+SAMPLE_ROWS = 1_000
+
+
+def examine(
+    settings: SqlTableSettings, connect: Callable[[], Database], wall_us: Callable[[], int]
+) -> Iterator[Finding]:
+    """Findings in order; the first that fails for want of a connection or a table is the last."""
+    try:
+        with closing(connect()) as database:
+            version = str(database.rows(database.dialect.version)[0][0])
+            yield Finding("login", ok=True, detail=version)
+            reading = prepare(database, settings)
+            kind = "view" if reading.table.is_view else "table"
+            yield Finding(
+                "table and columns", ok=True, detail=f"{kind} {settings.table}, {len(reading.columns)} columns"
+            )
+            yield from _read(reading, settings)
+            yield _index(reading, settings)
+            yield from _times(reading, settings, wall_us)
+    except CrossdockError as error:
+        yield Finding("read", ok=False, detail=error.message, hint=error.hint)
+
+
+def _read(reading: Reading, settings: SqlTableSettings) -> Iterator[Finding]:
+    sql, values = reading.statements.page(None, min(SAMPLE_ROWS, settings.page_rows))
+    rows = reading.database.rows(sql, values)
+    yield Finding("read", ok=True, detail=f"{len(rows)} rows as a sample" if rows else "no row yet")
+    keys = [tuple(row[i] for i in reading.shape.position) for row in rows]
+    names = ", ".join(dict.fromkeys([*settings.watermark, *settings.key]))
+    twice = len(keys) - len(set(keys))
+    yield Finding(
+        "key", ok=not twice,
+        detail=f"{twice} of {len(keys)} rows share their ({names})" if twice else f"({names}) is unique",
+        hint="add columns to 'key' until each row has its own" if twice else "",
+    )  # fmt: skip
+    unmarked = int(reading.database.rows(reading.statements.unmarked(keys[-1][0] if keys else None))[0][0])
+    if unmarked:
+        yield Finding(
+            "watermark", ok=False,
+            detail=f"{unmarked} rows have no usable {', '.join(settings.watermark)} and are not read",
+            hint="name a second column that is always filled: column: [write_date, create_date]",
+        )  # fmt: skip
+
+
+def _index(reading: Reading, settings: SqlTableSettings) -> Finding:
+    names = ", ".join(settings.watermark)
+    if reading.table.is_view:
+        return Finding("index", ok=True, detail=f"not known for a view; {names} should be indexed in the table beneath")
+    if len(settings.watermark) == 1 and settings.watermark[0].lower() in reading.database.indexed(reading.table):
+        return Finding("index", ok=True, detail=f"{names} is indexed")
+    wanted = names if len(settings.watermark) == 1 else f"COALESCE({names})"
+    return Finding(
+        "index", ok=True, detail=f"{wanted} is not indexed: each poll reads the whole table",
+        hint=f"create an index on {wanted}, or poll less often",
+    )  # fmt: skip
+
+
+def _times(reading: Reading, settings: SqlTableSettings, wall_us: Callable[[], int]) -> Iterator[Finding]:
+    utc, server = reading.database.clock()
+    skew = (utc - wall_us()) / SECOND_US
+    yield Finding(
+        "clock", ok=abs(skew) <= SKEW_SECONDS, detail=f"the database is {skew:+.1f} s from this machine",
+        hint="" if abs(skew) <= SKEW_SECONDS else "let both follow one time server",
+    )  # fmt: skip
+    if settings.mode == "incrementing":
+        return
+    newest = reading.database.rows(reading.statements.newest())[0][0]
+    moment = parse(newest)
+    if newest is None:
+        return
+    if moment is None:
+        yield Finding(
+            "watermark", ok=False,
+            detail=f"the greatest {', '.join(settings.watermark)} is {newest!r}, no time known here",
+            hint="exclude such rows with 'where', or read a view that shows ISO 8601 text",
+        )  # fmt: skip
+        return
+    use_utc = moment.style.aware or frame(settings) == "utc"
+    ahead = (moment.us - (utc if use_utc else server)) / SECOND_US
+    fits_utc = not use_utc and moment.us - utc <= SKEW_SECONDS * SECOND_US
+    hint = (
+        "set 'clock: utc'"
+        if fits_utc
+        else "rows are dated in the future, or set 'clock' to the zone they are written in"
+    )
+    yield Finding(
+        "watermark", ok=ahead <= SKEW_SECONDS, detail=f"newest is {newest}", hint=hint if ahead > SKEW_SECONDS else ""
+    )
+
+
+def frame(settings: SqlTableSettings) -> str:
+    """Whose wall clock stamps rows without a zone: "server" or "utc"."""
+    return settings.clock or ("utc" if settings.connection.sqlite is not None else "server")

@@ -1,0 +1,133 @@
+"""What an error of a database means: come back later, come back much later, or a person must change something.
+
+ODBC errors are told apart by SQLSTATE (ISO/IEC 9075, the drivers' own where they invent some), SQLite's by result code.
+Whatever came, the connection is discarded: a driver may say it is open when the server has long gone.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from crossdock.errors import ConfigError, Corrupt, CrossdockError, SourceUnavailable
+
+LOGIN_AFTER_SECONDS = 300.0  # a wrong password tried every few seconds locks the account
+CONTENTION_AFTER_SECONDS = 1.0
+MISSING_AFTER_SECONDS = 30.0
+
+# psqlodbc reports a refused login as 08001, like a server that is down: only its text tells them apart
+_LOGIN_TEXT = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" does not exist"
+    r"|Access denied for user|password has expired|is not permitted to log in|Login failed",
+    re.IGNORECASE,
+)
+_TIMEOUT_TEXT = re.compile(r"statement timeout|max_statement_time|maximum statement execution time", re.IGNORECASE)
+_TIMEOUT = {"57014", "HYT00", "70100"}
+_CONTENTION = {"40001", "40P01", "55P03"}
+_LOGIN = {"28000", "28P01", "28S01"}
+_TABLE = {"42P01", "42S02", "3F000"}
+_COLUMN = {"42703", "42S22"}
+_DENIED = {"42501"}
+_DRIVER = {"IM002", "IM003", "IM004", "01000"}
+_PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+")
+
+
+def odbc_fault(error: Exception, table: str, timeout_seconds: float) -> CrossdockError:
+    """The error to raise for pyodbc's *error* while reading *table*."""
+    state = str(error.args[0]) if error.args else ""
+    text = _readable(str(error.args[1]) if len(error.args) > 1 else str(error))
+    says = f"{text} [SQLSTATE {state}]" if state else text
+    if state in _LOGIN or _LOGIN_TEXT.search(text):
+        return SourceUnavailable(
+            f"the database refused the login: {says}",
+            hint="check user, password and expiry; tried again in 5 minutes, so that the account is not locked",
+            after_seconds=LOGIN_AFTER_SECONDS,
+        )
+    if state in _TIMEOUT or _TIMEOUT_TEXT.search(text):
+        return timed_out(table, timeout_seconds)
+    if state in _CONTENTION:
+        return SourceUnavailable(
+            f"table {table}: the read gave way to other transactions: {says}",
+            hint="the same page is read again",
+            after_seconds=CONTENTION_AFTER_SECONDS,
+        )
+    return _operator_fault(state, says, table)
+
+
+def _operator_fault(state: str, says: str, table: str) -> CrossdockError:
+    if state in _TABLE:
+        return table_missing(table, says)
+    if state in _COLUMN:
+        return ConfigError(
+            f"table {table}: {says}",
+            hint="a column was dropped or renamed: correct 'columns', 'column', 'key' or 'where'",
+        )
+    if state in _DENIED:
+        return SourceUnavailable(
+            f"table {table}: {says}", hint="grant SELECT on it to the login", after_seconds=MISSING_AFTER_SECONDS
+        )
+    if state in _DRIVER:
+        return ConfigError(
+            f"the ODBC driver cannot be loaded: {says}", hint="correct DRIVER= in 'connection', or install it"
+        )
+    if state.startswith("42"):
+        return ConfigError(f"table {table}: the database does not understand the query: {says}", hint="check 'where'")
+    if state.startswith(("08", "57P")):
+        return SourceUnavailable(
+            f"the database cannot be reached: {says}", hint="is the server running and the port open?"
+        )
+    return SourceUnavailable(
+        f"table {table} cannot be read now: {says}", hint="run 'crossdock-agent check' at the site"
+    )
+
+
+def sqlite_fault(error: sqlite3.Error, file: str, table: str, timeout_seconds: float) -> CrossdockError:
+    """The error to raise for *error* while reading *table* of *file*."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    text = str(error)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return timed_out(table, timeout_seconds)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return SourceUnavailable(
+            f"database {file} is locked by a writer",
+            hint="the same page is read again",
+            after_seconds=CONTENTION_AFTER_SECONDS,
+        )
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return SourceUnavailable(
+            f"database {file} cannot be opened: {text}",
+            hint="check that it exists and may be read; in WAL mode its folder must be writable or its -shm file exist",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Corrupt(f"database {file} is damaged or no SQLite file: {text}", hint="check 'sqlite' in 'connection'")
+    if "no such table" in text:
+        return table_missing(table, text)
+    if "no such column" in text:
+        return ConfigError(
+            f"table {table}: {text}",
+            hint="a column was dropped or renamed: correct 'columns', 'column', 'key' or 'where'",
+        )
+    if code == sqlite3.SQLITE_ERROR:
+        return ConfigError(f"table {table}: the database does not understand the query: {text}", hint="check 'where'")
+    return SourceUnavailable(
+        f"table {table} cannot be read now: {text}", hint="run 'crossdock-agent check' at the site"
+    )
+
+
+def timed_out(table: str, seconds: float) -> SourceUnavailable:
+    return SourceUnavailable(
+        f"table {table}: reading one page took longer than {seconds:g} s and was given up",
+        hint="index the watermark column, or raise 'statement_timeout_seconds'",
+    )
+
+
+def table_missing(table: str, says: str = "not found") -> SourceUnavailable:
+    return SourceUnavailable(
+        f"table {table}: {says}", hint="check its name, schema and grants", after_seconds=MISSING_AFTER_SECONDS
+    )
+
+
+def _readable(text: str) -> str:
+    """The server's sentence without the driver's decoration."""
+    line = _PREFIX.sub("", text).split(";\nError while", maxsplit=1)[0]
+    return re.sub(r"\s*\(-?\d+\) \(SQL\w+\)$", "", " ".join(line.split())).removeprefix("ERROR: ")

@@ -1,0 +1,114 @@
+"""A table ready to be read: connected, every configured column found in the catalog, statements built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crossdock.errors import ConfigError
+from crossdock.v1.batch_pb2 import BatchHeader, Column, Origin
+from crossdock_agent.sql.connections import Database, OdbcDatabase, SqliteDatabase, require_encoding, with_secrets
+from crossdock_agent.sql.dialects import DIALECTS
+from crossdock_agent.sql.faults import table_missing
+from crossdock_agent.sql.rows import RowShape
+from crossdock_agent.sql.settings import SqlTableSettings
+from crossdock_agent.sql.statements import CatalogTable, Statements, TableColumn, resolve
+from crossdock_agent.sql.times import Style, parse
+
+_STYLES = {
+    "datetime": "2000-01-01 00:00:00.000000",
+    "datetimetz": "2000-01-01 00:00:00.000000+00",
+    "date": "2000-01-01",
+}
+_TIMES = {*_STYLES, "integer", "float"}
+_NUMBERS = {"integer", "decimal"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    database: Database
+    table: CatalogTable
+    columns: tuple[TableColumn, ...]
+    statements: Statements
+    shape: RowShape
+    style: Style | None  # how the watermark writes time, where its column's type settles that
+    detects_changes: bool  # the database says when nothing was committed, and only a commit can change the answer
+
+    def header(self, name: str, key: list[str]) -> BatchHeader:
+        return BatchHeader(
+            format="rows",
+            origin=Origin(kind="table", name=name),
+            columns=[Column(name=c.name, type=c.kind) for c in self.columns],
+            key_columns=key,
+        )
+
+
+def connect(settings: SqlTableSettings, secret: Callable[[str], str], wall_us: Callable[[], int]) -> Database:
+    """Raises SourceUnavailable, ConfigError or Corrupt, each with the operator's next step."""
+    to, timeout = settings.connection, settings.statement_timeout_seconds
+    if to.sqlite is not None:
+        return SqliteDatabase(to.sqlite, settings.table, timeout, require_encoding(to.encoding), wall_us)
+    return OdbcDatabase(DIALECTS[to.dialect or ""], with_secrets(to.odbc or "", secret), settings.table, timeout)
+
+
+def prepare(database: Database, settings: SqlTableSettings) -> Reading:
+    """Raises SourceUnavailable when the table is missing, ConfigError naming each column that is."""
+    table = database.catalog(settings.table)
+    if table is None:
+        raise table_missing(settings.table)
+    listed = settings.columns if settings.columns is not None else [c.name for c in table.columns]
+    found = _resolve_all(database, table, settings, [*listed, *settings.watermark, *settings.key])
+    columns = _distinct([found[name] for name in (*listed, *settings.watermark, *settings.key)])
+    watermark, key = [found[name] for name in settings.watermark], [found[name] for name in settings.key]
+    _check_kinds(database, settings, watermark)
+    statements = Statements(database.dialect, table, columns, watermark, key, settings.where)
+    is_sqlite = database.dialect.name == "sqlite"
+    shape = RowShape(
+        payload=statements.payload,
+        position=statements.position,
+        group=1 if settings.mode == "incrementing" else 1 + max(1, len(statements.position) - 2),
+        flags=tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean"),
+    )
+    sample = None if is_sqlite or settings.mode == "incrementing" else parse(_STYLES.get(watermark[0].kind))
+    return Reading(
+        database, table, tuple(columns), statements, shape, sample.style if sample else None,
+        detects_changes=not table.is_view and settings.where is None,
+    )  # fmt: skip
+
+
+def _resolve_all(
+    database: Database, table: CatalogTable, settings: SqlTableSettings, names: list[str]
+) -> dict[str, TableColumn]:
+    found, missing = {}, []
+    for name in names:
+        column = table.find(name)
+        if column is None:
+            missing.append(name)
+        else:
+            found[name] = resolve(database.dialect, column, name)
+    if missing:
+        raise ConfigError(
+            f"table {settings.table} has no column {', '.join(dict.fromkeys(missing))}",
+            hint=f"it has {', '.join(c.name for c in table.columns)}",
+        )
+    return found
+
+
+def _distinct(columns: list[TableColumn]) -> list[TableColumn]:
+    """Without the second mention of a column, which may be spelled otherwise."""
+    first: dict[str, TableColumn] = {}
+    for column in columns:
+        first.setdefault(column.quoted, column)
+    return list(first.values())
+
+
+def _check_kinds(database: Database, settings: SqlTableSettings, watermark: list[TableColumn]) -> None:
+    if database.dialect.name == "sqlite":
+        return  # its columns declare no binding type; the values are judged as they come
+    kinds = {c.kind for c in watermark}
+    allowed = _NUMBERS if settings.mode == "incrementing" else _TIMES
+    wrong = [f"{c.name} is {c.declared}" for c in watermark if c.kind not in allowed]
+    if wrong or len(kinds) > 1:
+        said = "; ".join(wrong or [f"{c.name} is {c.declared}" for c in watermark])
+        wants = "a whole number" if settings.mode == "incrementing" else "times of one type"
+        raise ConfigError(f"table {settings.table}: {said}", hint=f"mode {settings.mode} needs {wants} in 'column'")

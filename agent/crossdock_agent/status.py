@@ -1,0 +1,55 @@
+"""The small file by which other commands know how the running agent is. Light: `status` imports little else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+LinkState = Literal["connected", "not connected"]
+
+
+class SourceStatus(msgspec.Struct, frozen=True):
+    source: str
+    state: str
+    records: int
+    batches: int
+    pending_records: int
+    last_read_us: int
+    error: str
+    hint: str
+    counters: dict[str, int]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What `crossdock-agent status` shows. Times are microseconds since the epoch, UTC."""
+
+    written_us: int
+    started_us: int
+    process: int
+    version: str
+    agent: str
+    site: str
+    controller: str
+    link: LinkState
+    link_error: str
+    clock_offset_us: int | None  # the controller's clock minus this machine's
+    certificate_expires_us: int
+    revision: int
+    outbox_batches: int
+    outbox_records: int
+    outbox_bytes: int
+    outbox_limit_bytes: int
+    disk_free_bytes: int
+    oldest_us: int
+    problems: list[str]
+    sources: list[SourceStatus]
+
+
+def read_status(path: Path) -> Status | None:
+    """The last status written, if there is a readable one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Status)
+    except (OSError, msgspec.DecodeError):
+        return None
