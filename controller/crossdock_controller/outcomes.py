@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
+class Locator(msgspec.Struct, frozen=True, gc=False):
     """Where a person finds the record: file and line, or table and key."""
 
     kind: str  # "file" or "table"
@@ -25,8 +24,7 @@ class Locator:
         return f"{self.name} line {self.line}" if self.kind == "file" else f"{self.name} {self.key}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(msgspec.Struct, frozen=True, gc=False):
     """*records* consecutive records became one version of one document."""
 
     event_id: bytes
@@ -39,8 +37,7 @@ class Mapped:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(msgspec.Struct, frozen=True):
     """*records* consecutive records cannot become a document as they are."""
 
     code: str
@@ -52,8 +49,7 @@ class Dead:
     rows: tuple[dict[str, object], ...] = ()  # decoded records by field, when they could be decoded; correctable
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(msgspec.Struct, frozen=True):
     """Records that the mapping says are no documents: blank lines, footers, rows that `where` leaves out."""
 
     records: int

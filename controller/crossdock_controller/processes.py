@@ -79,6 +79,7 @@ async def _serve(settings: ControllerSettings, data: DataDirectory, writer: Inta
 
     stop.on_set(wake)
     async with AsyncExitStack() as stack:
+        stack.callback(stop.forget, wake)
         waker = Waker(data.state)
         stack.callback(waker.close)
         authority = Authority.open(data.authority)

@@ -1,0 +1,52 @@
+"""`crossdock`: everything an operator asks or tells the controller. Each noun has a module of its own in this folder;
+what a command does is in `crossdock_controller.commands`, so that API and console do exactly the same.
+"""
+
+from __future__ import annotations
+
+import click
+
+from crossdock import __version__
+from crossdock_controller.cli.lazy import Entry, LazyGroup
+
+_ENTRIES = {
+    "controller": Entry("cli.controller:controller", "Run the controller."),
+    "token": Entry("cli.fleet:token", "Make a join token: one line to paste at a site."),
+    "agents": Entry("cli.fleet:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
+    "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
+    "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
+    "rollback": Entry("cli.configuration:rollback", "Go back: an old revision's tree becomes the next one."),
+    "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
+    "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
+    "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
+    "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
+    "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
+    "worker": Entry("worker:run", ""),
+    "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
+}
+_SECTIONS = {
+    "See": ["status", "top", "trace", "account", "agents"],
+    "Mend": ["dead"],
+    "Configure": ["plan", "apply", "history", "rollback", "token"],
+    "Run": ["controller", "demo"],
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    entries=_ENTRIES,
+    sections=_SECTIONS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="New here? 'crossdock demo' shows all of it in a minute. Every reading command takes --json.",
+)
+@click.version_option(__version__, prog_name="crossdock")
+def root() -> None:
+    """Moves records from legacy files and databases to every system that needs them.
+
+    Nothing lost, nothing doubled: 'crossdock account' proves it.
+    """
+
+
+def main() -> None:
+    root(prog_name="crossdock")

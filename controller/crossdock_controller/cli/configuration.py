@@ -1,0 +1,188 @@
+"""`crossdock plan`, `apply`, `history`, `rollback`: one tree of YAML files in, numbered revisions out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crossdock_controller.cli import words
+from crossdock_controller.cli.failures import PROBLEM
+from crossdock_controller.cli.options import author, data_option, json_option, require_data
+from crossdock_controller.cli.output import emit
+from crossdock_controller.commands import configuration
+from crossdock_controller.commands.fleet import AgentView
+from crossdock_controller.commands.fleet import agents as fleet_agents
+from crossdock_controller.paths import DataDirectory
+
+if TYPE_CHECKING:
+    from crossdock_controller.config.diff import Change, Plan
+
+WAIT_SECONDS = 30.0
+_TREE = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.command()
+@_TREE
+@data_option
+@json_option
+def plan(directory: Path, data: DataDirectory, as_json: bool) -> None:
+    """What the tree in DIR would change, and every error in it. Nothing is changed.
+
+    Exit code 1 when the tree has an error.
+    """
+    from crossdock_controller.cli.screen import working
+
+    with working("reading the tree"):
+        planned = configuration.plan(data, directory)
+    if as_json:
+        emit({"revision": planned.revision, **planned.plan.as_json()})
+    else:
+        _show_plan(planned.plan, planned.revision)
+    if not planned.plan.applicable:
+        raise click.exceptions.Exit(PROBLEM)
+
+
+@click.command()
+@_TREE
+@click.option("-m", "--message", default="", help="Why; it stands in the history.")
+@click.option("--wait", is_flag=True, help=f"Wait until every connected agent has it, at most {WAIT_SECONDS:.0f} s.")
+@data_option
+@json_option
+def apply(directory: Path, message: str, wait: bool, data: DataDirectory, as_json: bool) -> None:
+    """Make the tree in DIR the next revision. Each site gets its part at once; an agent that cannot use it keeps what
+    it has and says why.
+    """
+    require_data(data)
+    from crossdock_controller.cli.screen import working
+    from crossdock_controller.config.errors import ConfigInvalid
+
+    try:
+        with working("reading the tree"):
+            applied = configuration.apply(data, directory, author(), message, time.time_ns() // 1000)
+    except ConfigInvalid:
+        planned = configuration.plan(data, directory)
+        if as_json:
+            emit({"revision": planned.revision, "changed": False, **planned.plan.as_json()})
+        else:
+            _show_plan(planned.plan, planned.revision)
+        raise click.exceptions.Exit(PROBLEM) from None
+    _answer(applied, data, wait, as_json)
+
+
+@click.command()
+@data_option
+@json_option
+def history(data: DataDirectory, as_json: bool) -> None:
+    """Revisions, newest first, and which agents run them."""
+    require_data(data)
+    found = configuration.history(data, time.time_ns() // 1000)
+    if as_json:
+        emit({"revisions": found})
+        return
+    from crossdock_controller.cli.screen import next_steps, screen, state, table
+
+    if not found:
+        screen().print("There is no revision yet.")
+        next_steps(["crossdock apply DIR"])
+        return
+    grid = table(">rev", "", "applied", "by", "message", "run by")
+    for revision in found:
+        mark = state("running", "in force") if revision.current else ""
+        grid.add_row(
+            str(revision.revision), mark, words.moment(revision.created_us), revision.author, revision.message or "-",
+            ", ".join(revision.agents) or "-",
+        )  # fmt: skip
+    screen().print(grid)
+
+
+@click.command()
+@click.argument("revision", type=click.IntRange(min=1), metavar="REV")
+@click.option("--wait", is_flag=True, help=f"Wait until every connected agent has it, at most {WAIT_SECONDS:.0f} s.")
+@data_option
+@json_option
+def rollback(revision: int, wait: bool, data: DataDirectory, as_json: bool) -> None:
+    """Go back to the tree of revision REV; it becomes the next revision, so that nothing is lost from the history."""
+    require_data(data)
+    applied = configuration.rollback(data, revision, author(), time.time_ns() // 1000)
+    _answer(applied, data, wait, as_json)
+
+
+def _answer(applied: configuration.Applied, data: DataDirectory, wait: bool, as_json: bool) -> None:
+    waited = _wait_for_agents(data, applied.revision) if wait else []
+    failed = [a.agent for a in waited if a.config_state == "failed" and a.desired_revision == applied.revision]
+    if as_json:
+        agents = [{"agent": a.agent, "state": a.config_state, "reason": a.config_reason} for a in waited]
+        emit({"revision": applied.revision, "changed": applied.changed, "agents": agents, **applied.plan.as_json()})
+    else:
+        from crossdock_controller.cli.screen import next_steps, screen, state
+
+        if not applied.changed:
+            screen().print(f"Revision {applied.revision} holds exactly this tree: nothing to do.")
+            return
+        _show_plan(applied.plan, applied.revision - 1)
+        screen().print(f"[green]Revision {applied.revision} is in force.[/]")
+        for agent in waited:
+            screen().print("  ", agent.agent, state(agent.config_state or "offered"), agent.config_reason, sep=" ")
+        if not wait:
+            next_steps(["crossdock agents shows who has applied it"])
+    if failed:
+        raise click.exceptions.Exit(PROBLEM)
+
+
+def _wait_for_agents(data: DataDirectory, revision: int) -> list[AgentView]:
+    """Connected agents once each has applied *revision* or refused it (or the time is up)."""
+    from crossdock_controller.cli.screen import working
+
+    deadline = time.monotonic() + WAIT_SECONDS
+    with working("waiting for the agents"):
+        while True:
+            found = [a for a in fleet_agents(data, time.time_ns() // 1000) if a.state == "connected"]
+            settled = all(a.revision >= revision or _refused(a, revision) for a in found)
+            if settled or time.monotonic() > deadline:
+                return found
+            time.sleep(0.1)
+
+
+def _refused(agent: AgentView, revision: int) -> bool:
+    return agent.config_state == "failed" and agent.desired_revision >= revision
+
+
+def _show_plan(plan: Plan, revision: int) -> None:
+    from crossdock_controller.cli.screen import next_steps, screen
+    from crossdock_controller.config.errors import errors_of
+
+    for problem in plan.problems:
+        colour = "red" if problem.severity == "error" else "yellow"
+        screen().print(f"[bold {colour}]{problem.severity}[/]", _plain(problem.text()), soft_wrap=True)
+    errors = len(errors_of(plan.problems))
+    if errors:
+        screen().print(f"\n[bold red]{words.plural(errors, 'error')}: nothing was changed.[/]")
+        next_steps(["correct the files above; all errors are shown at once"])
+    elif plan.nothing_to_do:
+        screen().print(f"Nothing to do: the tree is that of revision {revision}.")
+    elif not plan.changes:
+        screen().print("Only comments or layout differ.")
+    else:
+        for site in sorted({c.site for c in plan.changes}, key=lambda s: (not s, s)):
+            screen().print(f"[bold]{f'site {site}' if site else 'controller'}[/]")
+            for change in plan.changes:
+                if change.site == site:
+                    _show_change(change)
+
+
+def _show_change(change: Change) -> None:
+    from crossdock_controller.cli.screen import screen
+
+    mark, colour = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}[change.action]
+    screen().print(f"  [{colour}]{mark}[/]", _plain(f"{change.part} {change.name}"), f"[{colour}]{change.action}[/]")
+    for key in change.keys:
+        screen().print("      ", _plain(key.text()), soft_wrap=True)
+
+
+def _plain(text: str) -> object:
+    from rich.text import Text
+
+    return Text(text)

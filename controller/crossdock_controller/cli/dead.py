@@ -1,0 +1,196 @@
+"""`crossdock dead list|show|retry|discard`: what went wrong, in full, and the ways out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crossdock_controller.cli import words
+from crossdock_controller.cli.options import assignments, author, data_option, json_option, require_data
+from crossdock_controller.cli.output import emit
+from crossdock_controller.commands import dead as commands
+from crossdock_controller.paths import DataDirectory
+
+if TYPE_CHECKING:
+    from crossdock_controller.store.dead_letters import DeadLetter
+
+SAMPLE_CHARACTERS = 600
+REASON_CHARACTERS = 160
+ROWS_SHOWN = 5
+
+
+@click.group()
+def dead() -> None:
+    """Records and deliveries set aside with their reason. Nothing leaves here by itself."""
+
+
+@dead.command("list")
+@click.option("--all", "everything", is_flag=True, help="Resolved ones too.")
+@click.option("--source", metavar="NAME", help="Of one source only.")
+@click.option("--limit", type=click.IntRange(min=1), default=commands.PAGE, show_default=True, help="At most so many.")
+@data_option
+@json_option
+def dead_list(everything: bool, source: str | None, limit: int, data: DataDirectory, as_json: bool) -> None:
+    """Open dead letters, newest first."""
+    require_data(data)
+    found = commands.dead_list(data, state=None if everything else "open", source=source, limit=limit)
+    if as_json:
+        emit({"dead_letters": [_plain(letter) for letter in found]})
+        return
+    _show_list(found)
+
+
+@dead.command("show")
+@click.argument("letter", type=int, metavar="ID")
+@data_option
+@json_option
+def dead_show(letter: int, data: DataDirectory, as_json: bool) -> None:
+    """One dead letter in full: where it came from, what was in it, why, and what can be done."""
+    require_data(data)
+    found = commands.dead_show(data, letter)
+    if as_json:
+        emit(_plain(found))
+        return
+    show_one(found)
+
+
+@dead.command("retry")
+@click.argument("letter", type=int, metavar="ID")
+@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Correct a field first; 2.QTY is row 2's.")
+@click.option("--note", default="", help="Why; it stays on record.")
+@data_option
+@json_option
+def dead_retry(letter: int, changes: tuple[str, ...], note: str, data: DataDirectory, as_json: bool) -> None:
+    """Try a dead letter again, corrected or as it is, by the mapping in force.
+
+    \b
+      crossdock dead retry 7 --set QTY=12
+      crossdock dead retry 7 --set 2.QTY=12     (row 2 of several)
+    """
+    require_data(data)
+    wanted = assignments(changes)
+    from crossdock_controller.cli.screen import next_steps, screen, working
+
+    with working("retrying"):
+        found = commands.dead_retry(data, letter, wanted, author(), note or _said(wanted))
+    if as_json:
+        emit(_plain(found))
+        return
+    screen().print(f"[green]Dead letter {letter} is retried.[/]" + (f" [dim]{_said(wanted)}[/]" if wanted else ""))
+    next_steps([f"crossdock trace {found.key}" if found.key else "crossdock account"])
+
+
+@dead.command("discard")
+@click.argument("letter", type=int, metavar="ID")
+@click.option("--note", required=True, help="Why it may go; it stays on record.")
+@data_option
+@json_option
+def dead_discard(letter: int, note: str, data: DataDirectory, as_json: bool) -> None:
+    """Give a dead letter up. It stays in the account as discarded, with your name and the note."""
+    require_data(data)
+    found = commands.dead_discard(data, letter, author(), note)
+    if as_json:
+        emit(_plain(found))
+        return
+    click.echo(f"dead letter {letter} is discarded; it counts as such in 'crossdock account'")
+
+
+def _plain(letter: DeadLetter) -> dict[str, Any]:
+    """For programs: the sample as text beside its bytes, the place in words."""
+    from crossdock_controller.cli.output import as_json
+
+    found: dict[str, Any] = as_json(letter)
+    found["place"] = letter.locator.text()
+    found["sample_text"] = letter.sample.decode("utf-8", "replace")
+    return found
+
+
+def _said(changes: dict[str, str]) -> str:
+    return ", ".join(f"{name} set to {value!r}" for name, value in changes.items())
+
+
+def _show_list(found: list[DeadLetter]) -> None:
+    from crossdock_controller.cli.screen import next_steps, screen, state, table
+
+    if not found:
+        screen().print("[green]No dead letters.[/]")
+        return
+    now_us = time.time_ns() // 1000
+    grid = table(">id", "state", "source", "where", "why", ">records", "since")
+    for letter in found:
+        source = f"{letter.source}@{letter.site}"
+        where = (
+            f"{letter.document} {letter.key} → {letter.sink}" if letter.kind == "delivery" else letter.locator.text()
+        )
+        why = words.shortened(f"{letter.code}: {letter.reason}", REASON_CHARACTERS)
+        grid.add_row(
+            str(letter.id), state(letter.state), source, where, why, str(letter.records),
+            words.ago(letter.created_us, now_us),
+        )  # fmt: skip
+    screen().print(grid)
+    opened = [letter for letter in found if letter.state == "open"]
+    if opened:
+        next_steps([f"crossdock dead show {opened[0].id}"])
+
+
+def show_one(found: DeadLetter) -> None:
+    from rich.text import Text
+
+    from crossdock_controller.cli.screen import next_steps, screen, state
+
+    what = words.plural(found.records, "record") if found.kind == "record" else f"delivery to {found.sink}"
+    screen().print(Text.assemble((f"dead letter {found.id}", "bold"), " · ", state(found.state), f" · {what}"))
+    facts = [
+        ("why", f"{found.code}: {found.reason}"),
+        ("field", found.field),
+        ("where", found.locator.text()),
+        ("source", f"{found.source} · agent {found.agent} · site {found.site}"),
+        ("document", f"{found.document} {found.key}".strip()),
+        ("since", words.moment(found.created_us)),
+    ]
+    if found.state != "open":
+        facts.append((found.state, f"{words.moment(found.resolved_us)} by {found.resolved_by} · {found.note}"))
+    for name, value in facts:
+        if value:
+            screen().print(Text.assemble(f"  {name:<9} ", value), soft_wrap=True)
+    _show_content(found)
+    if found.state == "open":
+        next_steps(steps(found))
+
+
+def _show_content(found: DeadLetter) -> None:
+    """Its records by field, the field at fault marked; the raw bytes when they could not be decoded."""
+    from rich.text import Text
+
+    from crossdock_controller.cli.screen import screen
+
+    for i, row in enumerate(found.rows[:ROWS_SHOWN], 1):
+        if len(found.rows) > 1:
+            screen().print(Text(f"  row {i}", style="dim"))
+        width = max((len(str(name)) for name in row), default=0)
+        for name, value in row.items():
+            text = "(nothing)" if value is None else str(value)
+            guilty = str(value) != "" and repr(value) in found.reason
+            screen().print(Text.assemble("    ", (f"{name:<{width}}  ", "dim"), (text, "bold red" if guilty else "")))
+    if len(found.rows) > ROWS_SHOWN:
+        screen().print(Text(f"  and {len(found.rows) - ROWS_SHOWN} more rows: --json shows all", style="dim"))
+    if not found.rows and found.sample:
+        screen().print(Text("  its first bytes:", style="dim"))
+        screen().print(Text("    " + found.sample.decode("utf-8", "backslashreplace")[:SAMPLE_CHARACTERS]))
+
+
+def steps(found: DeadLetter) -> list[str]:
+    """The ways out of an open letter."""
+    discard = f'crossdock dead discard {found.id} --note "why it may go"'
+    if found.kind == "delivery":
+        return [f"when {found.sink} would take it now: crossdock dead retry {found.id}", discard]
+    if found.rows:
+        field = next((str(n) for row in found.rows for n, v in row.items() if v and repr(v) in found.reason), "FIELD")
+        return [
+            f"correct it by hand: crossdock dead retry {found.id} --set {field}=VALUE",
+            f"or correct the mapping, apply it, then: crossdock dead retry {found.id}",
+            discard,
+        ]
+    return ["have the source send it again, whole", discard]

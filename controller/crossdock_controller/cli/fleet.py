@@ -1,0 +1,108 @@
+"""`crossdock token create`, `crossdock agents`: bringing sites in, and seeing how they are."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from crossdock_controller.cli import words
+from crossdock_controller.cli.options import Period, data_option, json_option, require_data
+from crossdock_controller.cli.output import emit
+from crossdock_controller.commands import fleet
+from crossdock_controller.paths import DataDirectory
+
+
+@click.group()
+def token() -> None:
+    """Join tokens: single-use, short-lived, shown once."""
+
+
+@token.command("create")
+@click.option("--site", required=True, metavar="SITE", help="The site the agent works for, as in sites/*.yaml.")
+@click.option("--agent", default="", metavar="NAME", help="The agent's name, when a site has several. [default: SITE]")
+@click.option("--ttl", type=Period(), default="1h", show_default=True, help="How long it may be used: 15m, 1h, 1d.")
+@data_option
+@json_option
+def token_create(site: str, agent: str, ttl: float, data: DataDirectory, as_json: bool) -> None:
+    """Make a join token and print the line to paste at the site."""
+    now_us = time.time_ns() // 1000
+    made = fleet.create_token(data, site, agent, ttl, now_us)
+    if as_json:
+        emit(made)
+        return
+    click.echo(
+        f"A token for agent {made.agent} of site {made.site}, for one use within {words.duration(ttl)}.", err=True
+    )
+    click.echo(f"It leads to {made.enrollment}. Paste this line at the site:\n", err=True)
+    click.echo(made.command)
+    if made.replaces:
+        click.echo(
+            f"\nnote: agent {made.agent} exists. Enrolling with this token gives its name to the new machine.", err=True
+        )
+
+
+@click.group(invoke_without_command=True)
+@data_option
+@json_option
+@click.pass_context
+def agents(ctx: click.Context, data: DataDirectory, as_json: bool) -> None:
+    """Who is connected, under which revision, with how much still in the outbox."""
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = data
+        return
+    require_data(data)
+    now_us = time.time_ns() // 1000
+    found = fleet.agents(data, now_us)
+    if as_json:
+        emit({"agents": found})
+        return
+    _show(found, now_us)
+
+
+@agents.command("revoke")
+@click.argument("name")
+@click.pass_obj
+def agents_revoke(data: DataDirectory, name: str) -> None:
+    """Take agent NAME off the allow-list: its streams are cut, its certificate is worth nothing from now on."""
+    require_data(data)
+    fleet.revoke(data, name)
+    click.echo(f"agent {name} is revoked; 'crossdock token create' lets it in again")
+
+
+def _show(found: list[fleet.AgentView], now_us: int) -> None:
+    from crossdock_controller.cli.screen import next_steps, number, screen, state, table
+
+    if not found:
+        screen().print("No agent has enrolled yet.")
+        next_steps(["crossdock token create --site NAME, and paste what it prints at the site"])
+        return
+    grid = table("agent", "site", "state", "last seen", "revision", ">in outbox", "oldest there", "host")
+    for agent in found:
+        waiting = agent.outbox.records
+        grid.add_row(
+            agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), revision_of(agent),
+            number(waiting), words.ago(agent.outbox.oldest_us, now_us) if agent.outbox.oldest_us else "-", agent.host,
+        )  # fmt: skip
+    screen().print(grid)
+    for agent in found:
+        for problem in agent.problems:
+            screen().print(f"[yellow]![/] {agent.agent}: ", end="")
+            screen().print(problem, markup=False)
+    next_steps(steps(found))
+
+
+def revision_of(agent: fleet.AgentView) -> str:
+    """ "7", or "6, 7 offered" while it has not applied the newest, "6, refused 7" when it could not."""
+    if agent.config_state == "failed":
+        return f"{agent.revision or '-'}, refused {agent.desired_revision}"
+    if agent.desired_revision > agent.revision:
+        return f"{agent.revision or '-'}, {agent.desired_revision} offered"
+    return str(agent.revision or "-")
+
+
+def steps(found: list[fleet.AgentView]) -> list[str]:
+    """What to do about agents that are not well."""
+    todo = [f"at {a.host or a.site}: crossdock-agent check" for a in found if a.state in {"offline", "silent"}]
+    todo += [f"correct the tree and apply it again: {a.agent} refused it" for a in found if a.config_state == "failed"]
+    return list(dict.fromkeys(todo))

@@ -1,0 +1,87 @@
+"""What every command shares: where the data is, and whether a program or a person reads the answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from crossdock.errors import ConfigError
+from crossdock_controller.cli.words import seconds_of
+from crossdock_controller.paths import DataDirectory
+
+DATA_VARIABLE = "CROSSDOCK_DATA"
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def default_data() -> Path:
+    """Where a service keeps its data on this system."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData")) / "crossdock"
+    return Path("/var/lib/crossdock")
+
+
+def data_option(command: _F) -> _F:
+    """`--data DIR`, else CROSSDOCK_DATA, else the system's place; the command gets *data*, a DataDirectory."""
+    return click.option(
+        "--data",
+        envvar=DATA_VARIABLE,
+        metavar="DIR",
+        default=lambda: str(default_data()),
+        show_default=str(default_data()),
+        callback=lambda _ctx, _parameter, value: DataDirectory(Path(value)),
+        help=f"The controller's data directory ({DATA_VARIABLE}).",
+    )(command)
+
+
+def json_option(command: _F) -> _F:
+    """`--json`: the answer as one JSON value on stdout; its keys are stable."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")(command)
+
+
+class Period(click.ParamType[float]):
+    """A length of time, as seconds: 90s, 15m, 1h, 7d."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        try:
+            return seconds_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def assignments(pairs: tuple[str, ...]) -> dict[str, str]:
+    """("QTY=12", "NOTE=") as {"QTY": "12", "NOTE": ""}. Raises a usage error for anything without "="."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise click.BadParameter(f"{pair!r} is not FIELD=VALUE", param_hint="--set")
+        found[name.strip()] = value
+    return found
+
+
+def author() -> str:
+    """Who gives the command, for the record."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user in the system's tables (a container)
+        return ""
+
+
+def require_data(data: DataDirectory) -> None:
+    """Raises ConfigError when no controller ever ran on *data*."""
+    if not data.state.exists():
+        raise ConfigError(
+            f"{data.root} holds no controller's data",
+            hint=f"name its directory with --data or {DATA_VARIABLE}, or start one: crossdock controller run",
+        )

@@ -1,0 +1,97 @@
+"""The look of every answer to a person: one table style, states that carry a word with their colour, a spinner for
+what takes long. Width 80 is enough, and without a terminal the same words come as plain lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+PIPE_WIDTH = 100  # columns when nobody says how wide the screen is
+
+_GOOD = {"connected", "applied", "done", "running", "delivered", "up", "balanced", "ok", "retried", "unchanged"}
+_CALM = {"waiting", "idle", "pending", "starting", "applying", "enrolled", "discarded", "ignored", "duplicate"}
+_WARN = {"retrying", "held", "behind", "silent", "paused", "older", "filling"}
+_BAD = {
+    "dead", "offline", "down", "failing", "failed", "revoked", "blocked", "open", "lost", "doubled", "rejected",
+    "stopped", "unbalanced",
+}  # fmt: skip
+
+
+@cache
+def screen() -> Console:
+    return _console(stderr=False)
+
+
+@cache
+def side() -> Console:
+    """stderr: progress and notes that must not mix with an answer in a pipe."""
+    return _console(stderr=True)
+
+
+def plain_output() -> None:
+    """A terminal that cannot show a character shows another: an answer never ends in an encoding error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def table(*columns: str, title: str = "") -> Table:
+    """A table; a column whose name starts with ">" stands right (numbers)."""
+    found = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        right = column.startswith(">")
+        found.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
+    return found
+
+
+def style_of(word: str) -> str:
+    """The colour of a state; unknown states have none."""
+    if word in _GOOD:
+        return "green"
+    if word in _CALM:
+        return "cyan"
+    if word in _WARN:
+        return "yellow"
+    return "bold red" if word in _BAD else ""
+
+
+def state(word: str, shown: str = "") -> Text:
+    """*word* in its colour (as *shown*, when another text is said): the word is always there, the colour is a help."""
+    return Text(shown or word, style=style_of(word))
+
+
+def number(n: int, style_if_any: str = "") -> Text:
+    """A count with separators; zero is faint, so that what is there stands out."""
+    return Text(f"{n:,}", style=(style_if_any if n else "dim"))
+
+
+def next_steps(steps: Sequence[str]) -> None:
+    """What to do now, one line each; nothing when there is nothing to do."""
+    for step in steps:
+        screen().print(Text.assemble(("  next: ", "yellow"), step), soft_wrap=True)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner beside *text* until the block ends; without a terminal, nothing: the answer says it."""
+    if not side().is_terminal:
+        yield
+        return
+    with side().status(text, spinner="dots"):
+        yield
+
+
+def _console(*, stderr: bool) -> Console:
+    plain_output()
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    return Console(stderr=stderr, highlight=False, width=width, soft_wrap=False)

@@ -1,0 +1,94 @@
+"""`crossdock status`: one page, worst news last, where the eye rests, with what to do about it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from crossdock_controller.cli import words
+from crossdock_controller.cli.options import data_option, json_option, require_data
+from crossdock_controller.cli.output import emit
+from crossdock_controller.commands import status as commands
+from crossdock_controller.paths import DataDirectory
+
+if TYPE_CHECKING:
+    from crossdock_controller.store.views import SinkView
+
+
+@click.command()
+@data_option
+@json_option
+def status(data: DataDirectory, as_json: bool) -> None:
+    """The whole picture on one page: controller, sources, sinks, dead letters, and what to do next."""
+    require_data(data)
+    found = commands.status(data, time.time_ns() // 1000)
+    if as_json:
+        emit(found)
+        return
+    _show(found)
+
+
+def _show(found: commands.Status) -> None:
+    from crossdock_controller.cli.screen import next_steps, screen, state
+
+    controller, revision = found.controller, found.revision
+    head = f" at {controller.link}" if controller.link else ""
+    screen().print(
+        "[bold]controller[/]", state(controller.state), f"{head} [dim]· data in {controller.data}[/]", sep=" "
+    )
+    if revision.revision:
+        said = f': "{revision.message}"' if revision.message else ""
+        when = words.ago(revision.created_us, found.now_us)
+        by = f" by {revision.author}" if revision.author else ""
+        screen().print(f"[bold]revision  [/] {revision.revision}, applied {when}{by}", end="")
+        screen().print(said, markup=False)
+    if found.sources:
+        screen().print(_sources(found))
+    if found.sinks:
+        screen().print(_sinks(found))
+    for summary in found.dead:
+        what = words.plural(summary.records, "record")
+        screen().print("[bold red]dead[/]", f"{summary.source}: {what}, {summary.code} ({summary.kind})")
+    if found.healthy:
+        screen().print("[green]All is well.[/]")
+    next_steps(found.next)
+
+
+def _sources(found: commands.Status) -> object:
+    from crossdock_controller.cli.screen import number, state, table
+
+    grid = table("source", "site", "agent", "state", ">in outbox", ">received", ">to normalize", "last batch")
+    for source in found.sources:
+        grid.add_row(
+            source.source, source.site, source.agent, state(source.state), number(source.outbox_records, "yellow"),
+            number(source.received_records), number(source.waiting_records, "yellow"),
+            words.ago(source.last_received_us, found.now_us),
+        )  # fmt: skip
+    return grid
+
+
+def _sinks(found: commands.Status) -> object:
+    from crossdock_controller.cli.screen import number, state, table
+
+    grid = table("sink", "state", ">pending", ">retrying", ">held", ">dead", "oldest waits", "last delivery")
+    for sink in found.sinks:
+        since = words.duration((found.now_us - sink.oldest_us) / 1e6) if sink.oldest_us else "-"
+        grid.add_row(
+            sink.sink, state(state_of(sink)), number(sink.pending, "yellow"), number(sink.retrying, "yellow"),
+            number(sink.held, "yellow"), number(sink.dead, "bold red"), since,
+            words.ago(sink.last_done_us, found.now_us),
+        )  # fmt: skip
+    return grid
+
+
+def state_of(sink: SinkView) -> str:
+    """One word: paused, failing (no verdicts at all), retrying, running or idle."""
+    if sink.paused:
+        return "paused"
+    if sink.problem:
+        return "failing"
+    if sink.retrying:
+        return "retrying"
+    return "running" if sink.pending else "idle"

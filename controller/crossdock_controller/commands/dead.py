@@ -1,0 +1,59 @@
+"""Dead letters: what was set aside and why; corrected and retried, or given up, by a person, on record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+
+from crossdock.errors import ConfigError
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.store import connection, dead_letters, revisions
+from crossdock_controller.store.dead_letters import DeadLetter
+
+PAGE = 100
+
+
+def dead_list(
+    data: DataDirectory, *, state: str | None = "open", source: str | None = None, limit: int = PAGE
+) -> list[DeadLetter]:
+    """Newest first; *state* None means every state."""
+    with closing(connection.connect(data.state)) as db:
+        return dead_letters.list_all(db, state=state, source=source, limit=limit)
+
+
+def dead_show(data: DataDirectory, letter: int) -> DeadLetter:
+    """Raises Refused when there is none of that number."""
+    with closing(connection.connect(data.state)) as db:
+        return dead_letters.get(db, letter)
+
+
+def dead_retry(data: DataDirectory, letter: int, changes: Mapping[str, str], by: str, note: str) -> DeadLetter:
+    """Try it again, with *changes* to its columns ("QTY", or "2.QTY" for its second row); the letter as it is after.
+
+    Raises Refused when it is not open or has no such column, Rejected when the mapping still cannot take it.
+    """
+    from crossdock_controller import letters
+    from crossdock_controller.config.runtime import Runtime
+    from crossdock_controller.store.wake import Waker
+
+    with closing(connection.connect(data.state)) as db:
+        head = revisions.head(db)
+        if head is None:
+            raise ConfigError("there is no configuration to map it by", hint="crossdock apply DIR")
+        found = letters.retry(db, Runtime.from_tree(head[1], head[0]), letter, changes, by=by, note=note)
+    with closing(Waker(data.state)) as waker:
+        waker.wake("normalize")
+        waker.wake("dispatch")
+    return found
+
+
+def dead_discard(data: DataDirectory, letter: int, by: str, note: str) -> DeadLetter:
+    """Give it up; what it held goes on. Raises Refused when it is not open any more."""
+    from crossdock_controller import letters
+    from crossdock_controller.store.wake import Waker
+
+    with closing(connection.connect(data.state)) as db:
+        found = letters.discard(db, letter, by=by, note=note)
+    with closing(Waker(data.state)) as waker:
+        waker.wake("dispatch")
+    return found

@@ -1,0 +1,171 @@
+"""Join tokens and the fleet: who may send, who does, and what each agent last said of itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossdock.errors import ConfigError
+from crossdock_controller.paths import DataDirectory, read_addresses
+from crossdock_controller.store import agents as rows
+from crossdock_controller.store import connection
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
+HEARTBEAT_SECONDS = 5
+SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # three heartbeats missed, and a little patience
+CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
+EXPIRY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class JoinToken:
+    """*token* is shown once and stored nowhere; *replaces*: an agent of that name exists and would enrol anew."""
+
+    token: str
+    site: str
+    agent: str
+    expires_us: int
+    enrollment: str
+    command: str
+    replaces: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxHealth:
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    limit_bytes: int = 0
+    disk_free_bytes: int = 0
+    oldest_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    source: str
+    state: str
+    records: int
+    pending_records: int
+    last_read_us: int
+    error: str
+    hint: str
+    counters: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    """*state*: connected, silent (a heartbeat is overdue), offline, enrolled (never seen yet) or revoked."""
+
+    agent: str
+    site: str
+    state: str
+    last_seen_us: int
+    host: str
+    platform: str
+    version: str
+    revision: int
+    desired_revision: int
+    config_state: str
+    config_reason: str
+    certificate_expires_us: int
+    clock_offset_us: int
+    outbox: OutboxHealth
+    sources: list[SourceHealth] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int) -> JoinToken:
+    """A single-use token for one agent of *site* (named like the site unless *agent* is given).
+
+    Raises ConfigError for a name that cannot be one, or when no controller has run on *data* yet.
+    """
+    agent = agent or site
+    for what, name in (("site", site), ("agent", agent)):
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{what} {name!r} cannot be a name", hint="use small letters, digits, dots and dashes: atl1, rtm1-erp"
+            )
+    addresses = read_addresses(data)
+    from crossdock_controller.authority import Authority
+
+    token, stored = Authority.open(data.authority).join_token(addresses.enrollment)
+    expires_us = now_us + int(ttl_seconds * 1_000_000)
+    with closing(connection.connect(data.state)) as db:
+        known = rows.get(db, agent)
+        if known is not None and known.site != site:
+            raise ConfigError(
+                f"agent {agent!r} belongs to site {known.site!r}, not {site!r}",
+                hint="give this one another --agent name",
+            )
+        rows.create_token(db, stored, site, agent, expires_us, now_us)
+    command = f"crossdock-agent enroll --token {token}"
+    return JoinToken(token, site, agent, expires_us, addresses.enrollment, command, known is not None)
+
+
+def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
+    """Every agent that ever enrolled, by name."""
+    with closing(connection.connect(data.state)) as db:
+        return [view(row, now_us) for row in rows.list_all(db)]
+
+
+def revoke(data: DataDirectory, agent: str) -> None:
+    """Take *agent* off the allow-list; a running controller cuts its streams within a second. Raises ConfigError."""
+    with closing(connection.connect(data.state)) as db:
+        if not rows.revoke(db, agent):
+            raise ConfigError(f"there is no agent {agent!r}", hint="'crossdock agents' lists all of them")
+
+
+def view(row: rows.AgentRow, now_us: int) -> AgentView:
+    """What a row and its last heartbeat say, judged at *now_us*."""
+    health: dict[str, Any] = json.loads(row.health) if row.health else {}
+    outbox = OutboxHealth(**{k: int(v) for k, v in health.get("outbox", {}).items()})
+    sources = [
+        SourceHealth(
+            s["source"], s["state"], s["records"], s["pending_records"], s["last_read_us"], s["error"], s["hint"],
+            s["counters"],
+        )
+        for s in health.get("sources", [])
+    ]  # fmt: skip
+    state = _state(row, now_us)
+    offset_us = int(health.get("clock_offset_us", 0))
+    return AgentView(
+        row.agent, row.site, state, row.last_seen_us, row.host, row.platform, row.version, row.revision,
+        row.desired_revision, row.config_state, row.config_reason, row.certificate_expires_us, offset_us, outbox,
+        sources, _problems(row, state, health, offset_us, now_us),
+    )  # fmt: skip
+
+
+def _state(row: rows.AgentRow, now_us: int) -> str:
+    if row.state == "revoked":
+        return "revoked"
+    if row.last_seen_us == 0:
+        return "enrolled"
+    quiet = (now_us - row.last_seen_us) / 1_000_000 > SILENT_SECONDS
+    if row.connected:
+        return "silent" if quiet else "connected"
+    return "offline"
+
+
+def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us: int, now_us: int) -> list[str]:
+    """What a person should know, most urgent first; nothing of an agent that was revoked."""
+    if state == "revoked":
+        return []
+    found: list[str] = []
+    if row.config_state == "failed":
+        found.append(f"refused revision {row.desired_revision}: {row.config_reason}")
+    for source in health.get("sources", []):
+        if source["error"]:
+            hint = f" ({source['hint']})" if source["hint"] else ""
+            found.append(f"{source['source']}: {source['error']}{hint}")
+        elif source["state"] == "blocked":
+            found.append(f"{source['source']}: reading stopped, the outbox is full")
+    found += health.get("problems", [])
+    if abs(offset_us) > CLOCK_SECONDS * 1_000_000:
+        found.append(f"its clock is {offset_us / 1_000_000:+.0f} s off ours: set the time service on {row.host}")
+    left = (row.certificate_expires_us - now_us) / 1_000_000
+    if row.certificate_expires_us and left < EXPIRY_SECONDS and state != "connected":
+        found.append("its certificate has expired: enrol it anew" if left < 0 else "its certificate expires soon")
+    return list(dict.fromkeys(found))

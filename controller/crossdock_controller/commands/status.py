@@ -1,0 +1,211 @@
+"""The whole picture at one moment: controller, sites, sources, sinks, dead letters, and what to do next."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from dataclasses import dataclass
+
+from crossdock.errors import ConfigError
+from crossdock_controller.commands.fleet import AgentView, SourceHealth, view
+from crossdock_controller.paths import DataDirectory, read_addresses
+from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, views
+
+ANSWER_SECONDS = 0.5
+LAG_SECONDS = 60.0  # what waits longer than this is behind
+OUTBOX_SHARE = 0.8  # an outbox this full is worth a word before it stops reading
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerView:
+    """*state*: "up" when its port answers, "down" when not, "starting" when it never published its addresses."""
+
+    state: str
+    data: str
+    link: str
+    enrollment: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionHead:
+    """*revision* is 0 before the first `apply`."""
+
+    revision: int
+    created_us: int
+    author: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """*state* is the agent's word for it (running, waiting, blocked, failing, stopped), or the agent's own state when
+    it is not connected. *outbox_records* is what the agent last said; *waiting_records* are not normalized yet."""
+
+    site: str
+    agent: str
+    source: str
+    state: str
+    outbox_records: int
+    received_records: int
+    last_received_us: int
+    waiting_records: int
+    waiting_since_us: int
+    problem: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadSummary:
+    source: str
+    kind: str
+    code: str
+    letters: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    now_us: int
+    controller: ControllerView
+    revision: RevisionHead
+    agents: list[AgentView]
+    sources: list[SourceView]
+    sinks: list[views.SinkView]
+    dead: list[DeadSummary]
+    next: list[str]
+
+    @property
+    def healthy(self) -> bool:
+        return not self.next
+
+
+def status(data: DataDirectory, now_us: int) -> Status:
+    """Everything at *now_us*. Reads only; works whether or not the controller runs."""
+    controller = controller_view(data)
+    with closing(connection.connect(data.state)) as db:
+        fleet = [view(row, now_us) for row in agents.list_all(db)]
+        head = next(iter(revisions.list_all(db)), None)
+        decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
+        stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
+        sinks = views.sinks(db)
+        dead = [DeadSummary(*row) for row in dead_letters.summary(db)]
+    streams = _streams(data, decided)
+    revision = (
+        RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
+    )
+    sources = _sources(fleet, streams, stuck)
+    steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
+    return Status(now_us, controller, revision, fleet, sources, sinks, dead, steps)
+
+
+def controller_view(data: DataDirectory) -> ControllerView:
+    """Whether a controller answers on its port now."""
+    try:
+        addresses = read_addresses(data)
+    except ConfigError:
+        return ControllerView("starting", str(data.root), "", "")
+    state = "up" if _answers(addresses.link) else "down"
+    return ControllerView(state, str(data.root), addresses.link, addresses.enrollment)
+
+
+def _answers(address: str) -> bool:
+    """Whether anything listens at *address*, here or under its advertised name."""
+    host, _, port = address.rpartition(":")
+    for name in dict.fromkeys(("127.0.0.1", host.strip("[]"))):
+        try:
+            socket.create_connection((name, int(port)), ANSWER_SECONDS).close()
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
+
+
+def _streams(data: DataDirectory, decided: dict[int, normalizer.Position]) -> list[views.StreamView]:
+    if not data.intake.exists():
+        return []
+    with closing(views.open_intake(data.intake)) as intake:
+        return views.streams(intake, decided)
+
+
+def _sources(
+    fleet: list[AgentView], streams: list[views.StreamView], stuck: dict[tuple[str, str, str], str]
+) -> list[SourceView]:
+    """One row for each source at each agent, by site: whatever the agents speak of or the intake holds."""
+    agents_by_name = {a.agent: a for a in fleet}
+    told = {(a.site, a.agent, s.source): s for a in fleet for s in a.sources if a.state != "revoked"}
+    held: dict[tuple[str, str, str], list[views.StreamView]] = {}
+    for stream in streams:
+        held.setdefault((stream.site, stream.agent, stream.source), []).append(stream)
+    return [
+        _source(key, agents_by_name.get(key[1]), told.get(key), held.get(key, []), stuck.get(key, ""))
+        for key in sorted({*told, *held})
+    ]
+
+
+def _source(
+    key: tuple[str, str, str],
+    agent: AgentView | None,
+    health: SourceHealth | None,
+    streams: list[views.StreamView],
+    stuck: str,
+) -> SourceView:
+    connected = agent is not None and agent.state == "connected"
+    state = health.state if health is not None and connected else agent.state if agent is not None else "offline"
+    waiting = [s.oldest_us for s in streams if s.waiting_records]
+    return SourceView(
+        *key,
+        state=state if health is not None or not connected else "removed",
+        outbox_records=health.pending_records if health is not None else 0,
+        received_records=sum(s.records for s in streams),
+        last_received_us=max((s.last_received_us for s in streams), default=0),
+        waiting_records=sum(s.waiting_records for s in streams),
+        waiting_since_us=min(waiting, default=0),
+        problem=stuck or (health.error if health is not None else ""),
+        hint=health.hint if health is not None and not stuck else "",
+    )
+
+
+def _steps(
+    controller: ControllerView,
+    revision: RevisionHead,
+    fleet: list[AgentView],
+    sources: list[SourceView],
+    sinks: list[views.SinkView],
+    dead: list[DeadSummary],
+    now_us: int,
+) -> list[str]:
+    """What a person should do, most urgent first."""
+    steps = []
+    if controller.state != "up":
+        steps.append(f"the controller does not answer: crossdock controller run --data {controller.data}")
+    if not revision.revision:
+        steps.append("there is no configuration yet: crossdock apply DIR")
+    if not fleet:
+        steps.append("no agent has enrolled: crossdock token create --site NAME")
+    for agent in fleet:
+        if agent.state in {"silent", "offline"} and controller.state == "up":
+            steps.append(
+                f"agent {agent.agent} is {agent.state}: at {agent.host or agent.site} run crossdock-agent check"
+            )
+        if agent.config_state == "failed":
+            steps.append(f"agent {agent.agent} refused revision {agent.desired_revision}: {agent.config_reason}")
+        if agent.outbox.limit_bytes and agent.outbox.bytes > OUTBOX_SHARE * agent.outbox.limit_bytes:
+            steps.append(f"the outbox of {agent.agent} is nearly full: reading stops at its limit, nothing is dropped")
+    steps += [
+        f"source {s.source} at {s.site}: {s.problem}{f' ({s.hint})' if s.hint else ''}" for s in sources if s.problem
+    ]
+    steps += [step for sink in sinks if (step := _sink_step(sink, now_us))]
+    if dead:
+        letters = sum(d.letters for d in dead)
+        steps.append(f"{letters} dead letter{'s' if letters > 1 else ''} to look at: crossdock dead list")
+    return steps
+
+
+def _sink_step(sink: views.SinkView, now_us: int) -> str:
+    if sink.problem:
+        return f"sink {sink.sink} gives no verdict: {sink.problem}"
+    if sink.paused:
+        return f"sink {sink.sink} is paused"
+    if sink.oldest_us and now_us - sink.oldest_us > LAG_SECONDS * 1_000_000:
+        return f"sink {sink.sink} is behind: crossdock top shows whether it catches up"
+    return ""

@@ -1,0 +1,201 @@
+"""The dispatcher: a supervised thread for each sink, so that one that hangs or fails slows no other.
+
+A sink is served under its lease, by one dispatcher at a time. When a revision changes a sink, its line ends after the
+call in progress and begins anew; a line whose sink hangs keeps its lease, for nobody else may send meanwhile.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from loguru import logger
+
+from crossdock.errors import ConfigError, CrossdockError
+from crossdock.lifecycle import Stop, Supervisor
+from crossdock.retry import Backoff
+from crossdock_controller.current import Current
+from crossdock_controller.line import Line, now_us
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.secrets import Secrets
+from crossdock_controller.sinks.base import Sink, SinkContext, kinds
+from crossdock_controller.station import Station
+from crossdock_controller.store import connection, leases, sinks
+from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.leases import LeaseLost
+
+ROLE = "dispatch"
+POLL_SECONDS = 0.25
+CLAIM_SECONDS = 0.5
+JOIN_SECONDS = 5.0
+
+
+class SinkDef(Protocol):
+    """What the dispatcher needs of `config.models.SinkDef`. Two that are equal make the same sink."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def typed(self) -> Any: ...
+
+
+class Runtime(Protocol):
+    """What the dispatcher needs of `config.runtime.Runtime`."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def sinks(self) -> Mapping[str, SinkDef]: ...
+
+
+Opener = Callable[
+    [str, SinkDef], tuple[Sink, int]
+]  # (name, definition) to (sink, deliveries a call); raises ConfigError
+
+
+def opener(data: DataDirectory) -> Opener:
+    """Makes sinks of the registered kinds; relative paths in their settings are relative to the data directory."""
+    secrets = Secrets(data.root)
+
+    def open_sink(name: str, definition: SinkDef) -> tuple[Sink, int]:
+        kind = kinds().get(definition.kind)
+        if kind is None:
+            raise ConfigError(
+                f"sink {name}: unknown kind {definition.kind!r}", hint=f"known kinds: {', '.join(sorted(kinds()))}"
+            )
+        context = SinkContext(name, secrets.resolve, str(data.root))
+        return kind.create(definition.typed(), context), kind.run_size
+
+    return open_sink
+
+
+@dataclass(slots=True)
+class _Served:
+    """A sink's thread: its definition, its own stop, and its bell."""
+
+    definition: SinkDef
+    stop: Stop = field(default_factory=Stop)
+    bell: threading.Event = field(default_factory=threading.Event)
+    supervisor: Supervisor | None = None
+
+
+class Dispatcher:
+    """One worker process. `tick` follows the revision in force; the threads do the rest."""
+
+    def __init__(
+        self, data: DataDirectory, build: Callable[[Mapping[str, str], int], Runtime], open_sink: Opener | None = None
+    ) -> None:
+        self._data = data
+        self._open_sink = open_sink if open_sink is not None else opener(data)
+        self._served: dict[str, _Served] = {}
+        self._station = Station(data, ROLE)
+        self._current = Current(self._station.db, build)
+
+    def run(self, stop: Stop) -> None:
+        stop.on_set(self._station.bell.ring)
+        while not stop.is_set():
+            self.tick()
+            if self._station.bell.wait(POLL_SECONDS):
+                for served in self._served.values():
+                    served.bell.set()
+        stop.forget(self._station.bell.ring)
+
+    def tick(self) -> None:
+        """Keep the leases, and make the threads those of the revision in force."""
+        self._station.renew()
+        runtime = self._current.get()
+        if runtime is None:
+            return
+        for name, served in list(self._served.items()):
+            if runtime.sinks.get(name) != served.definition:
+                _end(served)
+                if served.supervisor is None or not served.supervisor.join(0.0):
+                    del self._served[name]
+        for name, definition in runtime.sinks.items():
+            if name not in self._served:
+                self._served[name] = self._start(name, definition)
+
+    def close(self) -> None:
+        """End every thread after its call in progress; one that hangs is left to the end of the process."""
+        for served in self._served.values():
+            _end(served)
+        late = [n for s in self._served.values() if s.supervisor is not None for n in s.supervisor.join(JOIN_SECONDS)]
+        if late:
+            logger.bind(sinks=",".join(late)).warning("sinks did not return from their last call; it will be repeated")
+        self._station.close()
+
+    def _start(self, name: str, definition: SinkDef) -> _Served:
+        served = _Served(definition)
+        served.supervisor = Supervisor(served.stop, backoff=Backoff(0.5, 2.0, 30.0))
+        served.supervisor.start(f"sink {name}", lambda stop: self._serve(name, served, stop))
+        return served
+
+    def _serve(self, name: str, served: _Served, stop: Stop) -> None:
+        """On the sink's own thread: until the stop, or until something fails and the supervisor begins anew."""
+        with ExitStack() as stack:
+            db = stack.enter_context(closing(connection.connect(self._data.state, cache_mib=16)))
+            number = sinks.sink_id(db, name)
+            cursor = self._claimed(db, number, stop)
+            if cursor is None:
+                return
+            stack.callback(sinks.release, db, number, self._station.owner)
+            sink, run_size = self._opened(db, number, name, served.definition)
+            stack.callback(sink.close)
+            line = Line(db, number, name, sink, run_size, self._station.owner, cursor)
+            try:
+                self._work(line, served, stop)
+            except LeaseLost as error:
+                logger.bind(sink=name).warning("sink given up, another dispatcher has it: {}", error)
+                raise CrossdockError(f"the lease of sink {name} was lost") from error
+
+    def _opened(self, db: sqlite3.Connection, number: int, name: str, definition: SinkDef) -> tuple[Sink, int]:
+        """The sink and its run size; why it could not be made is on view until it can."""
+        problem = ""
+        try:
+            return self._open_sink(name, definition)
+        except CrossdockError as error:
+            problem = str(error)
+            raise
+        finally:
+            with transaction(db):
+                sinks.report(
+                    db, number, self._station.owner, failures=int(bool(problem)), problem=problem, next_try_us=0
+                )
+
+    def _claimed(self, db: sqlite3.Connection, number: int, stop: Stop) -> int | None:
+        """The cursor, once the lease is to be had; None when the stop came first."""
+        while not stop.is_set():
+            cursor = sinks.claim(db, number, self._station.owner, now_us())
+            if cursor is not None:
+                return cursor
+            if not leases.reap(db, self._data.state):
+                stop.wait(CLAIM_SECONDS)
+        return None
+
+    def _work(self, line: Line, served: _Served, stop: Stop) -> None:
+        while not stop.is_set():
+            if not line.step():
+                served.bell.wait(line.seconds_to_wait(POLL_SECONDS))
+                served.bell.clear()
+        line.save()
+
+
+def _end(served: _Served) -> None:
+    served.stop.set()
+    served.bell.set()
+
+
+def run_dispatcher(data: DataDirectory, stop: Stop) -> None:
+    """Work until *stop*. Raises what a restart may mend: sqlite3.Error, Retryable."""
+    from crossdock_controller.config.runtime import Runtime as Configured
+
+    dispatcher = Dispatcher(data, Configured.from_tree)
+    try:
+        dispatcher.run(stop)
+    finally:
+        dispatcher.close()

@@ -1,0 +1,117 @@
+"""JSON lines: one object a line. Numbers are read as exact decimals, never through binary floats.
+
+An object inside an object is read by a dotted path (`customer.id`); a field that is absent reads as blank, so there is
+no header that could change.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller.formats.base import (
+    BLANK,
+    SAMPLE_BYTES,
+    Decoded,
+    Fault,
+    TextSettings,
+    encoding_fault,
+    register,
+    strip_mark,
+)
+
+_BLANK_BYTES = BLANK[:-1].encode()
+
+
+class JsonLinesSettings(TextSettings):
+    kind: Literal["jsonl"] = "jsonl"
+
+
+class JsonLinesFormat:
+    text_only = False
+
+    def __init__(self, settings: JsonLinesSettings) -> None:
+        self._encoding = settings.encoding
+        self._is_utf8 = codecs.lookup(settings.encoding).name == "utf-8"
+        self._parse = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+        self._canonical = msgspec.json.Encoder(order="deterministic", decimal_format="number").encode
+
+    def decode(self, header: BatchHeader, payload: bytes, wanted: Sequence[str]) -> Decoded:
+        records = payload.split(b"\n")
+        if not records[-1]:
+            records.pop()
+        objects: list[dict[str, object]] = []
+        positions: list[int] = []
+        lines: list[int] = []
+        decoded = Decoded(
+            columns=tuple(wanted),
+            rows=objects,
+            positions=positions,
+            lines=lines,
+            count=len(records),
+            sample=lambda position: records[position][:SAMPLE_BYTES],
+            objects=objects,
+        )
+        for position, raw in enumerate(records):
+            line = header.origin.first_line + position
+            if not raw.strip(_BLANK_BYTES):
+                decoded.blanks.append(position)
+                continue
+            found = self._quick(raw) or self._read(raw, position, line)
+            if isinstance(found, Fault):
+                decoded.faults.append(found)
+                continue
+            objects.append(found)
+            positions.append(position)
+            lines.append(line)
+        return decoded
+
+    def contents(self, decoded: Decoded) -> list[bytes]:
+        return [self._canonical(entry) for entry in decoded.objects or ()]
+
+    def content(self, row: dict[str, object]) -> bytes:
+        return self._canonical(row)
+
+    def glimpse(self, header: BatchHeader, sample: bytes) -> dict[str, object]:  # noqa: ARG002
+        return {}
+
+    def _quick(self, raw: bytes) -> dict[str, object] | None:
+        """An object read from UTF-8 as it stands; None for what needs a closer look."""
+        if not self._is_utf8:
+            return None
+        try:
+            return _flat(self._parse(raw))
+        except (ValueError, ArithmeticError, RecursionError):  # msgspec's DecodeError is a ValueError
+            return None
+
+    def _read(self, raw: bytes, position: int, line: int) -> dict[str, object] | Fault:
+        try:
+            # Decoding first also proves the encoding, which a JSON parser checks only inside strings.
+            text = strip_mark(raw.decode(self._encoding)).rstrip("\x1a")
+            return _flat(self._parse(text))
+        except UnicodeDecodeError as error:
+            code, reason = "encoding", encoding_fault(self._encoding, error)
+        except (msgspec.DecodeError, ArithmeticError, RecursionError) as error:
+            code, reason = "json_syntax", f"the line is not one JSON object: {error}"
+        return Fault(position, line, code, reason, sample=raw[:SAMPLE_BYTES])
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    """Nested objects as dotted fields; lists stay as they are."""
+    if not prefix and not any(isinstance(item, dict) for item in value.values()):
+        return value
+    flat: dict[str, object] = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            flat.update(_flat(item, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = item
+    return flat
+
+
+register("jsonl", JsonLinesSettings, JsonLinesFormat)

@@ -1,0 +1,99 @@
+"""What follows from a sink's verdicts. Pure: time and chance come in, decisions go out; `line` sends and persists.
+
+A delivery is done only on the sink's own word. One that is not done holds the later versions of its key and nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from crossdock.retry import Backoff
+from crossdock_controller.sinks.base import Verdict
+from crossdock_controller.store.deliveries import Failure, Picked, State, chain_of
+from crossdock_controller.store.runs import Attempt
+
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long a delivery is tried, from the first time the sink said "later" of it. A sink that says nothing at all
+    may be down for longer: its deliveries wait."""
+
+    backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 2.0, 300.0))
+    max_age_us: int = 2 * _DAY_US
+    max_attempts: int | None = None
+
+    def gives_up(self, attempts: int, age_us: int) -> bool:
+        return age_us >= self.max_age_us or (self.max_attempts is not None and attempts >= self.max_attempts)
+
+
+@dataclass(slots=True)
+class Judged:
+    """A run after its verdicts, each delivery in exactly one of *done*, *failures* and *held*."""
+
+    done: list[Picked] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    held: list[tuple[int, int]] = field(default_factory=list)  # event seq, chain
+    attempts: list[Attempt] = field(default_factory=list)
+    letters: list[tuple[int, str, str]] = field(default_factory=list)  # event seq, code, reason
+
+    @property
+    def all_retry(self) -> bool:
+        """Nothing was done or refused: that says more about the sink than about the documents."""
+        return not self.done and not self.letters and bool(self.failures)
+
+
+def judge(
+    run: Sequence[Picked], verdicts: Sequence[Verdict], policy: Policy, now_us: int, rng: random.Random
+) -> Judged:
+    """*run* in event order, one verdict each."""
+    judged = Judged()
+    failed: set[tuple[str, str]] = set()
+    for delivery, verdict in zip(run, verdicts, strict=True):
+        key = (delivery.document, delivery.key)
+        if verdict.outcome == "done":
+            judged.done.append(delivery)
+        elif key in failed:
+            judged.held.append((delivery.event_seq, _chain(delivery)))
+        else:
+            failed.add(key)
+            _failed(judged, delivery, verdict, policy, now_us, rng)
+    return judged
+
+
+def no_verdict(delivery: Picked, reason: str, policy: Policy, now_us: int, rng: random.Random) -> Judged:
+    """One delivery on which the sink fails without an answer, again and again: it is put behind, not given up."""
+    judged = Judged()
+    attempt = delivery.attempt + 1
+    due_us = now_us + int(policy.backoff.delay(attempt, rng) * 1_000_000)
+    judged.attempts.append(Attempt(delivery.event_seq, attempt, now_us, "no_verdict", "", reason))
+    judged.failures.append(
+        Failure(delivery.event_seq, _chain(delivery), State.RETRYING, attempt, due_us, delivery.since_us)
+    )
+    return judged
+
+
+def _failed(
+    judged: Judged, delivery: Picked, verdict: Verdict, policy: Policy, now_us: int, rng: random.Random
+) -> None:
+    attempt = delivery.attempt + 1
+    since_us = delivery.since_us or now_us
+    code, reason = verdict.code, verdict.reason
+    judged.attempts.append(Attempt(delivery.event_seq, attempt, now_us, verdict.outcome, code, reason))
+    dead = verdict.outcome == "rejected"
+    if not dead and policy.gives_up(attempt, now_us - since_us):
+        dead, reason = True, f"given up after {attempt} attempts: {reason}"
+    if dead:
+        judged.letters.append((delivery.event_seq, code or "rejected", reason))
+        state, due_us = State.DEAD, None
+    else:
+        delay = policy.backoff.delay(attempt, rng, at_least=verdict.after_seconds)
+        state, due_us = State.RETRYING, now_us + int(delay * 1_000_000)
+    judged.failures.append(Failure(delivery.event_seq, _chain(delivery), state, attempt, due_us, since_us))
+
+
+def _chain(delivery: Picked) -> int:
+    return delivery.chain if delivery.chain is not None else chain_of(delivery.document, delivery.key)

@@ -1,0 +1,153 @@
+"""What a person does with dead letters: correct and retry, or discard. Each is one transaction, and stays on record."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from crossdock.errors import Refused, Rejected
+from crossdock_controller import rounds
+from crossdock_controller.mappings.rules import Lookup
+from crossdock_controller.outcomes import Dead, Locator, Mapped
+from crossdock_controller.store import dead_letters, inputs, sinks
+from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.dead_letters import DeadLetter
+
+
+class Engine(Protocol):
+    """What a correction needs of `mappings.engine.Engine`."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def remap(
+        self, rows: list[dict[str, object]], locator: Locator, lookup: Lookup, *, unit: bytes = b""
+    ) -> Mapped | Dead: ...
+
+
+class Runtime(Protocol):
+    """What a correction needs of `config.runtime.Runtime`."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def router(self) -> rounds.Router: ...
+
+    def engine(self, site: str, source: str) -> Engine | None: ...
+
+    def labels(self, site: str) -> Mapping[str, str]: ...
+
+
+def retry(
+    db: sqlite3.Connection, runtime: Runtime, number: int, changes: Mapping[str, str], *, by: str, note: str = ""
+) -> DeadLetter:
+    """Try dead letter *number* again; the letter as it stands after. Wake "normalize" and "dispatch" afterwards.
+
+    A delivery is due now. A record is mapped again by the revision in force, with *changes* made to its columns:
+    "COLUMN" in every row, "2.COLUMN" in the second. Raises Refused when it is not open, cannot be corrected, or has no
+    such column; Rejected when the mapping still refuses it (it stays open then).
+    """
+    letter = _open(db, number)
+    now_us = time.time_ns() // 1000
+    if letter.kind == "delivery":
+        if changes:
+            raise Refused(
+                f"dead letter {number} is a delivery, which has no columns to set",
+                hint="correct the document at its source, or discard this delivery",
+            )
+        dead_letters.retry_delivery(db, letter, by, note, now_us)
+    else:
+        document = _remapped(db, runtime, letter, changes)
+        _commit(db, runtime, letter, document, by, note, now_us)
+    return dead_letters.get(db, number)
+
+
+def discard(db: sqlite3.Connection, number: int, *, by: str, note: str) -> DeadLetter:
+    """Give dead letter *number* up; later versions that a dead delivery held are due now. Raises Refused."""
+    letter = _open(db, number)
+    dead_letters.discard(db, letter, by, note, time.time_ns() // 1000)
+    return dead_letters.get(db, number)
+
+
+def corrected(letter: DeadLetter, changes: Mapping[str, str], columns: Sequence[str]) -> list[dict[str, object]]:
+    """The letter's rows with *changes* made; *columns* are those the mapping reads. Raises Refused.
+
+    A column that was damaged is not in its row: setting it supplies it.
+    """
+    rows: list[dict[str, object]] = [dict(row) for row in letter.rows] or [{}]
+    if len(rows) != letter.records:
+        raise Refused(
+            f"only {len(letter.rows)} of the {letter.records} records of dead letter {letter.id} could be decoded",
+            hint="have the source send them again correctly, then discard this one",
+        )
+    known = {column for row in rows for column in row} | set(columns)
+    for name, value in changes.items():
+        column, meant = _meant(letter, rows, known, name)
+        for row in meant:
+            row[column] = value
+    return rows
+
+
+def _meant(
+    letter: DeadLetter, rows: list[dict[str, object]], known: Collection[str], name: str
+) -> tuple[str, list[dict[str, object]]]:
+    """The column and the rows that *name* means."""
+    if name in known:
+        return name, rows
+    ordinal, _, column = name.partition(".")
+    if not (ordinal.isdigit() and column in known):
+        raise Refused(
+            f"dead letter {letter.id} has no column {name!r}", hint=f"its columns are {', '.join(sorted(known))}"
+        )
+    if not 1 <= int(ordinal) <= len(rows):
+        raise Refused(f"dead letter {letter.id} has {len(rows)} rows, not {ordinal}", hint="rows count from 1")
+    return column, [rows[int(ordinal) - 1]]
+
+
+def _open(db: sqlite3.Connection, number: int) -> DeadLetter:
+    letter = dead_letters.get(db, number)
+    if letter.state != "open":
+        raise Refused(
+            f"dead letter {number} is not open: {letter.state} by {letter.resolved_by}",
+            hint="crossdock dead list shows those that are",
+        )
+    return letter
+
+
+def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, changes: Mapping[str, str]) -> Mapped:
+    engine = runtime.engine(letter.site, letter.source)
+    if engine is None:
+        raise Refused(
+            f"revision {runtime.number} has no mapping for source {letter.source} at {letter.site}",
+            hint="add it to the configuration and apply it",
+        )
+    rows = corrected(letter, changes, engine.columns)
+    unit = inputs.unit_of(db, letter.input_id)
+    result = engine.remap(rows, letter.locator, rounds.LogLookup(db), unit=unit)
+    if isinstance(result, Dead):
+        raise Rejected(
+            result.code, f"dead letter {letter.id} is still refused: {result.reason}", field=result.field,
+            hint=f"crossdock dead retry {letter.id} --set COLUMN=VALUE",
+        )  # fmt: skip
+    return result
+
+
+def _commit(
+    db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, document: Mapped, by: str, note: str, now_us: int
+) -> None:
+    names = runtime.router.route(
+        document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
+    )
+    due = {sinks.sink_id(db, name): [0] for name in names}
+    with transaction(db):
+        dead_letters.resolve(db, letter.id, "retried", by, note, now_us)
+        known = rounds.append(db, [(letter.input_id, document)], due)
+        counts = inputs.Counts(dead=-letter.records)
+        if known:
+            counts.duplicates = letter.records
+        else:
+            counts.mapped = letter.records
+        inputs.add_counts(db, [(letter.input_id, counts)])

@@ -1,0 +1,248 @@
+"""One sink's line: deliveries go out in order, and what the sink said of each is persisted before the cursor passes it.
+
+What was sent but not persisted when the process dies is sent again with the same idempotency key (event id and sink).
+Runs that went well are persisted together when the lock is free, so that a busy normalizer does not slow a sink down;
+nothing later of a key is sent before a failure of it is persisted.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from loguru import logger
+
+from crossdock.errors import SinkUnavailable
+from crossdock.retry import Backoff
+from crossdock_controller.judging import Judged, Policy, judge, no_verdict
+from crossdock_controller.sinks.base import Outgoing, Sink, Verdict
+from crossdock_controller.store import dead_letters, deliveries, runs, sinks
+from crossdock_controller.store.connection import begin, begun, transaction
+from crossdock_controller.store.deliveries import Picked, chain_of
+from crossdock_controller.store.leases import LeaseLost
+
+UNSAVED_RUNS = 16  # so many may be done and not persisted yet, and ...
+UNSAVED_SECONDS = 0.5  # ... for so long; a crash repeats them
+_LEAST_WAIT_SECONDS = 0.002
+PROBES_BEFORE_PUTTING_BEHIND = 3  # a single delivery may keep a failing sink's line waiting so often
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A call of the sink. *verdicts* is None when it gave none; then *problem* says why."""
+
+    run: Sequence[Picked]
+    verdicts: Sequence[Verdict] | None
+    started_us: int
+    ended_us: int
+    problem: str = ""
+    after_seconds: float | None = None
+
+
+@dataclass(slots=True)
+class Line:
+    """Used from one thread, under the sink's lease in the name of *owner*; *cursor* is where `sinks.claim` found it."""
+
+    db: sqlite3.Connection
+    sink_id: int
+    name: str
+    sink: Sink
+    run_size: int
+    owner: str
+    cursor: int
+    policy: Policy = field(default_factory=Policy)
+    circuit: Backoff = field(default_factory=lambda: Backoff(0.5, 2.0, 30.0))
+    rng: random.Random = field(default_factory=random.Random)
+    clock_us: Callable[[], int] = now_us
+    failures: int = 0  # calls in a row by which the sink as a whole seemed down
+    next_try_us: int = 0
+    _ahead: int = -1
+    _unsaved: list[_Sent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._ahead = self.cursor
+
+    def step(self) -> bool:
+        """Send what is due now, then fresh ones; False when there was nothing to do (`seconds_to_wait` says how long)."""
+        if sinks.is_paused(self.db, self.sink_id) or self.clock_us() < self.next_try_us:
+            self.save()
+            return False
+        limit = 1 if self.failures else self.run_size  # a sink that was down is asked with one
+        due = deliveries.pick_due(self.db, self.sink_id, self.clock_us(), limit)
+        if due:
+            self._send_due(due)
+            if self.failures:
+                return True
+        fresh = deliveries.pick_fresh(self.db, self.sink_id, self._ahead, limit)
+        if fresh:
+            self._send_fresh(fresh)
+        else:
+            self.save()
+        return bool(due or fresh)
+
+    def seconds_to_wait(self, at_most: float) -> float:
+        """Until the next delivery is due or the sink is tried again."""
+        due_us = deliveries.next_due_us(self.db, self.sink_id)
+        moments = [at_most, *([] if due_us is None else [(due_us - self.clock_us()) / 1_000_000])]
+        return max(_LEAST_WAIT_SECONDS, min(moments), (self.next_try_us - self.clock_us()) / 1_000_000)
+
+    def save(self, *, wait: bool = True) -> None:
+        """Persist what is done. Raises LeaseLost; without *wait* another process's transaction is left in peace."""
+        if not self._unsaved:
+            return
+        if wait:
+            with transaction(self.db):
+                self._persist_unsaved()
+        elif begin(self.db):
+            with begun(self.db):
+                self._persist_unsaved()
+        else:
+            return
+        self._saved()
+
+    def _send_due(self, due: list[Picked]) -> None:
+        self.save()
+        sent = self._write(due)
+        if sent.verdicts is None:
+            self._no_verdict(sent, self._ahead)
+            return
+        judged = judge(due, sent.verdicts, self.policy, sent.ended_us, self.rng)
+        self._count_circuit(judged)
+        self._persist(sent, judged, self._ahead)
+
+    def _send_fresh(self, fresh: list[Picked]) -> None:
+        last = fresh[-1].event_seq
+        run, held = self._split(fresh)
+        if not run:
+            self._persist(None, Judged(held=held), last)
+            return
+        sent = self._write(run)
+        if sent.verdicts is None:
+            self._no_verdict(sent, last)
+            return
+        if not held and not self.failures and all(v.outcome == "done" for v in sent.verdicts):
+            self._unsaved.append(sent)
+            self._ahead = last
+            oldest_us = self.clock_us() - self._unsaved[0].ended_us
+            self.save(wait=len(self._unsaved) >= UNSAVED_RUNS or oldest_us > UNSAVED_SECONDS * 1_000_000)
+            return
+        judged = judge(run, sent.verdicts, self.policy, sent.ended_us, self.rng)
+        if judged.all_retry and len(judged.failures) > 1:  # the sink is down, not this many documents at fault
+            first = next(v for v in sent.verdicts if v.outcome == "retry")
+            longest = max((v.after_seconds or 0.0 for v in sent.verdicts), default=0.0)
+            text = f"every delivery of a run is to be retried: {first.code} {first.reason}"
+            self._no_verdict(_Sent(run, None, sent.started_us, sent.ended_us, text, longest or None), last)
+            return
+        self._count_circuit(judged)
+        judged.held += held
+        self._persist(sent, judged, last)
+
+    def _split(self, fresh: list[Picked]) -> tuple[list[Picked], list[tuple[int, int]]]:
+        """Those to send, and (event seq, chain) of those that stand behind an unresolved delivery of their key."""
+        if not deliveries.has_chains(self.db, self.sink_id):
+            return fresh, []
+        chains = [chain_of(p.document, p.key) for p in fresh]
+        blocked = deliveries.blocked(self.db, self.sink_id, set(chains))
+        if not blocked:
+            return fresh, []
+        run = [p for p, chain in zip(fresh, chains, strict=True) if chain not in blocked]
+        held = [(p.event_seq, chain) for p, chain in zip(fresh, chains, strict=True) if chain in blocked]
+        return run, held
+
+    def _write(self, run: Sequence[Picked]) -> _Sent:
+        outgoing = [Outgoing(p.event_id, p.document, p.key, p.body, p.event_seq, p.attempt + 1) for p in run]
+        started_us = self.clock_us()
+        try:
+            verdicts = self.sink.write(outgoing)
+        except SinkUnavailable as error:
+            return _Sent(run, None, started_us, self.clock_us(), str(error), error.after_seconds)
+        except Exception as error:  # noqa: BLE001 - a fault of the sink's code is no verdict either; it is on view, and tried again
+            logger.bind(sink=self.name).opt(exception=error).error("sink failed unexpectedly: {}", error)
+            return _Sent(run, None, started_us, self.clock_us(), f"{type(error).__name__}: {error}")
+        if len(verdicts) != len(run):
+            problem = f"the sink gave {len(verdicts)} verdicts for {len(run)} deliveries"
+            logger.bind(sink=self.name).error(problem)
+            return _Sent(run, None, started_us, self.clock_us(), problem)
+        return _Sent(run, verdicts, started_us, self.clock_us())
+
+    def _no_verdict(self, sent: _Sent, last: int) -> None:
+        """Back the sink off, not its deliveries; but one that fails alone, again and again, makes room for the others."""
+        self.failures += 1
+        delay = self.circuit.delay(self.failures, self.rng, at_least=sent.after_seconds)
+        self.next_try_us = sent.ended_us + int(delay * 1_000_000)
+        alone = len(sent.run) == 1 and self.failures > PROBES_BEFORE_PUTTING_BEHIND
+        judged = no_verdict(sent.run[0], sent.problem, self.policy, sent.ended_us, self.rng) if alone else Judged()
+        self._persist(sent, judged, last if alone else self._ahead)
+        log = logger.bind(sink=self.name, deliveries=len(sent.run), failures=self.failures)
+        log.warning("sink gives no verdict, next try in {:.1f} s: {}", delay, sent.problem)
+
+    def _count_circuit(self, judged: Judged) -> None:
+        """The sink answered: it is up, unless it was down and still says nothing but "later"."""
+        if self.failures and judged.all_retry:
+            self.failures += 1
+            delay = self.circuit.delay(self.failures, self.rng)
+            self.next_try_us = self.clock_us() + int(delay * 1_000_000)
+        else:
+            if self.failures:
+                logger.bind(sink=self.name).info("sink answers again")
+            self.failures, self.next_try_us = 0, 0
+
+    def _persist(self, sent: _Sent | None, judged: Judged, to: int) -> None:
+        """One transaction: everything done before, this run, and the cursor at *to*."""
+        db, sink = self.db, self.sink_id
+        chains = {f.chain for f in judged.failures} | {chain for _, chain in judged.held}
+        chains |= {p.chain for p in judged.done if p.chain is not None}
+        at_us = self.clock_us()
+        with transaction(db):
+            self._persist_unsaved()
+            if to != self._ahead:
+                sinks.move(db, sink, self.owner, at=self._ahead, to=to)
+            if sent is not None:
+                run_id = self._add_run(sent, len(judged.done))
+                deliveries.fail(db, sink, judged.failures)
+                deliveries.close(db, sink, [p.event_seq for p in judged.done], run_id)
+                runs.add_attempts(db, sink, judged.attempts)
+                dead_letters.add_deliveries(db, sink, judged.letters, at_us)
+                sinks.report(
+                    db, sink, self.owner, failures=self.failures, next_try_us=self.next_try_us,
+                    problem=sent.problem or ("the sink says to come later" if self.failures else ""),
+                )  # fmt: skip
+            deliveries.hold(db, sink, judged.held)
+            deliveries.settle(db, sink, chains, at_us)
+        self._ahead = to
+        self._saved()
+        if judged.letters:
+            logger.bind(sink=self.name, dead=len(judged.letters)).warning(
+                "deliveries refused, see: crossdock dead list"
+            )
+
+    def _persist_unsaved(self) -> None:
+        """Also proves that the lease and the cursor are still ours."""
+        sinks.move(self.db, self.sink_id, self.owner, at=self.cursor, to=self._ahead)
+        for sent in self._unsaved:
+            run_id = self._add_run(sent, len(sent.run))
+            first, last = sent.run[0].event_seq, sent.run[-1].event_seq
+            closed = deliveries.close_range(self.db, self.sink_id, first, last, run_id)
+            if closed != len(sent.run):  # someone else served the sink meanwhile
+                raise LeaseLost(f"{closed} of {len(sent.run)} deliveries of sink {self.name} were still open")
+
+    def _add_run(self, sent: _Sent, done: int) -> int:
+        return runs.add(
+            self.db, self.sink_id, started_us=sent.started_us, ended_us=sent.ended_us, deliveries=len(sent.run),
+            done=done, problem=sent.problem,
+        )  # fmt: skip
+
+    def _saved(self) -> None:
+        for sent in self._unsaved:
+            logger.bind(sink=self.name, deliveries=len(sent.run), ms=(sent.ended_us - sent.started_us) // 1000).debug(
+                "delivered"
+            )
+        self._unsaved.clear()
+        self.cursor = self._ahead

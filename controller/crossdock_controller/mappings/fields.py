@@ -1,0 +1,258 @@
+"""Cells from field specs: each checked against the type of the field it fills. Problems are collected, not raised."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from crossdock.errors import ConfigError, Rejected
+from crossdock_controller.documents.base import Money, Quantity
+from crossdock_controller.mappings.cells import Amount, Cell, Constant, Extensions, Nested, Scalar
+from crossdock_controller.mappings.converters import ConverterKind, Warned, converters
+from crossdock_controller.mappings.model import FieldSpec
+
+Path = tuple[str | int, ...]
+
+_ALWAYS = {"from_", "value", "as_", "default", "required", "trim", "blank", "codes"}  # options of every converter
+_NATURAL: dict[Any, str] = {
+    str: "text",
+    int: "integer",
+    bool: "boolean",
+    Decimal: "decimal",
+    Quantity: "decimal",
+    Money: "decimal",
+    date: "date",
+}
+
+
+class Problem(NamedTuple):
+    path: Path  # keys into the mapping as modelled; see model.yaml_path for the file
+    message: str
+    hint: str = ""
+
+
+class Site(NamedTuple):
+    """Where the records come from. *zone* is None when only the mapping is checked."""
+
+    name: str = ""
+    source: str = ""
+    zone: ZoneInfo | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    site: Site
+    declared: frozenset[str] | None
+    problems: list[Problem] = field(default_factory=list)
+    zones: set[str] = field(default_factory=set)  # in which the mapping reads local times
+
+    def problem(self, path: Path, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(path, message, hint))
+
+    def column(self, path: Path, name: str) -> None:
+        if self.declared is not None and name not in self.declared:
+            self.problem(path, f"the source has no column {name!r}", near(name, self.declared))
+
+
+class StructFields:
+    """The fields of one struct (a document, a line, a party)."""
+
+    def __init__(self, work: Work, struct: type[msgspec.Struct], path: Path) -> None:
+        self._work, self._struct, self._path = work, struct, path
+        self._fields = {f.name: f for f in msgspec.structs.fields(struct)}
+
+    def cells(self, specs: dict[str, FieldSpec]) -> dict[str, Cell]:
+        """A cell for each target of *specs* without a problem. The parts of one nested struct become one cell."""
+        found: dict[str, Cell | None] = {}
+        nested: dict[str, dict[str, FieldSpec]] = {}
+        extensions: dict[tuple[str, str], Cell | None] = {}
+        for target, spec in specs.items():
+            head, _, rest = target.partition(".")
+            namespace, _, name = rest.partition(".")
+            if head == "extensions" and namespace and name:
+                extensions[namespace, name] = self._text((*self._path, target), target, spec)
+            elif rest and head in self._fields:
+                nested.setdefault(head, {})[rest] = spec
+            else:
+                found[target] = self._field(target, spec)
+        for head, parts in nested.items():
+            found[head] = self._nested(head, parts, taken=head in specs)
+        if extensions:
+            found["extensions"] = Extensions({key: cell for key, cell in extensions.items() if cell is not None})
+        self._missing({target.partition(".")[0] for target in specs})
+        return {target: cell for target, cell in found.items() if cell is not None}
+
+    def _missing(self, mapped: set[str]) -> None:
+        for name, info in self._fields.items():
+            if info.required and name not in mapped:
+                self._work.problem(
+                    self._path, f"{self._struct.__name__} needs the field {name!r}", f"add '{name}: COLUMN'"
+                )
+
+    def _field(self, target: str, spec: FieldSpec) -> Cell | None:
+        path = (*self._path, target)
+        if target not in self._fields or target in ("lines", "extensions"):
+            hint = "write extensions.NAMESPACE.NAME" if target == "extensions" else near(target, self._fields)
+            self._work.problem(path, f"{self._struct.__name__} has no field {target!r}", hint)
+            return None
+        info = self._fields[target]
+        wanted = plain_type(info.type)
+        if wanted in (Quantity, Money):
+            return self._amount(path, target, spec, wanted, required=info.required)
+        if isinstance(wanted, type) and issubclass(wanted, msgspec.Struct):
+            parts = ", ".join(f"{target}.{name}" for name in wanted.__struct_fields__)
+            self._work.problem(path, f"{target} has parts of its own", f"map its parts: {parts}")
+            return None
+        default = None if info.required else info.default
+        return self._scalar(path, target, spec, wanted, default=default, required=info.required or spec.required)
+
+    def _nested(self, head: str, parts: dict[str, FieldSpec], *, taken: bool) -> Cell | None:
+        make = plain_type(self._fields[head].type)
+        if make in (Quantity, Money):
+            part = next(iter(parts))
+            option = "uom" if make is Quantity else "currency"
+            self._work.problem((*self._path, f"{head}.{part}"), f"write {head}: {{from: COLUMN, {option}: COLUMN}}")
+            return None
+        if taken or not (isinstance(make, type) and issubclass(make, msgspec.Struct)):
+            self._work.problem((*self._path, f"{head}.{next(iter(parts))}"), f"{head} has no parts")
+            return None
+        cells: dict[str, Cell | None] = {}
+        for name, spec in parts.items():
+            path = (*self._path, f"{head}.{name}")
+            if name in make.__struct_fields__:
+                cells[name] = self._text(path, f"{head}.{name}", spec)
+            else:
+                self._work.problem(path, f"{head} has no part {name!r}", near(name, make.__struct_fields__))
+        return Nested(make, {name: cell for name, cell in cells.items() if cell is not None})
+
+    def _text(self, path: Path, target: str, spec: FieldSpec) -> Scalar | Constant | None:
+        return self._scalar(path, target, spec, str, default="", required=spec.required)
+
+    def _amount(self, path: Path, target: str, spec: FieldSpec, make: Any, *, required: bool) -> Cell | None:
+        option = "uom" if make is Quantity else "currency"
+        unit_spec = spec.uom if make is Quantity else spec.currency
+        if unit_spec is None and make is Money:
+            self._work.problem(
+                path, f"{target} is money and needs a currency", "add 'currency: COLUMN' or 'currency: {value: EUR}'"
+            )
+            return None
+        unit: Scalar | Constant | None = Constant("")
+        if unit_spec is not None:
+            needed = make is Money or unit_spec.required
+            unit = self._scalar((*path, option), f"{target}.{option}", unit_spec, str, default="", required=needed)
+        number = self._scalar(path, target, spec, make, default=None, required=required or spec.required)
+        if number is None or unit is None:
+            return None
+        if isinstance(number, Constant):
+            if isinstance(unit, Constant):
+                return Constant(make(number.constant, unit.constant))
+            self._work.problem(path, f"a constant {target} needs a constant {option}")
+            return None
+        return Amount(target, number, unit, make)
+
+    def _scalar(
+        self, path: Path, target: str, spec: FieldSpec, wanted: Any, *, default: object, required: bool
+    ) -> Scalar | Constant | None:
+        """A cell of one column, or None after reporting why not."""
+        kind = self._kind(path, spec, wanted)
+        if kind is None:
+            return None
+        self._options(path, spec, kind, wanted)
+        zone = self._zone(path, spec)
+        try:
+            convert = kind.make(spec, zone)
+            neutral = kind.make(FieldSpec(value=""), zone or ZoneInfo("UTC"))
+        except ConfigError as error:
+            self._work.problem(path, error.message, error.hint)
+            return None
+        if spec.default is not None:
+            default, required = self._constant(path, "default", spec.default, neutral), False
+        if spec.value is not None:
+            return Constant(self._constant(path, "value", spec.value, neutral))
+        cell = Scalar(
+            target,
+            spec.from_ or "",
+            convert,
+            empty=default,
+            required=required,
+            trim=spec.trim,
+            blank=spec.blank,
+            codes=spec.codes,
+        )
+        if cell.name.startswith("$"):
+            return self._place(path, cell)
+        self._work.column(path, cell.name)
+        return cell
+
+    def _place(self, path: Path, cell: Scalar) -> Constant | None:
+        """`$site` and `$source` are the same for every record. Unknown as yet when only the mapping is checked."""
+        places = {"$site": self._work.site.name, "$source": self._work.site.source}
+        if cell.name not in places:
+            self._work.problem(path, f"{cell.name} is not known", f"known: {', '.join(places)}")
+            return None
+        try:
+            return Constant(cell.read(places[cell.name]) if places[cell.name] else cell.empty)
+        except Rejected as error:
+            self._work.problem(path, error.message, error.hint)
+            return None
+
+    def _kind(self, path: Path, spec: FieldSpec, wanted: Any) -> ConverterKind | None:
+        known = converters()
+        name = spec.as_ or _NATURAL.get(wanted, "datetime")
+        if name not in known:
+            self._work.problem((*path, "as"), f"unknown converter {name!r}", near(name, known))
+            return None
+        makes = Decimal if wanted in (Quantity, Money) else wanted
+        if known[name].returns is not makes:
+            fitting = ", ".join(sorted(k.name for k in known.values() if k.returns is makes))
+            self._work.problem(
+                (*path, "as"), f"converter {name!r} does not make a {makes.__name__}", f"use one of: {fitting}"
+            )
+            return None
+        return known[name]
+
+    def _options(self, path: Path, spec: FieldSpec, kind: ConverterKind, wanted: Any) -> None:
+        allowed = _ALWAYS | kind.options | {Quantity: {"uom"}, Money: {"currency"}}.get(wanted, set())
+        for option in sorted(spec.model_fields_set - allowed):
+            self._work.problem((*path, option), f"option {option!r} means nothing to converter {kind.name!r}")
+
+    def _zone(self, path: Path, spec: FieldSpec) -> ZoneInfo | None:
+        if spec.zone is None:
+            return None
+        try:
+            zone = (self._work.site.zone or ZoneInfo("UTC")) if spec.zone == "site" else ZoneInfo(spec.zone)
+        except (OSError, ValueError, KeyError):  # a directory, a path, an unknown name
+            hint = "write 'site' or an IANA name such as Europe/Berlin"
+            self._work.problem((*path, "zone"), f"unknown time zone {spec.zone!r}", hint)
+            return None
+        self._work.zones.add(zone.key)
+        return zone
+
+    def _constant(self, path: Path, option: str, value: str | float | bool, convert: Any) -> object:
+        try:
+            made = convert(str(value).lower() if isinstance(value, bool) else str(value)) if value != "" else ""
+        except Rejected as error:
+            self._work.problem((*path, option), error.message)
+            return None
+        return made.value if isinstance(made, Warned) else made
+
+
+def plain_type(annotated: Any) -> Any:
+    """X of `X | None`."""
+    if isinstance(annotated, types.UnionType) or typing.get_origin(annotated) is typing.Union:
+        return next(arg for arg in typing.get_args(annotated) if arg is not type(None))
+    return annotated
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"

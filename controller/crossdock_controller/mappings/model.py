@@ -1,0 +1,195 @@
+"""A mapping file as it is written: how records of one source become documents. Its shape; `compile` checks its meaning.
+
+mapping: wms-shipments
+document: Shipment
+each: SHIPMENT_NO                      # consecutive records of one shipment become one document
+where: {column: TYPE, equals: D}       # other records are left out
+fields:
+  number: SHIPMENT_NO
+  shipped_at: {from: SHIP_TS, as: datetime, format: "%d.%m.%Y %H:%M", zone: site}
+  lines: {sku: ITEM, quantity: {from: QTY, decimal: ",", uom: {from: UNIT, codes: {ST: H87}}}}
+rules:
+  - known: {field: lines.sku, document: Product}
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Constant = str | int | float | bool
+Severity = Literal["reject", "warn"]
+
+
+def _listed(value: object) -> object:
+    """One value where a list may stand."""
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
+def _texts(value: object) -> object:
+    """YAML reads a code such as 01 or 7 as a number; in a table of codes it is a text."""
+    if isinstance(value, dict):
+        return {_text(k): _text(v) for k, v in value.items()}
+    return [_text(v) for v in value] if isinstance(value, list | tuple) else _text(value)
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), BeforeValidator(_listed)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FieldSpec(_Model):
+    """Where one field comes from. A bare column name is short for `{from: COLUMN}`.
+
+    Which options mean anything depends on the converter (`as`), which follows the field's type unless named.
+    `$site` and `$source` stand for the names of the site and source as columns.
+    """
+
+    from_: str | None = Field(default=None, alias="from")
+    value: Constant | None = None  # a constant, instead of `from`
+    as_: str | None = Field(default=None, alias="as")
+    default: Constant | None = None  # where the record has a blank
+    required: bool = False  # a blank is refused even where the document would allow it
+    trim: bool = True
+    blank: Texts = ()  # texts that mean "nothing": "N/A", "00000000"
+    codes: Annotated[dict[str, str] | None, BeforeValidator(_texts)] = None  # the source's codes, to ours
+    format: Texts = ()
+    zone: str | None = None  # an IANA zone, or "site"
+    decimal: str | None = None
+    thousands: str | None = None
+    implied: int | None = Field(default=None, ge=0, le=18)  # implied decimals: 12345 is 123.45 with 2
+    digits: int | None = Field(default=None, ge=0, le=18)  # rounded to so many decimals (binary floats of an ERP)
+    truthy: Texts = ()
+    falsy: Texts = ()
+    uom: FieldSpec | None = None  # of a quantity
+    currency: FieldSpec | None = None  # of an amount of money
+    options: dict[str, Any] = {}  # of converters that are not ours
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return {"from": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> FieldSpec:
+        if (self.from_ is None) == (self.value is None):
+            raise ValueError("give either 'from' (a column) or 'value' (a constant)")
+        return self
+
+
+class Condition(_Model):
+    """True for a record whose *column* passes each test given. Texts are compared without padding."""
+
+    column: str
+    equals: Texts | None = None  # any of these
+    not_equals: Texts | None = None  # none of these
+    matches: str | None = None  # a regular expression over the whole value
+    blank: bool | None = None
+
+    @model_validator(mode="after")
+    def _some_test(self) -> Condition:
+        if self.equals is None and self.not_equals is None and self.matches is None and self.blank is None:
+            raise ValueError("a condition needs one of: equals, not_equals, matches, blank")
+        return self
+
+
+class RangeRule(_Model):
+    field: str
+    min: Decimal | None = None
+    max: Decimal | None = None
+
+
+class PatternRule(_Model):
+    field: str
+    matches: str
+
+
+class OneOfRule(_Model):
+    field: str
+    values: Texts
+
+
+class KnownRule(_Model):
+    """The value is the business key of a *document* we have; with *issuer* the key's number."""
+
+    field: str
+    document: str
+    issuer: str = ""
+
+
+class SumRule(_Model):
+    """*of* (amounts of the lines) adds up to *equals* (a total), within *tolerance*."""
+
+    of: str
+    equals: str
+    tolerance: Decimal = Decimal("0.01")
+
+
+RULES = ("required", "range", "pattern", "one_of", "known", "sum")
+
+
+class Rule(_Model):
+    """Exactly one check. A broken one rejects the document or warns; `sum` warns unless told otherwise, because real
+    totals carry allowances and price bases that lines do not show."""
+
+    required: Texts | None = None
+    range: RangeRule | None = None
+    pattern: PatternRule | None = None
+    one_of: OneOfRule | None = None
+    known: KnownRule | None = None
+    sum: SumRule | None = None
+    severity: Severity | None = None
+    reason: str | None = None  # said instead of ours
+
+    @model_validator(mode="after")
+    def _one_check(self) -> Rule:
+        given = [name for name in RULES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a rule is one of {', '.join(RULES)}; this one has {', '.join(given) or 'none'}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return next(name for name in RULES if getattr(self, name) is not None)
+
+
+class Mapping(_Model):
+    mapping: str = Field(min_length=1)
+    source: str | None = None  # the source of the same name unless given
+    document: str
+    each: Texts = ()  # grouping columns
+    where: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = ()  # a record counts when all hold
+    fields: dict[str, FieldSpec]
+    lines: dict[str, FieldSpec] = {}  # written inside `fields`
+    rules: tuple[Rule, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lines_of_fields(cls, value: object) -> object:
+        """`fields.lines` holds the fields of a line; here they stand apart."""
+        if not isinstance(value, dict) or not isinstance(value.get("fields"), dict) or "lines" not in value["fields"]:
+            return value
+        if "lines" in value:
+            raise ValueError("'lines' stands twice: write it once, inside 'fields'")
+        fields = dict(value["fields"])
+        return {**value, "lines": fields.pop("lines"), "fields": fields}
+
+    @property
+    def reads(self) -> str:
+        """The name of the source whose records this maps."""
+        return self.source or self.mapping
+
+
+def yaml_path(tree: object, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where *path* of the model stands in *tree*, the file as written: the fields of a line stand inside `fields`."""
+    if path[:1] == ("lines",) and isinstance(tree, dict) and "lines" not in tree:
+        return ("fields", *path)
+    return path

@@ -1,0 +1,252 @@
+"""The normalizer: takes each stream from its checkpoint on, round by round, and never two rounds of one stream at once.
+
+A stream that cannot go on (no mapping, a group still open, a fault of the mapping) waits with its records in the intake
+and its problem on view; the others go on. Critical streams come first; the others share what is left by weight of lane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from loguru import logger
+
+from crossdock.lifecycle import Stop
+from crossdock.siteconfig import LANE_WEIGHTS
+from crossdock_controller import rounds
+from crossdock_controller.current import Current
+from crossdock_controller.outcomes import Mapped
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.station import Station
+from crossdock_controller.store import inputs, normalizer, sinks
+from crossdock_controller.store.intake import IntakeReader, StreamInfo
+from crossdock_controller.store.leases import LeaseLost
+from crossdock_controller.store.normalizer import Checkpoint
+from crossdock_controller.store.wake import Waker
+
+ROLE = "normalize"
+POLL_SECONDS = 0.25
+BATCHES = 16  # a round: large enough that a commit does not show, small enough that the dispatcher gets the lock often
+MAX_BATCHES = 128  # a group may span so many before it is refused
+RAW_BYTES = 8 * 1024 * 1024
+RETRY_SECONDS = 10.0
+_FOREVER = float("inf")
+
+
+class Runtime(Protocol):
+    """What the normalizer needs of `config.runtime.Runtime`."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def router(self) -> rounds.Router: ...
+
+    def engine(self, site: str, source: str) -> rounds.Engine | None: ...
+
+    def labels(self, site: str) -> Mapping[str, str]: ...
+
+
+@dataclass(slots=True)
+class _Work:
+    """A stream as this worker sees it."""
+
+    checkpoint: Checkpoint
+    lane: str = "critical"  # until its first batch tells: a new stream is looked at soon
+    served: float = 0.0  # rounds, divided by the lane's weight
+    factor: int = 1  # of the round's size; grows while one group fills it
+    waits_for: tuple[int, int] | None = None  # the revision and last sequence that did not help
+    until: float = 0.0
+    refused: bool = False  # another worker has it
+
+
+class Normalizer:
+    """One worker. `step` does what can be done now; `run` calls it until the stop."""
+
+    def __init__(self, data: DataDirectory, build: Callable[[Mapping[str, str], int], Runtime]) -> None:
+        self._work: dict[int, _Work] = {}
+        self._sinks: dict[str, int] = {}
+        with ExitStack() as stack:
+            self._intake = IntakeReader(data.intake)
+            stack.callback(self._intake.close)
+            self._waker = Waker(data.state)
+            stack.callback(self._waker.close)
+            self._station = Station(data, ROLE, cache_mib=64)
+            stack.callback(self._station.close)
+            self._closing = stack.pop_all()
+        self._db, self._owner = self._station.db, self._station.owner
+        self._current = Current(self._db, build)
+
+    def close(self) -> None:
+        """Give leases and port back."""
+        self._closing.close()
+
+    def run(self, stop: Stop) -> None:
+        stop.on_set(self._station.bell.ring)
+        while not stop.is_set():
+            if not self.step(stop):
+                self._station.bell.wait(POLL_SECONDS)
+        stop.forget(self._station.bell.ring)
+
+    def step(self, stop: Stop | None = None) -> bool:
+        """A round of every critical stream that has work, and of one other; False when there was nothing to do."""
+        runtime = self._current.get()
+        if runtime is None:
+            return False
+        self._station.renew()
+        busy = False
+        for stream in self._chosen(runtime):
+            if stop is not None and stop.is_set():
+                break
+            busy |= self._serve(stream, self._work[stream.id], runtime)
+        return busy
+
+    def _chosen(self, runtime: Runtime) -> list[StreamInfo]:
+        streams = self._intake.streams()
+        if any(s.id not in self._work for s in streams):
+            self._meet(streams)
+        ready = [s for s in streams if self._ready(s, runtime.number)]
+        critical = [s for s in ready if self._work[s.id].lane == "critical"]
+        others = [s for s in ready if self._work[s.id].lane != "critical"]
+        if others:
+            critical.append(min(others, key=lambda s: (self._work[s.id].served, s.id)))
+        return critical
+
+    def _meet(self, streams: list[StreamInfo]) -> None:
+        """Remember streams seen for the first time; a newcomer has no arrears to catch up."""
+        known = normalizer.checkpoints(self._db)
+        served = min((w.served for w in self._work.values()), default=0.0)
+        for stream in streams:
+            if stream.id not in self._work:
+                new = Checkpoint(stream.id, 0, normalizer.BEGINNING, None, "")
+                self._work[stream.id] = _Work(known.get(stream.id, new), served=served)
+
+    def _ready(self, stream: StreamInfo, revision: int) -> bool:
+        work = self._work[stream.id]
+        if stream.last_sequence < work.checkpoint.at.sequence:
+            return False
+        return work.waits_for != (revision, stream.last_sequence) or time.monotonic() >= work.until
+
+    def _serve(self, stream: StreamInfo, work: _Work, runtime: Runtime) -> bool:
+        """One round of *stream*; whether it moved."""
+        try:
+            if not self._claimed(stream, work):
+                return False
+            engine = runtime.engine(stream.site, stream.source)
+            if engine is None:
+                problem = f"no mapping for source {stream.source} at {stream.site} in revision {runtime.number}"
+                self._wait(stream, work, runtime, problem, _FOREVER)
+                return False
+            return self._round(stream, work, runtime, engine)
+        except rounds.EngineFault as error:
+            logger.bind(source=stream.source, site=stream.site).opt(exception=error).error("{}", error)
+            self._wait(stream, work, runtime, str(error), time.monotonic() + RETRY_SECONDS)
+        except LeaseLost as error:
+            logger.bind(source=stream.source, site=stream.site).warning("stream given up: {}", error)
+            del self._work[stream.id]
+        return False
+
+    def _claimed(self, stream: StreamInfo, work: _Work) -> bool:
+        if work.checkpoint.owner == self._owner:
+            return True
+        source = inputs.source_id(self._db, stream.site, stream.agent, stream.source)
+        held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
+        if held is None:
+            self._station.reap()
+            held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
+        if held is None:
+            work.waits_for, work.until = (self._number(), stream.last_sequence), time.monotonic() + 1.0
+            return False
+        work.checkpoint = held
+        return stream.last_sequence >= held.at.sequence
+
+    def _round(self, stream: StreamInfo, work: _Work, runtime: Runtime, engine: rounds.Engine) -> bool:
+        started = time.monotonic()
+        at = work.checkpoint.at
+        limit = min(BATCHES * work.factor, MAX_BATCHES)
+        stored = self._intake.batches(stream.id, at.sequence, limit)
+        if not stored:
+            return False
+        work.lane = stored[0].lane
+        opened, bad = rounds.open_batches(stored, RAW_BYTES * work.factor)
+        if not opened and bad is not None:
+            decided = rounds.damaged(stream, at, bad)
+            logger.bind(source=stream.source, batch=bad.sequence).error("batch is damaged, set aside as a dead letter")
+        else:
+            # A group that more batches cannot close, because there is no room for them or a damaged one comes next.
+            full = bad is not None or len(opened) == MAX_BATCHES or work.factor >= MAX_BATCHES // BATCHES
+            decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=False)
+            if decided.to == at and full:
+                decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=True)
+            if decided.to == at:
+                return self._wait_for_more(
+                    stream, work, runtime, more=len(opened) < len(stored) or len(stored) == limit
+                )
+        self._commit(stream, work, runtime, decided, started)
+        return True
+
+    def _wait_for_more(self, stream: StreamInfo, work: _Work, runtime: Runtime, *, more: bool) -> bool:
+        """Every record belongs to one open group: take more of what is there, or wait for it to come."""
+        if more:
+            work.factor *= 2
+            return True
+        work.waits_for, work.until = (runtime.number, stream.last_sequence), _FOREVER
+        return False
+
+    def _commit(self, stream: StreamInfo, work: _Work, runtime: Runtime, decided: rounds.Round, started: float) -> None:
+        documents = [m for _, m in decided.mapped]
+        route = _route(runtime, stream)
+        due = rounds.route_all(documents, route, self._sink)
+        new = rounds.commit(self._db, decided, work.checkpoint, due, runtime.number, _now_us())
+        work.checkpoint = Checkpoint(stream.id, work.checkpoint.source_id, decided.to, self._owner, "")
+        work.served += 1 / LANE_WEIGHTS.get(work.lane, 1)
+        work.factor, work.waits_for = 1, None
+        if new:
+            self._waker.wake("dispatch")
+        log = logger.bind(
+            source=stream.source, site=stream.site, batches=len(decided.rows), records=decided.records, events=new,
+            dead=len(decided.dead), ms=int((time.monotonic() - started) * 1000),
+        )  # fmt: skip
+        log.debug("normalized")
+        for problem in runtime.router.take_problems():
+            log.warning("route {} could not be decided {} times: {}", problem.route, problem.count, problem.text)
+
+    def _wait(self, stream: StreamInfo, work: _Work, runtime: Runtime, problem: str, until: float) -> None:
+        if work.checkpoint.problem != problem:
+            logger.bind(source=stream.source, site=stream.site).warning("records wait in the intake: {}", problem)
+            normalizer.report_problem(self._db, work.checkpoint, problem, _now_us())
+            held = work.checkpoint
+            work.checkpoint = Checkpoint(held.stream_id, held.source_id, held.at, held.owner, problem)
+        work.waits_for, work.until = (runtime.number, stream.last_sequence), until
+
+    def _sink(self, name: str) -> int:
+        if name not in self._sinks:
+            self._sinks[name] = sinks.sink_id(self._db, name)
+        return self._sinks[name]
+
+    def _number(self) -> int:
+        runtime = self._current.get()
+        return runtime.number if runtime is not None else 0
+
+
+def _route(runtime: Runtime, stream: StreamInfo) -> Callable[[Mapped], tuple[str, ...]]:
+    route, labels, site, source = runtime.router.route, runtime.labels(stream.site), stream.site, stream.source
+    return lambda m: route(m.document, m.key, site, source, labels, m.fields)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def run_normalizer(data: DataDirectory, stop: Stop) -> None:
+    """Work until *stop*. Raises what a restart may mend: sqlite3.Error, Retryable."""
+    from crossdock_controller.config.runtime import Runtime as Configured
+
+    normalizer_ = Normalizer(data, Configured.from_tree)
+    try:
+        normalizer_.run(stop)
+    finally:
+        normalizer_.close()

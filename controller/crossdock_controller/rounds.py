@@ -1,0 +1,266 @@
+"""One round of one stream: batches from the intake become events, deliveries, dead letters and a checkpoint, in one
+transaction or not at all.
+
+`decide` is pure but for look-ups; `commit` persists what it decided, and only if the checkpoint is where it was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from crossdock import codec
+from crossdock.errors import Corrupt
+from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller.mappings.rules import Lookup
+from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
+from crossdock_controller.routing import RouteProblem
+from crossdock_controller.store import dead_letters, deliveries, events, inputs, normalizer
+from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.inputs import Counts, InputRow
+from crossdock_controller.store.intake import StoredBatch, StreamInfo
+from crossdock_controller.store.normalizer import Checkpoint, Position
+
+SAMPLE_BYTES = 4096
+UNIT_BYTES = 6  # of an event id: what names the file it came from
+
+
+class Engine(Protocol):
+    """What a round needs of `mappings.engine.Engine`."""
+
+    @property
+    def grouped(self) -> bool: ...
+
+    def run(
+        self, batches: Sequence[tuple[BatchHeader, bytes, int]], lookup: Lookup, *, cap_reached: bool = False
+    ) -> list[Outcomes]: ...
+
+
+class Router(Protocol):
+    """What a round needs of `routing.Router`."""
+
+    def route(
+        self, document: str, key: str, site: str, source: str, labels: Mapping[str, str], fields: msgspec.Struct
+    ) -> tuple[str, ...]: ...
+
+    def take_problems(self) -> Sequence[RouteProblem]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A batch as it was stored, opened."""
+
+    stored: StoredBatch
+    header: BatchHeader
+    payload: bytes
+
+
+class EngineFault(Exception):  # noqa: N818 - a fault of ours, shown as the problem of the source
+    """The engine failed, or did not account for every record. Nothing was committed."""
+
+
+@dataclass(slots=True)
+class Round:
+    """What was decided: for each batch its input row, documents and dead letters, and where to go on."""
+
+    rows: list[InputRow] = field(default_factory=list)
+    mapped: list[tuple[int, Mapped]] = field(default_factory=list)  # with the index of its row
+    dead: list[tuple[int, Dead]] = field(default_factory=list)
+    to: Position = normalizer.BEGINNING
+    records: int = 0  # decided
+
+
+class LogLookup:
+    """Whether a document is known: in the event log."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def known(self, document: str, keys: set[str]) -> set[str]:
+        return events.known(self._db, document, keys)
+
+
+def open_batches(batches: Sequence[StoredBatch], max_raw_bytes: int) -> tuple[list[Opened], StoredBatch | None]:
+    """The readable batches up to about *max_raw_bytes*, and the damaged one that ended them, if one did."""
+    opened: list[Opened] = []
+    size = 0
+    for stored in batches:
+        try:
+            opened.append(_open(stored))
+        except Corrupt:
+            return opened, stored
+        size += len(opened[-1].payload)
+        if size >= max_raw_bytes:
+            break
+    return opened, None
+
+
+def _open(stored: StoredBatch) -> Opened:
+    codec.verify(stored.sealed, stored.crc32)
+    header, payload = codec.open_sealed(stored.sealed)
+    if header.records + len(header.rejects) != stored.records:
+        raise Corrupt(f"batch says {header.records} records, the intake {stored.records}")
+    return Opened(stored, header, payload)
+
+
+def decide(
+    stream: StreamInfo,
+    at: Position,
+    opened: Sequence[Opened],
+    engine: Engine,
+    db: sqlite3.Connection,
+    *,
+    cap_reached: bool,
+) -> Round:
+    """Run *engine* over *opened*, contiguous from *at*. Raises EngineFault."""
+    skips = [at.record, *([0] * (len(opened) - 1))]
+    batches = [(b.header, b.payload, skip) for b, skip in zip(opened, skips, strict=True)]
+    try:
+        outcomes = engine.run(batches, LogLookup(db), cap_reached=cap_reached)
+    except sqlite3.Error:
+        raise
+    except Exception as error:
+        raise EngineFault(f"the mapping failed on batch {opened[0].stored.sequence}: {error!r}") from error
+    expected = sum(b.stored.records for b in opened) - at.record
+    counted = sum(o.records() for o in outcomes)
+    if len(outcomes) != len(opened) or counted != expected:
+        raise EngineFault(
+            f"the mapping accounted for {counted} of {expected} records from batch {opened[0].stored.sequence} on"
+        )
+    round_ = Round(to=_position_after(opened, outcomes))
+    for batch, outcome in zip(opened, outcomes, strict=True):
+        _collect(round_, stream, batch, outcome)
+    if engine.grouped:
+        _set_scattered_aside(round_, db)
+    return round_
+
+
+def damaged(stream: StreamInfo, at: Position, batch: StoredBatch) -> Round:
+    """A batch that cannot be opened is one dead letter with all its undecided records; the stream goes on behind it."""
+    records = batch.records - at.record
+    name = f"batch {batch.sequence} of {stream.source} from agent {stream.agent}"
+    letter = Dead(
+        "batch_corrupt", f"{name} is damaged in the intake; check the disk, and have the source send it again", "", records,
+        Locator("batch", name, at.record), batch.sealed[:SAMPLE_BYTES],
+    )  # fmt: skip
+    row = InputRow(stream.epoch, batch.sequence, batch.received_us, "batch", name)
+    row.counts = Counts(records=records, dead=records)
+    return Round([row], [], [(0, letter)], Position(batch.sequence + 1, 0), records)
+
+
+def route_all(
+    mapped: Sequence[Mapped], route: Callable[[Mapped], tuple[str, ...]], sink_number: Callable[[str], int]
+) -> dict[int, list[int]]:
+    """{sink id: ascending indexes into *mapped*}."""
+    due: dict[int, list[int]] = {}
+    targets: dict[tuple[str, ...], list[list[int]]] = {}
+    for index, document in enumerate(mapped):
+        names = route(document)
+        lists = targets.get(names)
+        if lists is None:
+            lists = targets[names] = [due.setdefault(sink_number(name), []) for name in names]
+        for indexes in lists:
+            indexes.append(index)
+    return due
+
+
+def commit(
+    db: sqlite3.Connection,
+    round_: Round,
+    held: Checkpoint,
+    due: Mapping[int, Sequence[int]],
+    revision: int,
+    now_us: int,
+) -> int:
+    """Persist everything the round decided, and move the checkpoint; how many events were new. Raises LeaseLost."""
+    with transaction(db):
+        normalizer.move(db, held, round_.to)
+        ids = inputs.reserve(db, held.source_id, revision, round_.rows, now_us)
+        duplicates = append(db, [(ids[i], m) for i, m in round_.mapped], due)
+        for index in duplicates:
+            row, document = round_.mapped[index]
+            round_.rows[row].counts.mapped -= document.records
+            round_.rows[row].counts.duplicates += document.records
+        dead_letters.add_records(db, held.source_id, [(ids[i], d) for i, d in round_.dead], now_us)
+        inputs.add_counts(db, [(i, row.counts) for i, row in zip(ids, round_.rows, strict=True)])
+    return len(round_.mapped) - len(duplicates)
+
+
+def append(db: sqlite3.Connection, mapped: Sequence[tuple[int, Mapped]], due: Mapping[int, Sequence[int]]) -> list[int]:
+    """Events of (input id, document), with deliveries by `route_all`; indexes of those the log had. In a transaction."""
+    first = events.next_seq(db)
+    left_out = events.append(
+        db,
+        [
+            (
+                seq, m.event_id, m.document, m.key, input_id, m.locator.record, m.locator.line, m.records,
+                m.locator.key or None, "\n".join(m.warnings) or None, m.body,
+            )
+            for seq, (input_id, m) in enumerate(mapped, first)
+        ],
+    )  # fmt: skip
+    for sink, indexes in due.items():
+        if left_out:
+            deliveries.add(db, sink, [first + i for i in indexes if first + i not in left_out])
+        else:
+            deliveries.add(db, sink, [first + i for i in indexes])
+    return sorted(seq - first for seq in left_out)
+
+
+def _position_after(opened: Sequence[Opened], outcomes: Sequence[Outcomes]) -> Position:
+    for batch, outcome in zip(opened, outcomes, strict=True):
+        if outcome.open_records:
+            return Position(batch.stored.sequence, batch.stored.records - outcome.open_records)
+    return Position(opened[-1].stored.sequence + 1, 0)
+
+
+def _collect(round_: Round, stream: StreamInfo, batch: Opened, outcome: Outcomes) -> None:
+    decided = outcome.records() - outcome.open_records
+    if not decided:
+        return
+    index = len(round_.rows)
+    origin = batch.header.origin
+    counts = Counts(
+        records=decided,
+        mapped=sum(m.records for m in outcome.mapped),
+        dead=sum(d.records for d in outcome.dead),
+        ignored=sum(i.records for i in outcome.ignored),
+    )
+    stored = batch.stored
+    round_.rows.append(
+        InputRow(stream.epoch, stored.sequence, stored.received_us, origin.kind, origin.name, origin.unit, counts)
+    )
+    round_.mapped += [(index, m) for m in outcome.mapped]
+    round_.dead += [(index, d) for d in outcome.dead]
+    round_.records += decided
+
+
+def _set_scattered_aside(round_: Round, db: sqlite3.Connection) -> None:
+    """A document of a group whose key this file already made a document of, in an earlier round, would replace it with a
+    part of itself. Read again, the same group is the same event: that is a duplicate and no part."""
+    by_unit: dict[tuple[str, bytes], list[str]] = {}
+    for _, m in round_.mapped:
+        if m.locator.kind == "file":
+            by_unit.setdefault((m.document, m.event_id[:UNIT_BYTES]), []).append(m.key)
+    earlier = {
+        (document, unit, key): ids
+        for (document, unit), keys in by_unit.items()
+        for key, ids in events.of_unit(db, document, keys, unit).items()
+    }
+    if not earlier:
+        return
+    kept = []
+    for index, m in round_.mapped:
+        ids = earlier.get((m.document, m.event_id[:UNIT_BYTES], m.key))
+        if m.locator.kind != "file" or ids is None or m.event_id in ids:
+            kept.append((index, m))
+            continue
+        reason = f"{m.document} {m.key} began earlier in this file, and other records stand between"
+        round_.dead.append((index, Dead("group_scattered", reason, "", m.records, m.locator, m.body[:SAMPLE_BYTES])))
+        round_.rows[index].counts.mapped -= m.records
+        round_.rows[index].counts.dead += m.records
+    round_.mapped = kept

@@ -1,0 +1,45 @@
+"""Resolves `secret:NAME` for sinks: the environment first, then a file only the owner reads. Never kept, never logged."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from crossdock.errors import ConfigError
+
+PREFIX = "secret:"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Secrets:
+    """Looks in CROSSDOCK_SECRET_<NAME> and in the folder `secrets` of the controller's data directory."""
+
+    def __init__(self, data: Path) -> None:
+        self._directory = data / "secrets"
+
+    def resolve(self, value: str) -> str:
+        """The secret that *value* refers to; other text as it is. Raises ConfigError with both places to put it."""
+        if not value.startswith(PREFIX):
+            return value
+        name = value.removeprefix(PREFIX)
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"secret name {name!r} is not valid", hint="use letters, digits, '-', '_' and '.'")
+        variable = "CROSSDOCK_SECRET_" + name.upper().replace("-", "_").replace(".", "_")
+        if variable in os.environ:
+            return os.environ[variable]
+        path = self._directory / name
+        try:
+            if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigError(f"secret file {path} can be read by others", hint=f"chmod 600 {path}")
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except FileNotFoundError:
+            raise ConfigError(
+                f"secret {name!r} is not known to the controller",
+                hint=f"set {variable} or write it to {path} (owner only)",
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"secret file {path} cannot be read: {error}", hint="check its owner and encoding"
+            ) from error

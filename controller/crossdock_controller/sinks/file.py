@@ -1,0 +1,157 @@
+"""Sink "file": JSON lines, one finished file a run. A file that can be seen is complete, and no document is in two.
+
+The ledger decides (see `file_ledger`): a run's lines are written and synced under a temporary name, then the ledger
+entry with its number and event ids is synced, then the file takes its final name. A crash before the entry leaves
+nothing; after it, the next start finishes the renaming. So a resend is known by its event ids, even when the
+consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is written
+again, and whoever needs more than that compares the `event_id` of the lines.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from pydantic import field_validator
+
+from crossdock.errors import Refused, SinkUnavailable
+from crossdock.lock import SingleInstance
+from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
+from crossdock_controller.sinks.file_ledger import Ledger, sync_directory
+
+RUN_SIZE = 2_000
+REMEMBERED = 200_000  # event ids: a hundred full runs
+_STATE_DIRECTORY = ".crossdock"  # inside the target directory, so that a rename never crosses file systems
+_FORBIDDEN = set('<>:"/\\|?*')  # in a file name on Windows
+
+
+class FileSettings(SinkSettings):
+    directory: str
+    name: str = "{sink}-{number}.jsonl"  # {number} counts runs, with leading zeros, so that names sort in order
+    envelope: bool = True  # each line {"event_id", "document", "key", "sequence", "body"}; False: the document alone
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        plain = value.replace("{sink}", "").replace("{number}", "")
+        if value.count("{number}") != 1 or _FORBIDDEN & set(plain) or "{" in plain or value.startswith("."):
+            raise ValueError(
+                "'name' must hold {number} once, may hold {sink}, and is a plain file name without a leading dot"
+            )
+        return value
+
+
+class FileSink:
+    def __init__(self, settings: FileSettings, context: SinkContext) -> None:
+        self._settings, self._sink = settings, context.name
+        self._directory = Path(context.base_directory) / settings.directory
+        self._name = settings.name.replace("{sink}", context.name)
+        # Keyed by the names it makes: a second sink or process that would make the same ones finds it locked.
+        self._state = self._directory / _STATE_DIRECTORY / self._name.replace("{number}", "#")
+        self._lock: SingleInstance | None = None
+        self._ledger: Ledger | None = None
+
+    def write(self, run: Sequence[Outgoing]) -> Sequence[Verdict]:
+        try:
+            ledger = self._opened()
+            fresh = list({d.event_id: d for d in run if d.event_id not in ledger}.values())
+            if fresh:
+                self._publish(ledger, fresh)
+        except (OSError, Refused) as error:
+            self.close()
+            raise self._unavailable(error) from error
+        return [DONE] * len(run)
+
+    def check(self) -> str:
+        """Opens the ledger and writes, syncs and removes a file under a temporary name."""
+        try:
+            ledger = self._opened()
+            probe = self._state / "check.tmp"
+            _write_synced(probe, b"")
+            probe.unlink()
+        except (OSError, Refused) as error:
+            self.close()
+            raise self._unavailable(error) from error
+        return f"{self._directory} writable, next file {self._final(ledger.last + 1).name}"
+
+    def close(self) -> None:
+        ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.close()
+
+    def _publish(self, ledger: Ledger, fresh: list[Outgoing]) -> None:
+        number = ledger.last + 1
+        temporary = self._temporary(number)
+        _write_synced(temporary, b"".join([self._line(delivery) for delivery in fresh]))
+        ledger.append(number, [delivery.event_id for delivery in fresh])
+        self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        temporary, final = self._temporary(number), self._final(number)
+        temporary.replace(final)
+        sync_directory(self._directory)
+
+    def _opened(self) -> Ledger:
+        """The ledger, after finishing what a crash has left: an entry's file gets its name, any other is removed."""
+        if self._ledger is not None:
+            return self._ledger
+        self._state.mkdir(parents=True, exist_ok=True)
+        self._lock = SingleInstance(self._state / "lock")
+        ledger = self._ledger = Ledger(self._state / "ledger", REMEMBERED)
+        for left in self._state.glob("*.tmp"):
+            if left == self._temporary(ledger.last):
+                self._finish(ledger.last)
+            else:
+                left.unlink()
+        ledger.last = max(ledger.last, self._last_name())
+        return ledger
+
+    def _last_name(self) -> int:
+        """The largest number among the names there: a ledger that was lost must not lead to a name used twice."""
+        before, _, after = self._name.partition("{number}")
+        names = [p.name for p in self._directory.iterdir() if p.name.startswith(before) and p.name.endswith(after)]
+        numbers = [name[len(before) : len(name) - len(after)] for name in names]
+        return max((int(n) for n in numbers if n.isascii() and n.isdigit()), default=0)
+
+    def _temporary(self, number: int) -> Path:
+        return self._state / f"{number}.tmp"
+
+    def _final(self, number: int) -> Path:
+        return self._directory / self._name.replace("{number}", f"{number:012d}")
+
+    def _unavailable(self, error: OSError | Refused) -> SinkUnavailable:
+        hint = f"is {self._directory} there, writable, not full, and used by this sink alone?"
+        return SinkUnavailable(f"sink {self._sink}: {error}", hint=hint)
+
+    def _line(self, delivery: Outgoing) -> bytes:
+        # A newline can only stand between the tokens of JSON, where a space means the same.
+        body = delivery.body.replace(b"\n", b" ").replace(b"\r", b" ")
+        if not self._settings.envelope:
+            return body + b"\n"
+        envelope = {
+            "event_id": delivery.event_id.hex(),
+            "document": delivery.document,
+            "key": delivery.key,
+            "sequence": delivery.sequence,
+            "body": msgspec.Raw(body),
+        }
+        return msgspec.json.encode(envelope) + b"\n"
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _create(settings: FileSettings, context: SinkContext) -> Sink:
+    return FileSink(settings, context)
+
+
+register("file", FileSettings, _create, run_size=RUN_SIZE)

@@ -1,0 +1,44 @@
+"""Where a worker process stands: its connection, its proof of life, its leases and its bell. Closed, nothing is left."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.store import connection, leases
+from crossdock_controller.store.wake import Bell
+
+RENEW_SECONDS = 10.0  # a third of a lease
+
+
+class Station:
+    """Used from the thread that made it. *owner* is the name in which leases are held."""
+
+    def __init__(self, data: DataDirectory, role: str, *, cache_mib: int = 8) -> None:
+        self.state = data.state
+        with ExitStack() as stack:
+            self.db = connection.connect(data.state, cache_mib=cache_mib)
+            stack.callback(self.db.close)
+            alive = leases.Owner(data.state, role)
+            stack.callback(alive.close)
+            self.owner = alive.name
+            self.reap()
+            stack.callback(leases.release_all, self.db, self.owner)
+            self.bell = Bell(self.db, role, self.owner)
+            stack.callback(self.bell.close)
+            self._renewed = time.monotonic()
+            self._closing = stack.pop_all()
+
+    def reap(self) -> None:
+        """Free what dead workers left leased."""
+        leases.reap(self.db, self.state)
+
+    def renew(self) -> None:
+        """Keep the leases; to be called every few seconds."""
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            self._renewed = time.monotonic()
+            leases.renew(self.db, self.owner, time.time_ns() // 1000)
+
+    def close(self) -> None:
+        self._closing.close()

@@ -1,0 +1,177 @@
+"""Records and deliveries set aside with their reason, until a person retries or discards them. Nothing is ever removed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from crossdock.errors import Refused
+from crossdock_controller.outcomes import Dead, Locator
+from crossdock_controller.store import deliveries
+from crossdock_controller.store.connection import transaction
+
+Kind = Literal["record", "delivery"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """*rows* are the decoded records, as JSON values; *sink*, *document* and *key* are set for a delivery."""
+
+    id: int
+    kind: Kind
+    site: str
+    agent: str
+    source: str
+    input_id: int
+    sink: str
+    event_seq: int | None
+    document: str
+    key: str
+    code: str
+    reason: str
+    field: str
+    records: int
+    locator: Locator
+    sample: bytes
+    rows: list[dict[str, Any]]
+    state: str  # "open", "retried" or "discarded"
+    created_us: int
+    resolved_us: int
+    resolved_by: str
+    note: str
+
+
+_SELECT = (
+    "SELECT d.id, d.kind, s.site, s.agent, s.source, d.input_id, coalesce(k.name, ''), d.event_seq,"
+    " coalesce(e.document, ''), coalesce(e.key, ''), d.code, d.reason, d.field, d.records, d.locator, d.sample, d.rows,"
+    " d.state, d.created_us, d.resolved_us, d.resolved_by, d.note"
+    " FROM dead_letters d JOIN sources s ON s.id = d.source_id"
+    " LEFT JOIN sinks k ON k.id = d.sink_id LEFT JOIN events e ON e.seq = d.event_seq"
+)
+
+
+def add_records(db: sqlite3.Connection, source: int, letters: Iterable[tuple[int, Dead]], now_us: int) -> None:
+    """(input id, what died) of one source. In a transaction."""
+    db.executemany(
+        "INSERT INTO dead_letters(kind, source_id, input_id, code, reason, field, records, locator, sample, rows, state,"
+        " created_us) VALUES('record',?,?,?,?,?,?,?,?,?,'open',?)",
+        [
+            (source, i, d.code, d.reason, d.field, d.records, _json(d.locator), d.sample, _json(d.rows), now_us)
+            for i, d in letters
+        ],
+    )
+
+
+def add_deliveries(db: sqlite3.Connection, sink: int, letters: Iterable[tuple[int, str, str]], now_us: int) -> None:
+    """(event seq, code, reason) of deliveries that died at *sink*. In a transaction."""
+    db.executemany(
+        "INSERT INTO dead_letters(kind, source_id, input_id, sink_id, event_seq, code, reason, field, records, locator,"
+        " sample, rows, state, created_us)"
+        " SELECT 'delivery', i.source_id, i.id, ?, e.seq, ?, ?, '', e.records,"
+        " json_object('kind', i.origin_kind, 'name', i.origin_name, 'record', e.record, 'line', e.line,"
+        " 'key', coalesce(e.locator, '')), x'', '[]', 'open', ?"
+        " FROM events e JOIN inputs i ON i.id = e.input_id WHERE e.seq = ?",
+        [(sink, code, reason, now_us, seq) for seq, code, reason in letters],
+    )
+
+
+def get(db: sqlite3.Connection, letter: int) -> DeadLetter:
+    """Raises Refused when there is none of that number."""
+    row = db.execute(_SELECT + " WHERE d.id = ?", (letter,)).fetchone()
+    if row is None:
+        raise Refused(f"there is no dead letter {letter}", hint="crossdock dead list shows them")
+    return _letter(row)
+
+
+def list_all(
+    db: sqlite3.Connection,
+    *,
+    state: str | None = "open",
+    source: str | None = None,
+    limit: int = 100,
+    before: int | None = None,
+) -> list[DeadLetter]:
+    """Newest first, at most *limit*; *before* is the last id of the page before. State None means every state."""
+    where, values = ["1"], list[object]()
+    for test, value in (("d.state = ?", state), ("s.source = ?", source), ("d.id < ?", before)):
+        if value is not None:
+            where.append(test)
+            values.append(value)
+    query = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY d.id DESC LIMIT ?"
+    return [_letter(row) for row in db.execute(query, (*values, limit))]
+
+
+def count_open(db: sqlite3.Connection) -> int:
+    found: int = db.execute("SELECT count(*) FROM dead_letters WHERE state = 'open'").fetchone()[0]
+    return found
+
+
+def summary(db: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:
+    """Open ones as (source, kind, code, letters, records), most records first."""
+    rows = db.execute(
+        "SELECT s.source, d.kind, d.code, count(*), sum(d.records) FROM dead_letters d JOIN sources s ON s.id = d.source_id"
+        " WHERE d.state = 'open' GROUP BY 1, 2, 3 ORDER BY 5 DESC, 1, 2, 3"
+    )
+    return list(rows)
+
+
+def resolve(
+    db: sqlite3.Connection, letter: int, state: Literal["retried", "discarded"], by: str, note: str, now_us: int
+) -> None:
+    """Close an open letter, within a transaction. Raises Refused when someone else closed it meanwhile."""
+    changed = db.execute(
+        "UPDATE dead_letters SET state = ?, resolved_us = ?, resolved_by = ?, note = ? WHERE id = ? AND state = 'open'",
+        (state, now_us, by, note, letter),
+    ).rowcount
+    if changed != 1:
+        raise Refused(
+            f"dead letter {letter} is not open any more", hint=f"crossdock dead show {letter} tells who resolved it"
+        )
+
+
+def retry_delivery(db: sqlite3.Connection, letter: DeadLetter, by: str, note: str, now_us: int) -> None:
+    """The delivery is due now; its attempts go on."""
+    with transaction(db):
+        resolve(db, letter.id, "retried", by, note, now_us)
+        sink, seq = _delivery_of(db, letter)
+        chain = deliveries.retry_dead(db, sink, seq, now_us)
+        if chain is None:
+            raise Refused(
+                f"the delivery of dead letter {letter.id} is not dead", hint="crossdock trace shows where it is"
+            )
+        deliveries.settle(db, sink, [chain], now_us)
+
+
+def discard(db: sqlite3.Connection, letter: DeadLetter, by: str, note: str, now_us: int) -> None:
+    """Give it up, on purpose and on record; a delivery's later versions are free to go."""
+    with transaction(db):
+        resolve(db, letter.id, "discarded", by, note, now_us)
+        if letter.kind == "delivery":
+            sink, seq = _delivery_of(db, letter)
+            chain = deliveries.discard_dead(db, sink, seq)
+            if chain is None:
+                raise Refused(
+                    f"the delivery of dead letter {letter.id} is not dead", hint="crossdock trace shows where it is"
+                )
+            deliveries.settle(db, sink, [chain], now_us)
+
+
+def _delivery_of(db: sqlite3.Connection, letter: DeadLetter) -> tuple[int, int]:
+    row = db.execute("SELECT sink_id, event_seq FROM dead_letters WHERE id = ?", (letter.id,)).fetchone()
+    return row[0], row[1]
+
+
+def _letter(row: Sequence[Any]) -> DeadLetter:
+    values = list(row)
+    values[14] = msgspec.json.decode(values[14], type=Locator)
+    values[16] = json.loads(values[16])
+    return DeadLetter(*values)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value, enc_hook=str).decode()

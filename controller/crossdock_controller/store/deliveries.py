@@ -1,0 +1,233 @@
+"""What is due where. Per sink and business key order is kept: whatever stands behind an unresolved delivery is held.
+
+The bulk is fresh: rows beyond the sink's cursor, closed by range when a run is done. Only a delivery that did not go well
+becomes exceptional: it gets `chain`, a number of its business key, and stays in its chain until it is resolved. Three
+rules, kept by `settle` in the same transaction as every change, are all there is to order:
+
+- a row joins its chain at the latest when the cursor passes it unresolved, and leaves it when done or discarded;
+- the head of a chain is never held, and rows behind a head that waits (retrying, dead) are;
+- a row is picked only when no earlier row of its chain would be left out.
+
+Functions here run within the caller's transaction, except the picks, which read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class State(IntEnum):
+    """By severity: of several deliveries of one event the greatest is the event's state in the account.
+
+    "leased" is not among them: the lease is the sink's, and a run that was not finished was never begun.
+    """
+
+    DONE = 0
+    DISCARDED = 1
+    PENDING = 2
+    RETRYING = 3
+    HELD = 4
+    DEAD = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A delivery to send. *chain* is None for a fresh one; *since_us* is when its sink first put it off."""
+
+    event_seq: int
+    attempt: int
+    chain: int | None
+    since_us: int | None
+    event_id: bytes
+    document: str
+    key: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A delivery that was tried and not done, as it shall stand now."""
+
+    event_seq: int
+    chain: int
+    state: State  # RETRYING or DEAD
+    attempt: int
+    due_us: int | None
+    since_us: int | None
+
+
+_PICK = (
+    "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body"
+    " FROM deliveries d JOIN events e ON e.seq = d.event_seq"
+)
+
+
+def chain_of(document: str, key: str) -> int:
+    """The number of a business key: 64 bits of a hash. Two keys with one number would wait for each other, no worse."""
+    digest = hashlib.blake2b(f"{document}\x00{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def add(db: sqlite3.Connection, sink: int, seqs: Sequence[int]) -> None:
+    """Fresh deliveries of events that were appended in this transaction, *seqs* ascending."""
+    for first, last in ranges(seqs):
+        if last - first < 8:
+            db.executemany(
+                "INSERT INTO deliveries(sink_id, event_seq, state, attempt) VALUES(?,?,?,0)",
+                [(sink, seq, int(State.PENDING)) for seq in range(first, last + 1)],
+            )
+        else:
+            db.execute(
+                "INSERT INTO deliveries(sink_id, event_seq, state, attempt)"
+                " SELECT ?, seq, ?, 0 FROM events WHERE seq BETWEEN ? AND ?",
+                (sink, int(State.PENDING), first, last),
+            )
+
+
+def ranges(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """Ascending numbers as (first, last) of each gapless stretch."""
+    found: list[tuple[int, int]] = []
+    first = last = None
+    for seq in seqs:
+        if last is not None and first is not None and seq != last + 1:
+            found.append((first, last))
+            first = seq
+        elif first is None:
+            first = seq
+        last = seq
+    if first is not None and last is not None:
+        found.append((first, last))
+    return found
+
+
+def pick_fresh(db: sqlite3.Connection, sink: int, after: int, limit: int) -> list[Picked]:
+    """The next fresh deliveries beyond *after*, in event order."""
+    rows = db.execute(
+        _PICK + " WHERE d.sink_id = ? AND d.event_seq > ? AND d.state = ? AND d.chain IS NULL"
+        " ORDER BY d.event_seq LIMIT ?",
+        (sink, after, int(State.PENDING), limit),
+    )
+    return [Picked(*row) for row in rows]
+
+
+def pick_due(db: sqlite3.Connection, sink: int, now_us: int, limit: int) -> list[Picked]:
+    """Exceptional deliveries whose time has come, longest due first, then put in event order.
+
+    One whose chain has an earlier row that is not due, or due later, waits: its head goes first.
+    """
+    rows = db.execute(
+        _PICK + " WHERE d.sink_id = ?1 AND d.due_us <= ?2 AND NOT EXISTS (SELECT 1 FROM deliveries b"
+        " WHERE b.sink_id = ?1 AND b.chain = d.chain AND b.event_seq < d.event_seq"
+        " AND (b.due_us IS NULL OR b.due_us > d.due_us))"
+        " ORDER BY d.due_us, d.event_seq LIMIT ?3",
+        (sink, now_us, limit),
+    )
+    return sorted((Picked(*row) for row in rows), key=lambda p: p.event_seq)
+
+
+def next_due_us(db: sqlite3.Connection, sink: int) -> int | None:
+    """When the next exceptional delivery is due."""
+    row = db.execute("SELECT min(due_us) FROM deliveries WHERE sink_id = ? AND due_us IS NOT NULL", (sink,)).fetchone()
+    return row[0] if row else None
+
+
+def has_chains(db: sqlite3.Connection, sink: int) -> bool:
+    """Whether anything of this sink is unresolved; while nothing is, fresh deliveries need no look at their keys."""
+    query = "SELECT 1 FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL LIMIT 1"
+    return db.execute(query, (sink,)).fetchone() is not None
+
+
+def blocked(db: sqlite3.Connection, sink: int, chains: Iterable[int]) -> set[int]:
+    """Those of *chains* that have an unresolved row in this sink."""
+    rows = db.execute(
+        "SELECT c.value FROM json_each(?) c"
+        " WHERE EXISTS (SELECT 1 FROM deliveries WHERE sink_id = ? AND chain = c.value)",
+        (json.dumps(list(chains)), sink),
+    )
+    return {chain for (chain,) in rows}
+
+
+def close_range(db: sqlite3.Connection, sink: int, first: int, last: int, run_id: int) -> int:
+    """Fresh deliveries from *first* to *last* are done, but for those that joined a chain; how many."""
+    return db.execute(
+        "UPDATE deliveries SET state = ?, attempt = attempt + 1, run_id = ?"
+        " WHERE sink_id = ? AND event_seq BETWEEN ? AND ? AND state = ? AND chain IS NULL",
+        (int(State.DONE), run_id, sink, first, last, int(State.PENDING)),
+    ).rowcount
+
+
+def close(db: sqlite3.Connection, sink: int, seqs: Iterable[int], run_id: int) -> None:
+    """Exceptional deliveries are done and leave their chains; `settle` those after."""
+    db.executemany(
+        "UPDATE deliveries SET state = ?, attempt = attempt + 1, run_id = ?, due_us = NULL, chain = NULL, since_us = NULL"
+        " WHERE sink_id = ? AND event_seq = ?",
+        [(int(State.DONE), run_id, sink, seq) for seq in seqs],
+    )
+
+
+def fail(db: sqlite3.Connection, sink: int, failures: Iterable[Failure]) -> None:
+    db.executemany(
+        "UPDATE deliveries SET state = ?, attempt = ?, due_us = ?, chain = ?, since_us = ?"
+        " WHERE sink_id = ? AND event_seq = ?",
+        [(int(f.state), f.attempt, f.due_us, f.chain, f.since_us, sink, f.event_seq) for f in failures],
+    )
+
+
+def hold(db: sqlite3.Connection, sink: int, held: Iterable[tuple[int, int]]) -> None:
+    """(event seq, chain) of deliveries that stand behind an earlier one of their key; `settle` their chains after."""
+    db.executemany(
+        "UPDATE deliveries SET state = ?, due_us = NULL, chain = ? WHERE sink_id = ? AND event_seq = ?",
+        [(int(State.HELD), chain, sink, seq) for seq, chain in held],
+    )
+
+
+def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int) -> None:
+    """Restore the rule of the head after any change to *chains*: free what waits for nobody, hold what must wait."""
+    for chain in set(chains):
+        head = db.execute(
+            "SELECT event_seq, state FROM deliveries WHERE sink_id = ? AND chain = ? ORDER BY event_seq LIMIT 1",
+            (sink, chain),
+        ).fetchone()
+        if head is None:
+            continue
+        if head[1] == State.HELD:
+            db.execute(
+                "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND chain = ? AND state = ?",
+                (int(State.PENDING), now_us, sink, chain, int(State.HELD)),
+            )
+        elif head[1] in (State.RETRYING, State.DEAD):
+            db.execute(
+                "UPDATE deliveries SET state = ?, due_us = NULL WHERE sink_id = ? AND chain = ? AND event_seq > ?"
+                " AND state IN (?, ?)",
+                (int(State.HELD), sink, chain, head[0], int(State.PENDING), int(State.RETRYING)),
+            )
+
+
+def retry_dead(db: sqlite3.Connection, sink: int, seq: int, now_us: int) -> int | None:
+    """Make a dead delivery due now; its attempts go on, its age begins anew. Its chain, or None when it is not dead."""
+    row = db.execute(
+        "UPDATE deliveries SET state = ?, due_us = ?, since_us = NULL WHERE sink_id = ? AND event_seq = ? AND state = ?"
+        " RETURNING chain",
+        (int(State.PENDING), now_us, sink, seq, int(State.DEAD)),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def discard_dead(db: sqlite3.Connection, sink: int, seq: int) -> int | None:
+    """A person gives a dead delivery up. The chain it leaves (`settle` it after), or None when it is not dead."""
+    row = db.execute(
+        "SELECT chain FROM deliveries WHERE sink_id = ? AND event_seq = ? AND state = ?", (sink, seq, int(State.DEAD))
+    ).fetchone()
+    if row is None:
+        return None
+    db.execute(
+        "UPDATE deliveries SET state = ?, due_us = NULL, chain = NULL, since_us = NULL WHERE sink_id = ? AND event_seq = ?",
+        (int(State.DISCARDED), sink, seq),
+    )
+    chain: int = row[0]
+    return chain

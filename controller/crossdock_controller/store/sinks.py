@@ -1,0 +1,95 @@
+"""Sinks by name, and how far each was served. A cursor moves only from where its mover saw it, under the sink's lease."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.leases import LEASE_US, LeaseLost
+
+
+@dataclass(frozen=True, slots=True)
+class SinkState:
+    """*problem* is set while the sink as a whole gives no verdict; it is tried again at *next_try_us*."""
+
+    id: int
+    name: str
+    event_seq: int
+    owner: str | None
+    paused: bool
+    failures: int
+    problem: str
+    next_try_us: int
+
+
+def sink_id(db: sqlite3.Connection, name: str) -> int:
+    """The number of this sink, given to it when first asked for. Opens a transaction when it is new."""
+    row = db.execute("SELECT id FROM sinks WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        with transaction(db):
+            db.execute("INSERT OR IGNORE INTO sinks(name) VALUES(?)", (name,))
+            row = db.execute("SELECT id FROM sinks WHERE name = ?", (name,)).fetchone()
+            db.execute("INSERT OR IGNORE INTO sink_cursors(sink_id, event_seq) VALUES(?, 0)", (row[0],))
+    number: int = row[0]
+    return number
+
+
+def states(db: sqlite3.Connection) -> list[SinkState]:
+    """Every sink that was ever due something, by name."""
+    rows = db.execute(
+        "SELECT s.id, s.name, c.event_seq, c.owner, c.paused, c.failures, c.problem, c.next_try_us"
+        " FROM sinks s JOIN sink_cursors c ON c.sink_id = s.id ORDER BY s.name"
+    )
+    return [SinkState(i, name, at, owner, bool(paused), *rest) for i, name, at, owner, paused, *rest in rows]
+
+
+def claim(db: sqlite3.Connection, sink: int, owner: str, now_us: int) -> int | None:
+    """Lease the sink: its cursor, or None while another dispatcher has it."""
+    with transaction(db):
+        row = db.execute(
+            "UPDATE sink_cursors SET owner = ?, lease_until_us = ?"
+            " WHERE sink_id = ? AND (owner IS NULL OR owner = ? OR lease_until_us < ?) RETURNING event_seq",
+            (owner, now_us + LEASE_US, sink, owner, now_us),
+        ).fetchone()
+    return row[0] if row else None
+
+
+def release(db: sqlite3.Connection, sink: int, owner: str) -> None:
+    with transaction(db):
+        db.execute(
+            "UPDATE sink_cursors SET owner = NULL, lease_until_us = 0 WHERE sink_id = ? AND owner = ?", (sink, owner)
+        )
+
+
+def move(db: sqlite3.Connection, sink: int, owner: str, *, at: int, to: int) -> None:
+    """Compare and swap, within the caller's transaction (*to* may equal *at*: the lease alone). Raises LeaseLost."""
+    moved = db.execute(
+        "UPDATE sink_cursors SET event_seq = ? WHERE sink_id = ? AND owner = ? AND event_seq = ?", (to, sink, owner, at)
+    ).rowcount
+    if moved != 1:
+        raise LeaseLost(f"sink {sink} is no longer at {at} in the hands of {owner}")
+
+
+def report(db: sqlite3.Connection, sink: int, owner: str, *, failures: int, problem: str, next_try_us: int) -> None:
+    """Make the sink's circuit visible; all zero when it works again. In a transaction."""
+    db.execute(
+        "UPDATE sink_cursors SET failures = ?, problem = ?, next_try_us = ? WHERE sink_id = ? AND owner = ?",
+        (failures, problem, next_try_us, sink, owner),
+    )
+
+
+def pause(db: sqlite3.Connection, name: str, *, paused: bool) -> bool:
+    """Stop or go on sending to a sink; what is due waits. False when there is no sink of that name."""
+    with transaction(db):
+        return (
+            db.execute(
+                "UPDATE sink_cursors SET paused = ? WHERE sink_id = (SELECT id FROM sinks WHERE name = ?)",
+                (int(paused), name),
+            ).rowcount
+            == 1
+        )
+
+
+def is_paused(db: sqlite3.Connection, sink: int) -> bool:
+    return bool(db.execute("SELECT paused FROM sink_cursors WHERE sink_id = ?", (sink,)).fetchone()[0])

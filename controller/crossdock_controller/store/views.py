@@ -1,0 +1,175 @@
+"""What status and live views count. Reads only, cheap enough to be asked every second: totals are kept by the writers,
+and only what waits is counted row by row.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossdock_controller.store.deliveries import State
+from crossdock_controller.store.normalizer import BEGINNING, Position
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """One stream of the intake. *waiting_records* are received and not yet normalized, since *oldest_us*."""
+
+    stream_id: int
+    site: str
+    agent: str
+    source: str
+    records: int
+    last_received_us: int
+    waiting_records: int
+    waiting_batches: int
+    oldest_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkView:
+    """One sink. *pending* is due and was not tried yet; *oldest_us* is when the oldest of all unfinished was received;
+    *failures* in a row and *problem* while the sink as a whole gives no verdict."""
+
+    sink: str
+    pending: int
+    retrying: int
+    held: int
+    dead: int
+    oldest_us: int
+    last_done_us: int
+    paused: bool
+    failures: int
+    problem: str
+    next_try_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Deliveries done in runs up to *run_id*, by sink, since the run asked for."""
+
+    run_id: int
+    done: dict[str, int]
+
+
+def open_intake(path: Path) -> sqlite3.Connection:
+    """The intake's file for reading. Raises sqlite3.OperationalError when there is none."""
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db.execute("PRAGMA busy_timeout=10000")
+    return db
+
+
+def streams(intake: sqlite3.Connection, decided: Mapping[int, Position]) -> list[StreamView]:
+    """Every stream, oldest first. *decided*: how far each is normalized, by stream id."""
+    rows = intake.execute(
+        "SELECT s.id, s.site, s.agent, s.source, s.records, coalesce(b.received_us, 0) FROM streams s"
+        " LEFT JOIN batches b ON b.stream_id = s.id AND b.sequence = s.last_sequence ORDER BY s.id"
+    ).fetchall()
+    found = []
+    for stream_id, site, agent, source, records, last_us in rows:
+        at = decided.get(stream_id, BEGINNING)
+        batches, waiting, oldest_us = intake.execute(
+            "SELECT count(*), coalesce(sum(records), 0), coalesce(min(received_us), 0) FROM batches"
+            " WHERE stream_id = ? AND sequence >= ?",
+            (stream_id, at.sequence),
+        ).fetchone()
+        waiting = waiting - at.record if batches else 0
+        found.append(StreamView(stream_id, site, agent, source, records, last_us, waiting, batches, oldest_us))
+    return found
+
+
+def sinks(db: sqlite3.Connection) -> list[SinkView]:
+    """Every sink that was ever due something, by name."""
+    rows = db.execute(
+        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us"
+        " FROM sinks s JOIN sink_cursors c ON c.sink_id = s.id ORDER BY s.name"
+    ).fetchall()
+    found = []
+    for sink_id, name, cursor, paused, failures, problem, next_try_us in rows:
+        fresh, first_seq = db.execute(
+            "SELECT count(*), min(event_seq) FROM deliveries"
+            " WHERE sink_id = ? AND event_seq > ? AND state = ? AND chain IS NULL",
+            (sink_id, cursor, int(State.PENDING)),
+        ).fetchone()
+        chained = dict(
+            db.execute(
+                "SELECT state, count(*) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL GROUP BY state",
+                (sink_id,),
+            ).fetchall()
+        )
+        first_chained = db.execute(
+            "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state != ?",
+            (sink_id, int(State.DEAD)),
+        ).fetchone()[0]
+        oldest = min((seq for seq in (first_seq, first_chained) if seq is not None), default=None)
+        found.append(
+            SinkView(
+                name,
+                fresh + chained.get(int(State.PENDING), 0),
+                chained.get(int(State.RETRYING), 0),
+                chained.get(int(State.HELD), 0),
+                chained.get(int(State.DEAD), 0),
+                _received_us(db, oldest),
+                _last_done_us(db, sink_id),
+                bool(paused),
+                failures,
+                problem,
+                next_try_us,
+            )
+        )
+    return found
+
+
+def finished(db: sqlite3.Connection, after_run: int | None) -> Finished:
+    """Deliveries done after run *after_run*; with None only the newest run's number, to begin with."""
+    newest: int = db.execute("SELECT coalesce(max(id), 0) FROM runs").fetchone()[0]
+    if after_run is None:
+        return Finished(newest, {})
+    rows = db.execute(
+        "SELECT s.name, sum(r.done) FROM runs r JOIN sinks s ON s.id = r.sink_id"
+        " WHERE r.id > ? AND r.id <= ? GROUP BY 1",
+        (after_run, newest),
+    )
+    return Finished(newest, dict(rows.fetchall()))
+
+
+def _received_us(db: sqlite3.Connection, seq: int | None) -> int:
+    """When the batch of event *seq* reached the controller; 0 for None."""
+    row = db.execute(
+        "SELECT i.received_us FROM events e JOIN inputs i ON i.id = e.input_id WHERE e.seq = ?", (seq,)
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def _last_done_us(db: sqlite3.Connection, sink_id: int) -> int:
+    """When something was last delivered there, as far as the newest thousand runs of all sinks tell; else 0."""
+    row = db.execute(
+        "SELECT max(ended_us) FROM (SELECT sink_id, ended_us, done FROM runs ORDER BY id DESC LIMIT 1000)"
+        " WHERE sink_id = ? AND done > 0",
+        (sink_id,),
+    ).fetchone()
+    return row[0] or 0
+
+
+def sealed(intake: sqlite3.Connection, agent: str, source: str, epoch: bytes, sequence: int) -> bytes | None:
+    """One raw batch, None when it is past the retention time."""
+    row = intake.execute(
+        "SELECT b.sealed FROM streams s JOIN batches b ON b.stream_id = s.id"
+        " WHERE s.agent = ? AND s.source = ? AND s.epoch = ? AND b.sequence = ?",
+        (agent, source, epoch, sequence),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def corrected(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Events of *seqs* that a retried dead letter became: {seq: (letter, when it was retried)}."""
+    rows = db.execute(
+        "SELECT e.seq, d.id, d.resolved_us FROM json_each(?) q JOIN events e ON e.seq = q.value"
+        " JOIN dead_letters d ON d.input_id = e.input_id AND d.kind = 'record' AND d.state = 'retried'"
+        " AND json_extract(d.locator, '$.record') = e.record",
+        (json.dumps(list(seqs)),),
+    )
+    return {seq: (letter, at_us) for seq, letter, at_us in rows}
