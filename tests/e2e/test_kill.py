@@ -79,7 +79,8 @@ on: {{region: us}}
 kind: sql_table
 connection: {{sqlite: {business.erp.as_posix()}}}
 table: products
-mode: {{kind: incrementing, column: id}}
+mode: incrementing
+column: id
 key: [id]
 poll_seconds: 0.2
 """,
@@ -132,7 +133,11 @@ def arrived(finance: Path) -> dict[str, list[str]]:
 def test_thirty_kills_of_agent_and_controller_lose_and_double_nothing(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     finance = tmp_path / "finance.db"
-    centre = Centre(tmp_path).start()
+    with Centre(tmp_path) as centre:
+        transfer_under_fire(tmp_path, centre, finance, rng)
+
+
+def transfer_under_fire(tmp_path: Path, centre: Centre, finance: Path, rng: random.Random) -> None:
     business = Business(tmp_path)
     centre.run("apply", str(write_tree(tmp_path / "config", business, finance)))
     agent = centre.enrol("atl1").start()
@@ -147,8 +152,6 @@ def test_thirty_kills_of_agent_and_controller_lose_and_double_nothing(tmp_path: 
         assert account[source]["in"] >= account[source]["delivered"] == len(keys), account[source]
         assert account[source]["balanced"], account[source]
         assert account[source]["pending"] == account[source]["dead"] == account[source]["held"] == 0, account[source]
-    agent.stop()
-    centre.process.stop()
 
 
 def strike(rng: random.Random, centre: Centre, agent: Process) -> None:

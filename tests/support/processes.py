@@ -94,6 +94,7 @@ class Centre:
         directory.mkdir(parents=True, exist_ok=True)
         self.data = directory / "controller"
         self.directory = directory
+        self.agents: list[Process] = []
         listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0"]
         self._base = [command("crossdock"), "controller", "run", "--data", str(self.data)]
         self.process = Process("controller", [*self._base, *listen, *arguments], directory)
@@ -110,6 +111,13 @@ class Centre:
         wait_until(lambda: addresses.exists() or not self.process.alive(), "the controller is up", 60)
         assert self.process.alive(), self.process.tail()
         return self
+
+    def __enter__(self) -> Centre:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.agents, self.process):
+            process.stop()
 
     def run(self, *arguments: str) -> str:
         """Output of `crossdock ARGUMENTS`; fails the test with its messages when it does not exit 0."""
@@ -132,4 +140,6 @@ class Centre:
             capture_output=True, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return Process(f"agent-{site}", [command("crossdock-agent"), "run", "--state", str(state)], self.directory)
+        arguments = [command("crossdock-agent"), "run", "--state", str(state)]
+        self.agents.append(Process(f"agent-{site}", arguments, self.directory))
+        return self.agents[-1]

@@ -1,0 +1,67 @@
+"""A dispatcher process to be killed: its sink appends "event id, key" to a file, a few milliseconds a delivery.
+
+Arguments: data directory, file to append to, seconds a delivery takes.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crossdock.lifecycle import Stop, stop_on_signals
+from crossdock_controller.dispatch import Dispatcher, SinkDef
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.sinks.base import DONE, Outgoing, Sink, Verdict
+
+
+class FileSink:
+    def __init__(self, path: Path, seconds: float) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._seconds = seconds
+
+    def write(self, run: Sequence[Outgoing]) -> Sequence[Verdict]:
+        for delivery in run:
+            time.sleep(self._seconds)
+            self._file.write(f"{delivery.event_id.hex()} {delivery.key} {delivery.attempt}\n")
+            self._file.flush()
+        return [DONE] * len(run)
+
+    def check(self) -> str:
+        return str(self._file.name)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Definition:
+    kind = "file"
+
+    def typed(self) -> None:
+        return None
+
+
+class Runtime:
+    number = 1
+
+    def __init__(self, *sinks: str) -> None:
+        self.sinks: Mapping[str, SinkDef] = {name: Definition() for name in sinks}
+
+
+def main() -> None:
+    data, path, seconds = DataDirectory(Path(sys.argv[1])), Path(sys.argv[2]), float(sys.argv[3])
+    runtime = Runtime("finance")
+
+    def open_sink(_name: str, _definition: SinkDef) -> tuple[Sink, int]:
+        return FileSink(path, seconds), 20
+
+    stop = Stop()
+    stop_on_signals(stop)
+    dispatcher = Dispatcher(data, lambda _tree, _number: runtime, open_sink)
+    dispatcher.run(stop)
+    dispatcher.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A `SourceSite` around one table: passes give rows, and databases are asked the same way whatever they are."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from crossdock_agent.sources.base import Draft
+from support.postgres import Postgres
+from support.source_site import SourceSite
+
+
+def rows_of(draft: Draft) -> list[list[Any]]:
+    """The rows of a batch: put under one array head, the concatenated arrays are one msgpack value."""
+    rows: list[list[Any]] = msgspec.msgpack.decode(b"\xdd" + draft.header.records.to_bytes(4, "big") + draft.payload)
+    return rows
+
+
+class TableSite(SourceSite):
+    """`poll` is one pass, and `crash_after` a process killed when so many of its batches were committed."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("sql_table", settings, name="erp")
+        self.committed: list[Draft] = []
+
+    def poll(self, *, advance: float = 0.0, crash_after: int | None = None) -> list[list[Any]]:
+        drafts = self.drafts(after=crash_after, advance=advance)
+        if crash_after is not None:
+            self.restart()
+        self.committed += drafts
+        return [row for draft in drafts for row in rows_of(draft)]
+
+    def cycle(self, *, passes: int = 150, advance: float = 1.0) -> list[list[Any]]:
+        """So many passes that the whole look-back window was read, and again when all in it had settled."""
+        return [row for _ in range(passes) for row in self.poll(advance=advance)]
+
+
+class Database(Protocol):
+    """A test's own way to the database beside the source: autocommit, `?` for values."""
+
+    connection: dict[str, str]  # the source's setting
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> None: ...
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[object]]) -> None: ...
+
+
+class Sqlite:
+    timestamp = "TEXT"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection = {"sqlite": str(path)}
+        self._writer = sqlite3.connect(path, isolation_level=None)
+        self._writer.execute("PRAGMA journal_mode = WAL").fetchall()
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> None:
+        self._writer.execute(sql, values).fetchall()
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        self._writer.execute("BEGIN")
+        self._writer.executemany(sql, rows)
+        self._writer.execute("COMMIT")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Server:
+    timestamp = "TIMESTAMP"
+
+    def __init__(self, postgres: Postgres) -> None:
+        self.connection = {"odbc": postgres.odbc(), "dialect": "postgresql"}
+        self._writer = postgres.connect()
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> None:
+        self._writer.execute(sql, *values)
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        self._writer.autocommit = False
+        self._writer.cursor().executemany(sql, [list(row) for row in rows])
+        self._writer.commit()
+        self._writer.autocommit = True
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextlib.contextmanager
+def site_of(database: Database, **settings: Any) -> Iterator[TableSite]:
+    site = TableSite(connection=database.connection, **settings)
+    try:
+        yield site
+    finally:
+        site.source.close()

@@ -1,0 +1,167 @@
+"""Order and completeness of one sink's line, against a model that is a plain list of versions by key.
+
+Verdicts, time, crashes and people are random. Whatever happens: a version is never applied before every earlier one of its
+key was applied or discarded; nobody else is held; and once the sink accepts, nothing is missing.
+"""
+
+import random
+import shutil
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import hypothesis.strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from crossdock.errors import SinkUnavailable
+from crossdock.retry import Backoff
+from crossdock_controller.judging import Policy
+from crossdock_controller.line import Line
+from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
+from crossdock_controller.store import connection, dead_letters, deliveries, events, inputs, sinks
+from crossdock_controller.store.account import account
+from crossdock_controller.store.deliveries import State
+from support.pipeline import FakeSink, template
+
+KEYS = "abcd"
+VERDICTS = [DONE, Verdict("retry", "http_500", "later"), Verdict("rejected", "http_400", "no")]
+
+
+class LineAgainstList(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp())
+        shutil.copyfile(template(), self.root / "state.db")
+        self.db = connection.connect(self.root / "state.db")
+        self.db.execute("PRAGMA synchronous=OFF")  # crashes here are of processes, not of machines
+        self.versions: dict[str, list[int]] = {key: [] for key in KEYS}  # the model: event seqs by key, in order
+        self.applied: set[int] = set()
+        self.discarded: set[int] = set()
+        self.overtaken: list[str] = []
+        self.now_us = 1_000_000
+        self.plan: dict[str, Verdict] = {}
+        self.sink = FakeSink(self.decide)
+        self.sink_id = sinks.sink_id(self.db, "finance")
+        self.size = 3
+
+    @initialize(size=st.integers(1, 6), seed=st.integers(0, 99), attempts=st.sampled_from([None, 3]))
+    def begin(self, size: int, seed: int, attempts: int | None) -> None:
+        self.size = size
+        self.policy = Policy(Backoff(1.0, 2.0, 8.0), max_age_us=60_000_000, max_attempts=attempts)
+        self.rng = random.Random(seed)
+        source = inputs.source_id(self.db, "atl1", "a1", "wms")
+        with connection.transaction(self.db):
+            row = inputs.InputRow(b"e", 1, 0, "file", "f.csv")
+            (self.input_id,) = inputs.reserve(self.db, source, 1, [row], 0)
+        self.restart()
+
+    def restart(self) -> None:
+        """As after kill -9: whatever was in memory is gone; the lease is free because its owner is dead."""
+        cursor = sinks.claim(self.db, self.sink_id, "me", self.now_us)
+        assert cursor is not None
+        self.line = Line(
+            self.db, self.sink_id, "finance", self.sink, self.size, "me", cursor, self.policy,
+            Backoff(0.5, 2.0, 4.0), self.rng, lambda: self.now_us,
+        )  # fmt: skip
+
+    def decide(self, delivery: Outgoing) -> Verdict:
+        verdict = self.plan.get(delivery.key, DONE)
+        if verdict.outcome == "done":
+            earlier = [s for s in self.versions[delivery.key] if s < delivery.sequence]
+            if not set(earlier) <= self.applied | self.discarded:  # the line would take an exception here for the sink's
+                self.overtaken.append(f"{delivery.sequence} overtook one of {earlier}")
+            self.applied.add(delivery.sequence)
+        return verdict
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=8))
+    def append(self, keys: list[str]) -> None:
+        with connection.transaction(self.db):
+            first = events.next_seq(self.db)
+            rows: list[events.Row] = [
+                (seq, seq.to_bytes(16, "big"), "Order", key, self.input_id, 0, 0, 1, None, None, b"{}")
+                for seq, key in enumerate(keys, first)
+            ]
+            events.append(self.db, rows)
+            deliveries.add(self.db, self.sink_id, [row[0] for row in rows])
+        for row in rows:
+            self.versions[row[3]].append(row[0])
+
+    @rule(plan=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(VERDICTS)), steps=st.integers(1, 3))
+    def work(self, plan: dict[str, Verdict], steps: int) -> None:
+        self.plan = plan
+        for _ in range(steps):
+            self.line.step()
+
+    @rule(steps=st.integers(1, 6))
+    def outage(self, steps: int) -> None:
+        self.sink.down = SinkUnavailable("no route to host")
+        for _ in range(steps):
+            self.line.step()
+            self.now_us += 2_000_000
+        self.sink.down = None
+
+    @rule(seconds=st.sampled_from([1, 5, 40]))
+    def time_passes(self, seconds: int) -> None:
+        self.now_us += seconds * 1_000_000
+
+    @rule()
+    def crash(self) -> None:
+        self.restart()
+
+    @rule(choice=st.randoms(use_true_random=False), retry=st.booleans())
+    @precondition(lambda self: bool(dead_letters.list_all(self.db)))
+    def a_person_decides(self, choice: random.Random, retry: bool) -> None:
+        letter = choice.choice(dead_letters.list_all(self.db))
+        assert letter.event_seq is not None
+        if retry:
+            dead_letters.retry_delivery(self.db, letter, "me", "", self.now_us)
+        else:
+            dead_letters.discard(self.db, letter, "me", "", self.now_us)
+            self.discarded.add(letter.event_seq)
+
+    @invariant()
+    def no_version_overtakes_an_earlier_one_of_its_key(self) -> None:
+        assert not self.overtaken
+
+    @invariant()
+    def only_what_follows_an_unresolved_delivery_of_its_key_is_held(self) -> None:
+        states = {
+            seq: State(state)
+            for seq, state in self.db.execute("SELECT event_seq, state FROM deliveries WHERE sink_id = ?", (self.sink_id,))
+        }
+        for seqs in self.versions.values():
+            for i, seq in enumerate(seqs):
+                before = [states[s] for s in seqs[:i]]
+                if states[seq] is State.HELD:
+                    assert any(s not in (State.DONE, State.DISCARDED) for s in before), f"{seq} is held by nobody"
+                if states[seq] is State.DONE:
+                    assert seq in self.applied
+                if states[seq] is State.DISCARDED:
+                    assert seq in self.discarded
+        total = sum(len(v) for v in self.versions.values())
+        (row,) = account(self.root / "state.db", self.root / "none.db") or [None]
+        assert (row.accounted if row else 0) == total
+
+    def teardown(self) -> None:
+        """The sink accepts everything and a person retries what is dead: then nothing may be missing."""
+        self.plan = {}
+        for _ in range(500):
+            for letter in dead_letters.list_all(self.db):
+                dead_letters.retry_delivery(self.db, letter, "me", "", self.now_us)
+            if not self.line.step():
+                self.now_us += 10_000_000
+                if not self.line.step() and deliveries.next_due_us(self.db, self.sink_id) is None:
+                    break
+        everything = {seq for seqs in self.versions.values() for seq in seqs}
+        assert everything == self.applied | self.discarded
+        states = self.db.execute("SELECT state, chain, due_us FROM deliveries WHERE sink_id = ?", (self.sink_id,))
+        assert all(state in (State.DONE, State.DISCARDED) and c is d is None for state, c, d in states)
+        self.db.close()
+        shutil.rmtree(self.root)
+
+
+LineAgainstList.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+test_a_line_keeps_order_and_loses_nothing = LineAgainstList.TestCase
