@@ -1,5 +1,6 @@
 # The commands people run. Each makes what it needs first (packaging/setup.sh).
 PY := .venv/bin/python
+export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
 .PHONY: demo test bench lint stubs pins setup

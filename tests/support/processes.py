@@ -28,7 +28,8 @@ class Process:
     def __init__(self, name: str, arguments: list[str], directory: Path, env: Mapping[str, str] | None = None) -> None:
         self.name = name
         self._arguments = arguments
-        self._env = {**os.environ, **(env or {})}
+        # Compiled modules are kept: a process that is killed thirty times must not compile them thirty times.
+        self._env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(env or {})}
         self.log = directory / f"{name}.log"
         self._output: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
