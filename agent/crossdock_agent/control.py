@@ -63,7 +63,10 @@ def hello(instance: bytes, epoch: bytes, revision: int = 0, config_hash: str = "
 
 
 class Control:
-    """`run` is a supervised part. *on_welcome* is called, once an outbox may be read from and sent."""
+    """`run` is a supervised part. *on_welcome* is called when sources may read and the uplink may send.
+
+    Make it before any source reads: it keeps where the outbox stood at opening.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,9 @@ class Control:
         self._on_certificate = on_certificate
         self._instance = os.urandom(16)
         self._compared = False  # the outbox with what the controller knows of it
+        self._opened_at = (
+            outbox.positions()
+        )  # nothing is sent before the welcome: the controller knows no more than this
         self.stream = Stream("Control", lambda: _Talk(self), identities, problems, rng)
 
     def run(self, stop: Stop) -> None:
@@ -103,8 +109,8 @@ class Control:
         self._note_skew(self.clock_offset_us / 1e6)
         if welcome.heartbeat_seconds:
             self.heartbeat_seconds = float(welcome.heartbeat_seconds)
-        for known in welcome.checkpoints:
-            at = self.outbox.positions().get(known.source, Position("standard"))
+        for known in welcome.checkpoints if not self._compared else ():
+            at = self._opened_at.get(known.source, Position("standard"))
             if _went_back(known, self.outbox.epoch, at):
                 self.outbox.condemn(
                     f"source {known.source} is at batch {at.last_sequence}, the controller already has "

@@ -248,11 +248,8 @@ class _UplinkStream:
             stored = await item.stored
         finally:
             self._grow(-len(batch.sealed))
-        if stored.state == "gap":
-            ack.refused.add(
-                source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code="gap", expected=stored.last + 1,
-                reason=f"batch {batch.sequence} came, {stored.last + 1} was expected",
-            )  # fmt: skip
+        if stored.state in {"gap", "conflict"}:
+            ack.refused.append(_refusal(batch, stored))
         else:
             durable[batch.source, batch.epoch] = max(batch.sequence, durable.get((batch.source, batch.epoch), 0))
 
@@ -262,6 +259,20 @@ class _UplinkStream:
             self._room.set()
         else:
             self._room.clear()
+
+
+def _refusal(batch: link_pb2.Batch, stored: Stored) -> link_pb2.Refused:
+    reason = f"batch {batch.sequence} came, {stored.last + 1} was expected"
+    if stored.state == "conflict":
+        reason = (
+            f"batch {batch.sequence} is stored already with other content:"
+            " the agent's outbox is an old copy; its sending stops until a person looks"
+        )
+        logger.bind(source=batch.source, sequence=batch.sequence).error("{}", reason)
+    return link_pb2.Refused(
+        source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code=stored.state, reason=reason,
+        expected=stored.last + 1 if stored.state == "gap" else 0,
+    )  # fmt: skip
 
 
 def _fault_of(batch: link_pb2.Batch) -> tuple[str, str] | None:
@@ -321,8 +332,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
 async def _either(queue: asyncio.Queue[link_pb2.Directive], task: asyncio.Task[None]) -> link_pb2.Directive | None:
     """The next directive, or None once *task* is done."""
     getter = asyncio.ensure_future(queue.get())
-    await asyncio.wait({getter, task}, return_when=asyncio.FIRST_COMPLETED)
-    if getter.done():
-        return getter.result()
-    getter.cancel()
-    return None
+    try:
+        await asyncio.wait({getter, task}, return_when=asyncio.FIRST_COMPLETED)
+        return getter.result() if getter.done() else None
+    finally:
+        getter.cancel()

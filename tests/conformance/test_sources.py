@@ -22,6 +22,7 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "file_drop csv archive": lambda base: FileRig(base, "archive"),
     "file_drop jsonl": lambda base: FileRig(base, "delete", kind="jsonl"),
     "sql_table incrementing": TableRig,
+    "sql_table timestamp": lambda base: TableRig(base, "timestamp"),
 }
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, Corrupt, SourceUnavailable
+from crossdock_agent.drops.settle import Settling
+from crossdock_agent.framing import Framer, Run
 from crossdock_agent.sources.base import Draft
 from support.source_site import SourceSite
 
@@ -283,6 +285,47 @@ def test_a_file_rewritten_before_anything_of_it_was_sent_is_simply_read_anew(dro
     assert rejects(drafts) == []
 
 
+def test_a_file_rewritten_while_its_first_batch_waits_for_the_second_is_simply_read_anew(
+    drop: Path, monkeypatch: Any
+) -> None:
+    path = drop / "a.csv"
+    path.write_bytes(HEADER + rows(0, 5000))
+    feed = Framer.feed
+
+    def then_rewrite(framer: Framer, block: bytes) -> Iterator[Run]:
+        runs = list(feed(framer, block))
+        yield from runs
+        if runs:
+            rewrite(path, HEADER + rows(50, 60))
+
+    monkeypatch.setattr(Framer, "feed", then_rewrite)
+    site = site_of(drop)
+    assert site.drafts() == []
+    monkeypatch.undo()
+    drafts = site.drafts()
+    assert payloads(drafts) == rows(50, 60)
+    assert rejects(drafts) == []
+
+
+def test_a_file_written_to_between_the_last_look_and_the_reading_settles_again(drop: Path, monkeypatch: Any) -> None:
+    path = drop / "a.csv"
+    path.write_bytes(HEADER + b"1;x\n")
+    site = site_of(drop, settle_seconds=2.0)
+    assert site.drafts() == []
+    settled = Settling.settled
+
+    def then_append(*arguments: Any) -> bool:
+        ready = settled(*arguments)
+        append(path, b"2;x\n")
+        return ready
+
+    monkeypatch.setattr(Settling, "settled", then_append)
+    assert site.drafts(advance=2.0) == []
+    monkeypatch.undo()
+    assert site.drafts(advance=2.0) == []
+    assert payloads(site.drafts(advance=2.0)) == b"1;x\n2;x\n"
+
+
 def test_a_file_that_grows_while_it_is_read_goes_on_under_its_unit_when_it_has_settled(drop: Path) -> None:
     path = drop / "a.csv"
     path.write_bytes(HEADER + rows(0, 5000) + b"torn")
@@ -344,6 +387,36 @@ def test_after_a_crash_a_replaced_file_ends_its_old_unit_and_starts_anew(drop: P
     assert site.drafts() == []
 
 
+def test_after_a_crash_a_large_file_that_was_written_between_the_samples_is_read_from_its_beginning(drop: Path) -> None:
+    path, middle = drop / "a.csv", 1024 * 1024 + 80_000
+    content = HEADER + rows(0, 60_000)
+    path.write_bytes(content)
+    site = site_of(drop)
+    site.drafts(after=20)
+    site.restart()
+    other = content[:middle] + b"Z" + content[middle + 1 :]
+    rewrite(path, other)
+    drafts = site.drafts()
+    assert [reject.code for reject in rejects(drafts)] == ["replaced"]
+    assert payloads(drafts) == other[len(HEADER) :]
+
+
+def test_a_file_that_is_what_it_once_was_goes_on_there_and_ends_what_it_was_meanwhile(drop: Path) -> None:
+    path = drop / "a.csv"
+    path.write_bytes(HEADER + rows(0, 10))
+    site = site_of(drop)
+    first = site.drafts()
+    rewrite(path, HEADER + rows(5000, 9000))
+    meanwhile = site.drafts(after=2)
+    site.restart()
+    rewrite(path, HEADER + rows(0, 20))
+    drafts = site.drafts()
+    assert units(drafts) == [*units(meanwhile), *units(first)]
+    assert_gapless([*meanwhile, drafts[0]])
+    assert_gapless([*first, *drafts[1:]])
+    assert payloads(drafts) == rows(10, 20)
+
+
 def test_after_a_crash_a_vanished_file_ends_its_unit_with_a_reject(drop: Path) -> None:
     path = drop / "a.csv"
     path.write_bytes(HEADER + rows(0, 5000))
@@ -376,17 +449,24 @@ def test_a_large_file_is_read_on_after_a_crash_and_its_copy_is_still_known(drop:
 # --- the same again
 
 
-def test_the_same_content_again_under_any_name_is_skipped_counted_and_archived(drop: Path) -> None:
-    site = site_of(drop, afterwards="archive")
+@pytest.mark.parametrize("size", [10, 50_000])  # one the fingerprint covers whole, one that it samples
+@pytest.mark.parametrize("afterwards", ["archive", "delete"])
+def test_the_same_content_again_under_any_name_is_skipped_counted_and_released(
+    drop: Path, afterwards: str, size: int
+) -> None:
+    site = site_of(drop, afterwards=afterwards)
     for name in ("a.csv", "a.csv", "b.csv"):
-        (drop / name).write_bytes(HEADER + b"1;x\n")
-        (draft,) = site.drafts()
-        assert draft.header.closes
+        (drop / name).write_bytes(HEADER + rows(0, size))
+        drafts = site.drafts()
+        assert drafts[-1].header.closes
         site.acknowledge()
         site.restart()
+        assert not (drop / name).exists()
+    assert len(drafts) == 1
     assert site.counters.snapshot()["duplicates_skipped"] == 2
-    assert len(list((drop / "archive").iterdir())) == 3
-    assert min(path.name for path in (drop / "archive").iterdir()) == "a.20240601T120000.csv"
+    if afterwards == "archive":
+        names = sorted(path.name for path in (drop / "archive").iterdir())
+        assert names == ["a.20240601T120000.csv", "a.csv", "b.csv"]
 
 
 def test_the_same_name_with_new_content_is_another_file(drop: Path) -> None:
@@ -428,6 +508,9 @@ def test_large_files_that_differ_between_the_samples_only_are_both_read(drop: Pa
     (drop / "a.csv").write_bytes(other)  # under the name, size and samples of the first, but known content
     (draft,) = site.drafts()
     assert draft.header.records == 0
+    (drop / "a.csv").unlink()
+    (drop / "a.csv").write_bytes(content[:middle] + b"Y" + content[middle + 1 :])
+    assert units(site.drafts())[0] not in (seen[0][1][0], draft.header.origin.unit)
 
 
 def test_a_touched_file_left_in_place_is_not_read_again_and_idle_passes_ask_nothing(drop: Path) -> None:
@@ -462,6 +545,33 @@ def test_a_file_is_archived_only_at_its_release_and_only_if_it_is_what_was_read(
     assert (drop / "archive" / "a.csv").read_bytes() == HEADER + b"2;y\n"
     site.source.release(token)
     assert [p.name for p in drop.iterdir()] == ["archive"]
+
+
+@pytest.mark.parametrize("duplicates", ["skip", "take"])
+def test_a_large_file_written_between_the_samples_since_it_was_read_is_not_deleted(drop: Path, duplicates: str) -> None:
+    path, middle = drop / "a.csv", 1024 * 1024 + 80_000
+    content = HEADER + rows(0, 60_000)
+    other = content[:middle] + b"Z" + content[middle + 1 :]
+    path.write_bytes(content)
+    site = site_of(drop, afterwards="delete", duplicates=duplicates)
+    site.drafts()
+    rewrite(path, other)
+    site.acknowledge()
+    assert path.exists()
+    assert payloads(site.drafts()) == other[len(HEADER) :]
+    site.acknowledge()
+    assert not path.exists()
+
+
+def test_a_file_that_was_only_touched_since_it_was_read_is_released_all_the_same(drop: Path) -> None:
+    for name, content in (("a.csv", HEADER + b"1;x\n"), ("b.csv", HEADER + rows(0, 60_000))):
+        (drop / name).write_bytes(content)
+    site = site_of(drop, afterwards="delete")
+    site.drafts()
+    for name in ("a.csv", "b.csv"):
+        os.utime(drop / name, (1000, 1000))
+    site.acknowledge()
+    assert list(drop.iterdir()) == []
 
 
 def test_archiving_to_another_disk_copies_and_then_deletes(drop: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -82,6 +82,12 @@ def test_what_was_sent_before_is_acknowledged_again_and_stored_once(gateway: Gat
     assert len(gateway.stored()["wms"]) == 3
 
 
+def test_a_known_sequence_with_other_bytes_is_refused_as_a_conflict(gateway: Gateway, identity: Identity) -> None:
+    send(gateway, identity, batch(1))
+    refused = [r for ack in send(gateway, identity, batch(1, payload=b"9;9\n")) for r in ack.refused]
+    assert [(r.code, r.sequence) for r in refused] == [("conflict", 1)]
+
+
 def test_a_gap_is_refused_and_names_the_batch_that_is_expected(gateway: Gateway, identity: Identity) -> None:
     refused = [r for ack in send(gateway, identity, batch(1), batch(3)) for r in ack.refused]
     assert [(r.code, r.sequence, r.expected) for r in refused] == [("gap", 3, 2)]

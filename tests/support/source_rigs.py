@@ -101,20 +101,21 @@ class FileRig:
 
 
 class TableRig:
-    """A SQLite table with a growing key."""
+    """A SQLite table with a growing key, and a time of change that many rows share."""
 
     kind = "sql_table"
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, mode: str = "incrementing") -> None:
         base.mkdir(parents=True, exist_ok=True)
         self._path = base / "erp.db"
         self._away = base / "away.db"
-        self._execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, text)")
+        self._execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, text, at TEXT DEFAULT '2024-06-01 11:59:59')")
+        self._execute("CREATE INDEX orders_at ON orders (at, id)")
         self.settings: dict[str, Any] = {
             "connection": {"sqlite": str(self._path)},
             "table": "orders",
-            "mode": "incrementing",
-            "column": "id",
+            "mode": mode,
+            "column": "id" if mode == "incrementing" else "at",
             "key": ["id"],
         }
 

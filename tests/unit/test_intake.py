@@ -49,6 +49,12 @@ def test_a_gap_is_refused_and_names_what_is_held(writer: IntakeWriter) -> None:
     assert [(a.state, a.last) for a in writer.commit([batch(3), batch(2)], now_us=1)] == [("gap", 1), ("stored", 2)]
 
 
+def test_a_known_sequence_with_other_content_is_a_conflict_and_not_acknowledged(writer: IntakeWriter) -> None:
+    writer.commit([batch(1), batch(2)], now_us=1)
+    other = Incoming("a1", "atl1", "wms", EPOCH, 2, "standard", 3, b"cp", b"other bytes", 8)
+    assert [a.state for a in writer.commit([other, batch(2)], now_us=1)] == ["conflict", "known"]
+
+
 def test_a_new_epoch_starts_again_at_one_and_is_the_newest_checkpoint(writer: IntakeWriter, tmp_path: Path) -> None:
     writer.commit([batch(1), batch(2)], now_us=1)
     assert writer.commit([batch(1, epoch=b"f" * 16)], now_us=2)[0].state == "stored"

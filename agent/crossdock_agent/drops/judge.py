@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import BinaryIO
 
+from msgspec.structs import replace
+
 from crossdock.lifecycle import Stop
 from crossdock_agent.drops.identity import content_hash, fingerprint, is_exact, signature, unit_of
 from crossdock_agent.drops.state import Ledger, Taken, Work
@@ -19,13 +21,15 @@ from crossdock_agent.drops.state import Ledger, Taken, Work
 class What(Enum):
     READ = "read"  # from `work.position`
     DUPLICATE = "duplicate"  # content that was taken before, under this name or another
-    KNOWN = "known"  # the very file that was taken; somebody only touched it
+    KNOWN = "known"  # as far as can be told the very file that was taken, touched; or put there again by the same bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     what: What
     work: Work
+    goes_on: bool = False  # with READ: at a record this unit has come to
+    content: bytes = b""  # hash of all, where it had to be known
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +44,34 @@ class Judge:
         """Raises Interrupted, OSError."""
         size = stat.st_size
         print_ = fingerprint(file, size)
-        if begun and _same_print(file, size, print_, begun):
-            return Verdict(What.READ, _resized(begun, size, print_))
+        if begun and _same_print(file, size, print_, begun) and _untouched(stat, begun):
+            return Verdict(What.READ, _resized(begun, stat, print_), goes_on=True)
         taken = self.ledger.taken(name)
         if taken and taken.signature[-1] == signature(stat).inode and self._begins_with(file, size, print_, taken):
             if size > taken.work.size and taken.work.record:
-                return Verdict(What.READ, _resized(taken.work, size, print_))
+                return Verdict(What.READ, _resized(taken.work, stat, print_), goes_on=True)
             if size == taken.work.size and not self.take:
-                return Verdict(What.KNOWN, taken.work)
+                return Verdict(What.KNOWN, taken.work, content=taken.content)
         return self._new(name, file, stat, print_)
 
     def _new(self, name: str, file: BinaryIO, stat: os.stat_result, print_: bytes) -> Verdict:
         size = stat.st_size
         extra: tuple[bytes, ...] = ()
+        begin = Work(os.fsencode(name), b"", size, print_, stat.st_mtime_ns)
         if self.take:
             extra = (stat.st_mtime_ns.to_bytes(16, "big", signed=True),)
         elif self.ledger.has_print(print_):
             content = b"" if is_exact(size) else content_hash(file, size, self.stop)
             if not content or self.ledger.has_content(content):
-                return Verdict(What.DUPLICATE, Work(os.fsencode(name), unit_of(name, size, print_), size, print_))
+                return Verdict(What.DUPLICATE, replace(begin, unit=unit_of(name, size, print_)), content=content)
             extra = (content,)  # another file of the same samples had this unit
-        return Verdict(What.READ, Work(os.fsencode(name), unit_of(name, size, print_, *extra), size, print_))
+        return Verdict(What.READ, replace(begin, unit=unit_of(name, size, print_, *extra)))
 
     def _begins_with(self, file: BinaryIO, size: int, print_: bytes, taken: Taken) -> bool:
         if not _same_print(file, size, print_, taken.work):
             return False
-        return not taken.content or content_hash(file, taken.work.size, self.stop) == taken.content
+        exact = is_exact(taken.work.size)
+        return exact or content_hash(file, taken.work.size, self.stop) == taken.content
 
 
 def _same_print(file: BinaryIO, size: int, print_: bytes, before: Work) -> bool:
@@ -75,5 +81,11 @@ def _same_print(file: BinaryIO, size: int, print_: bytes, before: Work) -> bool:
     return fingerprint(file, before.size) == before.fingerprint
 
 
-def _resized(work: Work, size: int, print_: bytes) -> Work:
-    return Work(work.name, work.unit, size, print_, work.prefix_bytes, *work.position)
+def _untouched(stat: os.stat_result, begun: Work) -> bool:
+    """Whether equal samples are proof enough for going on in the middle. Not for a large file of the same size that was
+    written since; growing files are taken to have been appended to."""
+    return is_exact(begun.size) or stat.st_size > begun.size or stat.st_mtime_ns == begun.mtime_ns
+
+
+def _resized(work: Work, stat: os.stat_result, print_: bytes) -> Work:
+    return replace(work, size=stat.st_size, fingerprint=print_, mtime_ns=stat.st_mtime_ns)

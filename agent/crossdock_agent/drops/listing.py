@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import fnmatch
 import os
+import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +21,27 @@ class Found:
     are no text stand in it as surrogates."""
 
     name: str
-    path: Path
+    location: str
     signature: Signature
 
+    @property
+    def path(self) -> Path:
+        return Path(self.location)
 
-@dataclass(frozen=True, slots=True)
+
 class Listing:
-    root: Path
-    pattern: str
-    ignore: Sequence[str]
-    recursive: bool
-    archive: Path  # never entered
+    """Files in *root* whose names match *pattern* and none of *ignore*. *archive* is never entered."""
+
+    def __init__(self, root: Path, pattern: str, ignore: Sequence[str], archive: Path, *, recursive: bool) -> None:
+        self.root = root
+        self.pattern = pattern
+        self._wanted = _matcher((pattern,))
+        self._unwanted = _matcher(ignore)
+        self._archive = archive
+        self._recursive = recursive
 
     def files(self) -> Iterator[Found]:
-        """Raises SourceUnavailable."""
+        """By name. Raises SourceUnavailable."""
         return self._files(self.root, "")
 
     def _files(self, directory: Path, below: str) -> Iterator[Found]:
@@ -48,25 +56,31 @@ class Listing:
             raise unavailable(directory, error) from error
         for entry in listed:
             name = below + entry.name
-            if any(fnmatch.fnmatch(entry.name, pattern) for pattern in self.ignore):
+            if self._unwanted(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if self.recursive and not _same(Path(entry.path), self.archive):
+                if self._recursive and not _same(Path(entry.path), self._archive):
                     yield from self._files(Path(entry.path), name + "/")
-            elif fnmatch.fnmatch(entry.name, self.pattern) and (found := _file(name, Path(entry.path))):
+            elif self._wanted(entry.name) and (found := _file(name, entry.path)):
                 yield found
 
 
-def _file(name: str, path: Path) -> Found | None:
-    """None for what is gone or no file. Raises SourceUnavailable."""
+def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a name matches any of *patterns*, by the case rules of the platform."""
+    expression = re.compile("|".join(fnmatch.translate(os.path.normcase(pattern)) for pattern in patterns) or r"(?!)")
+    return lambda name: expression.match(os.path.normcase(name)) is not None
+
+
+def _file(name: str, path: str) -> Found | None:
+    """None for what is gone or no file. Raises SourceUnavailable. Runs for every file at every pass: no Path here."""
     try:
-        seen = path.stat()  # DirEntry.stat knows no file id on Windows and may be behind
+        seen = os.stat(path)  # noqa: PTH116 - DirEntry.stat knows no file id on Windows and may be behind
     except FileNotFoundError:
         return None
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):  # of this file alone; opening it will say so
             return Found(name, path, Signature(0, 0, 0, 0))
-        raise unavailable(path, error) from error
+        raise unavailable(Path(path), error) from error
     return Found(name, path, signature(seen)) if stat.S_ISREG(seen.st_mode) else None
 
 

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from crossdock.lifecycle import Stop
 from crossdock.v1.batch_pb2 import BatchHeader, Origin, Reject
 from crossdock_agent.drops.identity import Interrupted, fingerprint, hash_into, is_exact, signature
+from crossdock_agent.drops.judge import Verdict
 from crossdock_agent.drops.listing import display
 from crossdock_agent.drops.state import InProgress, Ledger, Taken, Token, Work
 from crossdock_agent.framing import Format, Framer, Run, format_name
@@ -50,9 +51,9 @@ class Reading:
         self._changed = self._grew = False
         self._content = b""
 
-    def drafts(self, stop: Stop, *, duplicates_matter: bool) -> Iterator[Draft]:
+    def drafts(self, stop: Stop) -> Iterator[Draft]:
         """Raises Interrupted, OSError."""
-        for run in self._runs(stop, hashed=duplicates_matter and not is_exact(self._stat.st_size)):
+        for run in self._runs(stop, hashed=not is_exact(self._stat.st_size)):
             if self._held is not None:
                 yield self._draft(self._held)
             self._held = run
@@ -110,12 +111,13 @@ class Reading:
         return Draft(header, run.payload, rows, token)
 
 
-def duplicate(work: Work, stat: os.stat_result, state: InProgress, settings: Format, *, release: bool) -> Draft:
+def duplicate(verdict: Verdict, stat: os.stat_result, state: InProgress, settings: Format, *, release: bool) -> Draft:
     """No records: the file is on the account, and what was promised for after is done in its turn."""
+    work, content = verdict.work, verdict.content
     name = os.fsdecode(work.name)
     header = _header(work, Run(work.position, work.position), format_name(settings), b"", state, closes=True)
-    rows = Ledger.rows(name, Taken(work, signature(stat)), remember_content=False)
-    return Draft(header, b"", rows, token_of(work, stat, b"") if release else None)
+    rows = Ledger.rows(name, Taken(work, signature(stat), content), remember_content=False)
+    return Draft(header, b"", rows, token_of(work, stat, content) if release else None)
 
 
 def abandoned(begun: Work, state: InProgress, format_: str, code: str) -> Draft:

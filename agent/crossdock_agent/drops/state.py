@@ -19,13 +19,14 @@ _VERSION = 1
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
-    """A file and how far it was read. *size* and *fingerprint* are of the content as it was when reading began: a file
-    that still begins with it has only grown."""
+    """A file and how far it was read. *size*, *fingerprint* and time are as they were when reading began: a file that
+    still begins with that content has only grown."""
 
     name: bytes
     unit: bytes
     size: int
     fingerprint: bytes
+    mtime_ns: int
     prefix_bytes: int = 0
     offset: int = 0
     record: int = 0
@@ -36,12 +37,12 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
         return Position(self.offset, self.record, self.line)
 
     def at(self, position: Position, prefix_bytes: int) -> Work:
-        return Work(self.name, self.unit, self.size, self.fingerprint, prefix_bytes, *position)
+        return msgspec.structs.replace(self, prefix_bytes=prefix_bytes, **position._asdict())
 
 
 class Taken(msgspec.Struct, frozen=True, array_like=True):
     """A file read to its end. *work* stands where reading would go on if the file grew; *content* is the hash of it all
-    where the fingerprint is not exact and duplicates are looked for."""
+    where the fingerprint is not exact."""
 
     work: Work
     signature: tuple[int, int, int, int]

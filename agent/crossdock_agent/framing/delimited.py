@@ -94,8 +94,7 @@ class DelimitedScanner:
             if stop == end:
                 break
             field = self._quoted.match(data, stop, end)
-            # A quote that is the window's last byte may be the first of two.
-            if not field or (field.end() == end and not last):
+            if not field:
                 return Scan(done, records, lines, spans, opened=stop)
             at = field.end()
             quoted_lines += data.count(b"\n", stop, at)

@@ -128,17 +128,15 @@ class Framer:
         return mark
 
     def _runs(self, scan: Scan) -> Iterator[Run]:
+        """One run, or full ones of *target_records*; what then remains is looked at again, as after a restart."""
         if scan.records <= self._target_records:
             yield self._run(scan.end, scan.records, scan.lines, scan.loose)
             return
-        records, lines = scan.records, scan.lines
         for cut in self._scanner.cuts(self._buffer, scan, self._target_records):
-            passed = self._buffer.count(b"\n", self._at, cut) if lines else 0
-            yield self._run(cut, self._target_records, passed, -1)
-            records -= self._target_records
-            lines -= passed
-        if records:
-            yield self._run(scan.end, records, lines, scan.loose)
+            lines = self._buffer.count(b"\n", self._at, cut) if scan.lines else 0
+            yield self._run(cut, self._target_records, lines, -1)
+            if self._window > self._base:
+                return
 
     def _run(self, end: int, records: int, lines: int, loose: int) -> Run:
         start = self._position

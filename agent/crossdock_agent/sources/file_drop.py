@@ -69,8 +69,8 @@ class FileDrop:
                 hint="archived files would be found again; name another directory",
             )
         self._listing = Listing(
-            self._directory, settings.pattern, settings.ignore, settings.recursive, self._archive
-        )  # fmt: skip
+            self._directory, settings.pattern, settings.ignore, self._archive, recursive=settings.recursive
+        )
         self._settling = Settling(settings.settle_seconds, context.monotonic)
         self._ledger = Ledger(context.memory)
         self._judge = Judge(self._ledger, context.stop, settings.duplicates == "take")
@@ -173,16 +173,16 @@ class FileDrop:
                     self._settling.forget(item.name)
                     return
                 verdict = self._judge.judge(item.name, file, stat, begun)
-                if begun and not (verdict.what is What.READ and verdict.work.unit == begun.unit):
+                if begun and not (verdict.goes_on and verdict.work.unit == begun.unit):
                     self._log.bind(file=display(item.name)).warning("file was replaced before it was read whole")
                     yield abandoned(begun, state, format_name(settings.format), REPLACED)
-                if verdict.what is What.KNOWN:
+                if verdict.what is What.KNOWN and not release:
                     self._known[item.name] = item.signature
                     return
                 reading = None
                 if verdict.what is What.READ:
                     reading = Reading(file, stat, verdict.work, state, settings.format, settings.max_record_bytes)
-                    yield from reading.drafts(self._context.stop, duplicates_matter=skips)
+                    yield from reading.drafts(self._context.stop)
         except (FileNotFoundError, PermissionError):  # gone or locked since we looked: the next pass sees
             return
         except OSError as error:
@@ -193,7 +193,7 @@ class FileDrop:
             return
         self._context.counters.add("duplicates_skipped")
         self._log.bind(file=display(item.name)).info("file skipped, its content was taken before")
-        yield duplicate(verdict.work, stat, state, settings.format, release=release)
+        yield duplicate(verdict, stat, state, settings.format, release=release)
 
     # --- after the acknowledgement
 

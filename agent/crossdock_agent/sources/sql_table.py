@@ -21,28 +21,23 @@ from typing import Any
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
-from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
-from crossdock_agent.sql.connections import SqliteDatabase
+from crossdock_agent.sql.alarms import Alarms
 from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
 from crossdock_agent.sql.doctor import examine, frame
+from crossdock_agent.sql.paging import Pager, require_order
 from crossdock_agent.sql.reading import Reading, connect, prepare
 from crossdock_agent.sql.rows import Batch, Page
 from crossdock_agent.sql.settings import SqlTableSettings
-from crossdock_agent.sql.times import SECOND_US, parse
+from crossdock_agent.sql.times import parse
 from crossdock_agent.sql.window import Window, row_hash
-
-FIRST_PAGE_ROWS = 50  # pages grow to `page_rows` tenfold at a time, and shrink again where rows are large
-PAGE_BYTES = 16 * 1024 * 1024
-COUNT_SECONDS = 600.0  # how often rows without a watermark are counted: that may read the whole table
-AHEAD_SECONDS = 600  # a newest row this far in the future is reported
 
 
 class SqlTable:
     def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
         self._settings, self._context = settings, context
-        self._log = logger.bind(source=context.name, table=settings.table)
+        self._alarms = Alarms(settings, context, logger.bind(source=context.name, table=settings.table))
         self._scale = Scale(settings.mode == "incrementing", settings.look_back_seconds, settings.look_back_ids)
         self._reading: Reading | None = None
         self._known: bytes | None = None  # the checkpoint for which cursor and window stand as they are ...
@@ -50,8 +45,7 @@ class SqlTable:
         self._window = Window()
         self._cursor = Cursor(self._scale, settings.poll_seconds, None, context.monotonic())
         self._quiet: object = None  # `Database.changes` as it was when everything had been read
-        self._page_rows = min(FIRST_PAGE_ROWS, settings.page_rows)
-        self._counted = float("-inf")
+        self._pager = Pager(settings, context.stop)
 
     # --- the contract
 
@@ -98,7 +92,9 @@ class SqlTable:
             return
         ceiling, newest = self._present(reading)
         if checkpoint is None and not self._cursor.settled_once and self._settings.start == "now":
-            yield self._anchor(reading, newest, ceiling)
+            anchor = self._anchor(reading, newest, ceiling)
+            if not self._context.stop.is_set():  # which would have left part of the window unread
+                yield anchor
             return
         done = self._cursor.start(self._context.monotonic(), ceiling)
         self._loaded = False  # until the pass has come to its end
@@ -106,7 +102,8 @@ class SqlTable:
         if not self._loaded:
             return
         self._quiet = changes if done.whole else None
-        self._report(reading, ceiling)
+        if not self._alarms.report(reading, self._cursor, ceiling):
+            self.close()
 
     def _run(self, reading: Reading, done: Pass, newest: Position | None, checkpoint: bytes | None) -> Iterator[Draft]:
         """One pass, one batch behind the database: only the last batch of a pass may close it."""
@@ -114,7 +111,7 @@ class SqlTable:
         held: Draft | None = None
         batch = Batch()
         settled = self._cursor.settled_by(done, newest) if newest is not None else None
-        for page in self._pages(reading, done.after):
+        for page in self._pager.pages(reading, self._cursor, done.after):
             last = page.position(page.ends[-1])
             hashes = None if self._is_settled(page, settled) else [row_hash(row) for row in page.packed]
             for start, end in self._fresh(page, hashes):
@@ -128,6 +125,7 @@ class SqlTable:
                         if held is not None:
                             yield held
                         held, batch = self._draft(reading, batch, done), Batch()
+            del page, hashes  # before the next page is fetched
         if self._context.stop.is_set():
             return
         if not batch.is_empty:
@@ -147,7 +145,7 @@ class SqlTable:
 
     def _fresh(self, page: Page, hashes: list[int] | None) -> Iterator[tuple[int, int]]:
         """Runs of rows (first, row after the last) whose units were not taken before."""
-        if hashes is None or not len(self._window):
+        if hashes is None or self._is_beyond(page):
             yield 0, page.ends[-1]
             return
         run = start = 0
@@ -162,46 +160,15 @@ class SqlTable:
 
     def _is_settled(self, page: Page, settled: int | None) -> bool:
         """True when all of *page* is new, and so old that the window will not reach back to it."""
-        if settled is None:
+        if settled is None or not self._is_beyond(page):
             return False
-        first, last = self._scale.order(page.position(page.ends[0])), self._scale.order(page.position(page.ends[-1]))
-        high = self._scale.order(self._cursor.high)
-        return first is not None and last is not None and last <= settled and (high is None or first > high)
+        last = self._scale.order(page.position(page.ends[-1]))
+        return last is not None and last <= settled
 
-    def _pages(self, reading: Reading, after: Position | None) -> Iterator[Page]:
-        limit = self._settings.page_rows
-        while not self._context.stop.is_set():
-            rows = reading.database.rows(*reading.statements.page(after, self._page_rows))
-            full = len(rows) >= self._page_rows
-            page = Page(reading.shape, rows, full=full, may_split=self._page_rows >= limit)
-            if page.ends:
-                after = page.position(page.ends[-1])
-                self._judge(after)
-                yield page
-            elif full and self._page_rows >= limit:
-                raise CrossdockError(
-                    f"table {self._settings.table}: more than {limit} rows share one key",
-                    hint="name columns in 'key' that tell rows apart, or raise 'page_rows'",
-                )
-            if not full:
-                return
-            grown = max(2, self._page_rows // 4) if page.bytes > PAGE_BYTES else self._page_rows * 10
-            self._page_rows = min(limit, grown if page.ends else self._page_rows * 10)
-
-    def _judge(self, position: Position) -> None:
-        """Raises ConfigError when the watermark cannot be ordered in time or number."""
-        value = position[0]
-        if self._scale.incrementing:
-            if isinstance(value, bool | float | bytes) or not str(value).lstrip("-").isdigit():
-                raise ConfigError(
-                    f"table {self._settings.table}: {self._settings.watermark[0]} holds {value!r}",
-                    hint="mode incrementing needs whole numbers; exclude such rows with 'where'",
-                )
-        elif self._cursor.style is None and parse(value) is None:
-            raise ConfigError(
-                f"table {self._settings.table}: {self._settings.watermark[0]} holds {value!r}, no time known here",
-                hint="exclude such rows with 'where', or read a view that shows ISO 8601 text",
-            )
+    def _is_beyond(self, page: Page) -> bool:
+        """True when all of *page* lies behind every row that was read before."""
+        first, high = self._scale.order(page.position(page.ends[0])), self._scale.order(self._cursor.high)
+        return self._cursor.high is None or (first is not None and high is not None and first > high)
 
     # --- state
 
@@ -249,7 +216,7 @@ class SqlTable:
         first = not self._cursor.settled_once
         newest = reading.database.rows(reading.statements.newest())[0][0] if first else None
         if newest is not None:
-            self._judge([newest])
+            require_order(self._settings, self._cursor, newest)
         if self._scale.incrementing:
             return (self._scale.order([newest]) if newest is not None else None), newest
         if self._cursor.style is None:
@@ -264,18 +231,7 @@ class SqlTable:
         if self._window.prune(self._scale.order(self._cursor.floor)):
             self._context.counters.add("window_overflows")
         if done.whole and last is None and not self._settings.purged:
-            self._refuse_a_step_back(reading)
-
-    def _refuse_a_step_back(self, reading: Reading) -> None:
-        newest = reading.database.rows(reading.statements.newest())[0][0]
-        now, floor = self._scale.order([newest]) if newest is not None else None, self._scale.order(self._cursor.floor)
-        if now is not None and floor is not None and now < floor:
-            self._context.counters.add("steps_back")
-            raise CrossdockError(
-                f"table {self._settings.table} ends at {newest}, but was read up to {self._cursor.high} before",
-                hint="if it was restored, give the source a new name to read it anew;"
-                " if its newest rows are deleted on purpose, set 'purged: true'",
-            )
+            self._alarms.refuse_a_step_back(reading, self._cursor)
 
     # --- drafts
 
@@ -292,38 +248,20 @@ class SqlTable:
         return Draft(header, b"".join(batch.rows), remember)
 
     def _anchor(self, reading: Reading, newest: object, ceiling: int | None) -> Draft:
-        """An empty batch that makes `start: now` survive a restart before the first row."""
-        self._cursor.begin_at(newest, ceiling, self._context.monotonic())
-        header: BatchHeader = reading.header(self._settings.table, self._settings.identity)
+        """An empty batch that makes `start: now` survive a restart before the first row.
+
+        What stands in the look-back window counts as taken, so that late commits are found from the start.
+        """
+        now = self._context.monotonic()
+        self._cursor.begin_at(newest, ceiling, now)
+        for page in self._pager.pages(reading, self._cursor, self._cursor.floor) if newest is not None else ():
+            self._window.add(
+                [row_hash(row) for row in page.packed], self._scale.order(page.position(page.ends[-1])), now
+            )
+        header = reading.header(self._settings.table, self._settings.identity)
         header.closes, header.checkpoint = True, self._checkpoint(None)
         self._known = header.checkpoint
-        return Draft(header, b"")
-
-    def _report(self, reading: Reading, ceiling: int | None) -> None:
-        counters, order = self._context.counters, self._scale.order(self._cursor.high)
-        if ceiling is not None and order is not None and not self._scale.incrementing:
-            ahead = max(0, (order - ceiling) // SECOND_US)
-            counters.set("newest_ahead_seconds", ahead if ahead > AHEAD_SECONDS else 0)
-        if isinstance(reading.database, SqliteDatabase):
-            counters.set("undecodable_texts", reading.database.undecodable)
-        now = self._context.monotonic()
-        if now - self._counted >= COUNT_SECONDS:
-            self._counted = now
-            self._count_unmarked(reading)
-
-    def _count_unmarked(self, reading: Reading) -> None:
-        sample = self._cursor.high[0] if self._cursor.high else None
-        try:
-            unmarked = int(reading.database.rows(reading.statements.unmarked(sample))[0][0])
-        except SourceUnavailable as error:  # a count too slow for the timeout must not stop what is read by index
-            self.close()
-            self._log.warning("rows without a watermark were not counted: {}", error.message)
-            return
-        self._context.counters.set("rows_without_watermark", unmarked)
-        if unmarked:
-            self._log.warning(
-                "{} rows have no usable {} and are not read", unmarked, ", ".join(self._settings.watermark)
-            )
+        return Draft(header, b"", self._window.rows())
 
     def _cancel(self) -> None:
         reading = self._reading

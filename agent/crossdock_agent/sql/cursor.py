@@ -167,18 +167,21 @@ class Cursor:
             aged = [m for m in self._marks if m.time <= done.started - self.scale.settle_seconds(m.position)]
             if aged:
                 self._raise(aged[-1].position)
-            bound = settled if self.scale.incrementing or settled is None else self._rendered(settled)
+            bound = self._shown(settled)
             if bound is not None:
                 self._raise([bound])
             self.settled_once = True
         self._forget_marks()
 
     def begin_at(self, newest: object, ceiling: int | None, now: float) -> None:
-        """What is in the table now is not wanted: begin behind *newest* (None: the table is empty)."""
-        self.high = self.floor = None if newest is None else list(self._capped([newest], ceiling))
+        """What is in the table up to *newest* (None: it is empty) is not wanted; the window below it is watched."""
+        if newest is not None:
+            self.high = [newest]
+            bound = self.settled_by(Pass(None, True, now, ceiling), self.high)
+            shown = self._shown(bound)
+            self.floor = self.high if shown is None else [shown]
+            self._marks.append(_Mark(now, self._capped(self.high, ceiling)))
         self.settled_once = True
-        if self.high is not None:
-            self._marks.append(_Mark(now, self.high))
 
     def _capped(self, position: Position, ceiling: int | None) -> Position:
         """*position*, or the present where it lies in the future or cannot be ordered."""
@@ -189,11 +192,14 @@ class Cursor:
             self.style = moment.style
         if ceiling is None or (moment is not None and moment.us <= ceiling):
             return position
-        present = self._rendered(ceiling)
+        present = self._shown(ceiling)
         return position if present is None else [present]
 
-    def _rendered(self, us: int) -> object | None:
-        return render(us, self.style) if self.style is not None else None
+    def _shown(self, order: int | None) -> object | None:
+        """*order* as the table writes it."""
+        if order is None or self.scale.incrementing:
+            return order
+        return render(order, self.style) if self.style is not None else None
 
     def _raise(self, candidate: Position) -> None:
         new, old = self.scale.order(candidate), self.scale.order(self.floor)

@@ -139,16 +139,16 @@ class Batch:
         *end* when the rest belongs to the next batch."""
         if self.rejects:
             return start
-        unit = page.unit_end(start)
-        if page.is_long(start, unit):
-            self._reject(page, start, unit)
-            stop = unit
-        else:
+        stop, unit = start, page.unit_end(start)
+        if not page.is_long(start, unit):
             stop = page.fit(start, end, TARGET_RAW_BYTES - self.size, TARGET_RECORDS - len(self.rows))
             if stop == start and not self.rows:
                 stop = unit
             self.rows += page.packed[start:stop]
             self.size += page.size(start, stop)
+        if stop < end and page.is_long(stop, unit := page.unit_end(stop)):
+            self._reject(page, stop, unit)
+            stop = unit
         if stop > start:
             self.position = page.position(stop)
         return stop

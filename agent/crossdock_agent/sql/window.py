@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from crossdock_agent.sql.hashes import HashSet
+
 SegmentState = tuple[int, int, int | None]  # slot, generation, top
 
 OPEN_HASHES = 512  # a segment is rewritten with each batch until it holds so many ...
 OPEN_SECONDS = 6.0  # ... or is this old
-MAX_HASHES = 1_000_000  # some 80 MB; beyond it the oldest segments are forgotten
+MAX_HASHES = 1_000_000  # some 16 MB; beyond it the oldest segments are forgotten
 
 
 def row_hash(packed: bytes) -> int:
@@ -54,7 +56,7 @@ class _Segment:
 class Window:
     def __init__(self) -> None:
         self._segments: deque[_Segment] = deque()
-        self._known: set[int] = set()
+        self._known = HashSet()  # those of all segments, and some of segments that were forgotten meanwhile
         self._generation = 0
 
     @classmethod
@@ -66,15 +68,16 @@ class Window:
             hashes = _decode(recall(_key(slot)), generation)
             if hashes is not None:
                 window._segments.append(_Segment(slot, generation, top, now - OPEN_SECONDS, hashes))
-                window._known.update(hashes)
+                window._known.add(hashes)
         return window
 
     def __len__(self) -> int:
-        return len(self._known)
+        return sum(len(segment.hashes) for segment in self._segments)
 
     def knows(self, hashes: Iterable[int]) -> bool:
         """True when every one of *hashes* was taken."""
-        return self._known.issuperset(hashes)
+        known = self._known
+        return all(value in known for value in hashes)
 
     def add(self, hashes: list[int], top: int | None, now: float) -> None:
         """Take *hashes*, of rows no higher than *top*; they go into the segment that `rows` then names."""
@@ -86,7 +89,7 @@ class Window:
         elif last.top is not None:
             last.top = None if top is None else max(last.top, top)
         last.hashes.extend(hashes)
-        self._known.update(hashes)
+        self._known.add(hashes)
 
     def states(self) -> list[SegmentState]:
         return [segment.state for segment in self._segments]
@@ -95,19 +98,22 @@ class Window:
         """The ledger row that `add` changed last, for `Draft.remember`."""
         return (self._segments[-1].row(),) if self._segments else ()
 
+    def rows(self) -> tuple[tuple[str, bytes], ...]:
+        """Every ledger row there is."""
+        return tuple(segment.row() for segment in self._segments)
+
     def prune(self, floor: int | None) -> bool:
         """Forget segments that lie wholly below *floor*; True when the window was over its limit and lost more."""
         if floor is not None:
-            kept = deque(s for s in self._segments if s.top is None or s.top >= floor)
-            if len(kept) < len(self._segments):
-                gone = (s for s in self._segments if s.top is not None and s.top < floor)
-                for segment in gone:
-                    self._known.difference_update(segment.hashes)
-                self._segments = kept
+            self._segments = deque(s for s in self._segments if s.top is None or s.top >= floor)
         overflow = False
-        while len(self._known) > MAX_HASHES and len(self._segments) > 1:
-            self._known.difference_update(self._segments.popleft().hashes)
+        while len(self) > MAX_HASHES and len(self._segments) > 1:
+            self._segments.popleft()
             overflow = True
+        if overflow or len(self._known) > 2 * len(self) + OPEN_HASHES:
+            self._known = HashSet()
+            for segment in self._segments:
+                self._known.add(segment.hashes)
         return overflow
 
     def _free_slot(self) -> int:

@@ -58,9 +58,12 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """*state*: "stored" now, "known" before, or a "gap"; *last* is the last sequence the log holds of this stream."""
+    """*state*: "stored" now, "known" before, a "gap", or in "conflict" (the log holds this sequence with other bytes).
 
-    state: Literal["stored", "known", "gap"]
+    *last* is the last sequence the log holds of this stream.
+    """
+
+    state: Literal["stored", "known", "gap", "conflict"]
     last: int
 
 
@@ -158,7 +161,7 @@ class IntakeWriter:
     def _append(self, batch: Incoming, now_us: int) -> Stored:
         stream = self._stream(batch, now_us)
         if batch.sequence <= stream.last:
-            return Stored("known", stream.last)
+            return Stored("known" if self._same(stream, batch) else "conflict", stream.last)
         if batch.sequence != stream.last + 1:
             return Stored("gap", stream.last)
         self._db.execute(
@@ -171,6 +174,13 @@ class IntakeWriter:
         )
         stream.last = batch.sequence
         return Stored("stored", stream.last)
+
+    def _same(self, stream: _Stream, batch: Incoming) -> bool:
+        """Whether the log holds these very bytes; a purged batch is taken for the same."""
+        row = self._db.execute(
+            "SELECT crc32 FROM batches WHERE stream_id = ? AND sequence = ?", (stream.id, batch.sequence)
+        ).fetchone()
+        return row is None or row[0] == batch.crc32
 
     def _stream(self, batch: Incoming, now_us: int) -> _Stream:
         key = (batch.agent, batch.source, batch.epoch)

@@ -124,7 +124,7 @@ class Refused(_message.Message):
     epoch: _builtins.bytes
     sequence: _builtins.int
     code: _builtins.str
-    """"gap", "checksum", "unknown_source", "too_large", "malformed"."""
+    """"gap", "conflict" (this sequence is stored with other bytes), "checksum", "too_large", "malformed"."""
     reason: _builtins.str
     expected: _builtins.int
     """With "gap": the sequence the controller expects next."""
