@@ -15,6 +15,8 @@ from loguru import logger
 from crossdock import __version__, telemetry
 from crossdock.errors import BufferCorrupt
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
+from crossdock.lock import SingleInstance
+from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent import helper, memory
 from crossdock_agent.configuration import Configuration
@@ -23,14 +25,13 @@ from crossdock_agent.files import private_directory
 from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
-from crossdock_agent.lock import InstanceLock
 from crossdock_agent.outbox import Outbox, Quarantined, quarantine
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.schedule import Schedule
-from crossdock_agent.settings import Secrets, Settings
+from crossdock_agent.settings import Settings
 from crossdock_agent.uplink import Uplink
 
 LOCK_SECONDS = 2.0
@@ -38,7 +39,7 @@ PROBLEM = "outbox"
 
 
 def run(settings: Settings, stop: Stop | None = None) -> None:
-    """Run the agent until *stop* (by default: a signal). Raises ConfigError when it cannot start."""
+    """Run the agent until *stop* (by default: a signal). Raises Refused or ConfigError when it cannot start."""
     if stop is None:
         stop = Stop()
         stop_on_signals(stop)
@@ -47,7 +48,7 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
     )  # fmt: skip
     private_directory(settings.directory)
     memory.limit_arenas()
-    with InstanceLock(settings.directory, LOCK_SECONDS):
+    with SingleInstance(settings.lock_path, LOCK_SECONDS):
         identities = IdentityStore(settings.directory)
         identity = identities.current()
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")

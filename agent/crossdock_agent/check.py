@@ -16,6 +16,8 @@ import grpc
 from crossdock import siteconfig
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock.lifecycle import Stop
+from crossdock.lock import SingleInstance, is_held
+from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig, SiteConfig
 from crossdock.v1.link_pb2 import Report, Welcome
 from crossdock.v1.link_pb2_grpc import LinkStub
@@ -24,10 +26,9 @@ from crossdock_agent.control import SKEW_SECONDS, hello
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import Identity, IdentityStore
 from crossdock_agent.link import explain, open_channel
-from crossdock_agent.lock import InstanceLock, is_running
 from crossdock_agent.outbox import inspect
 from crossdock_agent.pump import wall_us
-from crossdock_agent.settings import Secrets, Settings
+from crossdock_agent.settings import Settings
 from crossdock_agent.sources import base
 from crossdock_agent.sources.base import Finding
 from crossdock_agent.status import read_status
@@ -85,11 +86,11 @@ def _certificate(identity: Identity) -> Finding:
 
 def _controller(settings: Settings, identities: IdentityStore) -> Iterator[Finding]:
     address = identities.current().link_address
-    if is_running(settings.directory):
+    if is_held(settings.lock_path):
         yield from _by_status(settings, address)
         return
     try:
-        with InstanceLock(settings.directory):
+        with SingleInstance(settings.lock_path):
             welcome, round_trip_us = _greet(identities)
     except CrossdockError as error:
         yield Finding("controller", False, error.message, error.hint)

@@ -51,9 +51,9 @@ def main() -> None:
 @_with_state
 def enroll(token: str, state: Path | None, config: Path | None) -> None:
     """Exchange a join token for this machine's identity. The private key is made here and stays here."""
+    from crossdock.lock import SingleInstance
     from crossdock_agent.enrolment import enroll as exchange
     from crossdock_agent.files import private_directory
-    from crossdock_agent.lock import InstanceLock
 
     settings = _settings(state, config)
     try:
@@ -63,7 +63,7 @@ def enroll(token: str, state: Path | None, config: Path | None) -> None:
             f"state directory {settings.directory} cannot be made: {error.strerror}",
             hint="run as its owner, or use --state",
         ) from error
-    with InstanceLock(settings.directory):
+    with SingleInstance(settings.lock_path):
         identity = exchange(token, settings.directory)
     click.echo(f"enrolled as agent {identity.agent} at site {identity.site}; now: crossdock-agent run")
 
@@ -82,11 +82,11 @@ def run(state: Path | None, config: Path | None) -> None:
 @_with_state
 def status(as_json: bool, state: Path | None, config: Path | None) -> None:
     """How the agent on this machine is. Exits 1 when none runs."""
-    from crossdock_agent.lock import is_running
+    from crossdock.lock import is_held
     from crossdock_agent.status import read_status
 
     settings = _settings(state, config)
-    running = is_running(settings.directory)
+    running = is_held(settings.lock_path)
     last = read_status(settings.status_path)
     if as_json:
         import msgspec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -11,11 +10,8 @@ from typing import Literal
 import msgspec
 
 from crossdock.errors import ConfigError
-from crossdock_agent.files import exposed
 
 SETTINGS_NAME = "agent.toml"
-SECRET_PREFIX = "secret:"  # noqa: S105 - how a reference begins
-_SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +29,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def outbox_path(self) -> Path:
         return self.directory / "outbox.db"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.directory / "agent.lock"
 
     @property
     def status_path(self) -> Path:
@@ -80,34 +80,3 @@ def _parse(path: Path) -> dict[str, object]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"settings file {path} is not a table of settings")
     return loaded
-
-
-class Secrets:
-    """Resolves `secret:NAME`: the environment first, then a file only the owner reads. Never kept, never logged."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory / "secrets"
-
-    def resolve(self, value: str) -> str:
-        """The secret that *value* refers to; other text as it is. Raises ConfigError with both places to put it."""
-        if not value.startswith(SECRET_PREFIX):
-            return value
-        name = value.removeprefix(SECRET_PREFIX)
-        if not _SECRET_NAME.fullmatch(name):
-            raise ConfigError(f"secret name {name!r} is not valid", hint="use letters, digits, '-', '_' and '.'")
-        variable = "CROSSDOCK_SECRET_" + name.upper().replace("-", "_").replace(".", "_")
-        if variable in os.environ:
-            return os.environ[variable]
-        path = self._directory / name
-        try:
-            if exposed(path):
-                raise ConfigError(f"secret file {path} can be read by others", hint=f"chmod 600 {path}")
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
-        except FileNotFoundError:
-            raise ConfigError(
-                f"secret {name!r} is not known at this site", hint=f"set {variable} or write it to {path} (owner only)"
-            ) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"secret file {path} cannot be read: {error}", hint="check its owner and encoding"
-            ) from error

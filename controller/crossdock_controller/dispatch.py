@@ -21,7 +21,7 @@ from crossdock.retry import Backoff
 from crossdock_controller.current import Current
 from crossdock_controller.line import Line, now_us
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.secrets import Secrets
+from crossdock.secrets import Secrets
 from crossdock_controller.sinks.base import Sink, SinkContext, kinds
 from crossdock_controller.station import Station
 from crossdock_controller.store import connection, leases, sinks

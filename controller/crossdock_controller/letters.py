@@ -11,7 +11,7 @@ from crossdock.errors import Refused, Rejected
 from crossdock_controller import rounds
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.outcomes import Dead, Locator, Mapped
-from crossdock_controller.store import dead_letters, inputs, sinks
+from crossdock_controller.store import bodies, dead_letters, inputs, sinks
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.dead_letters import DeadLetter
 
@@ -142,9 +142,10 @@ def _commit(
         document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
     )
     due = {sinks.sink_id(db, name): [0] for name in names}
+    packed = bodies.pack([document.body])
     with transaction(db):
         dead_letters.resolve(db, letter.id, "retried", by, note, now_us)
-        known = rounds.append(db, [(letter.input_id, document)], due)
+        known = rounds.append(db, [(letter.input_id, document)], packed, due)
         counts = inputs.Counts(dead=-letter.records)
         if known:
             counts.duplicates = letter.records

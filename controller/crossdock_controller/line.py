@@ -18,8 +18,9 @@ from loguru import logger
 from crossdock.errors import SinkUnavailable
 from crossdock.retry import Backoff
 from crossdock_controller.judging import Judged, Policy, judge, no_verdict
-from crossdock_controller.sinks.base import Outgoing, Sink, Verdict
+from crossdock_controller.sinks.base import DONE, Outgoing, Sink, Verdict
 from crossdock_controller.store import dead_letters, deliveries, runs, sinks
+from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.connection import begin, begun, transaction
 from crossdock_controller.store.deliveries import Picked, chain_of
 from crossdock_controller.store.leases import LeaseLost
@@ -63,11 +64,12 @@ class Line:
     clock_us: Callable[[], int] = now_us
     failures: int = 0  # calls in a row by which the sink as a whole seemed down
     next_try_us: int = 0
-    _ahead: int = -1
+    _bodies: Bodies = field(init=False)
+    _ahead: int = field(init=False)
     _unsaved: list[_Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._ahead = self.cursor
+        self._bodies, self._ahead = Bodies(self.db), self.cursor
 
     def step(self) -> bool:
         """Send what is due now, then fresh ones; False when there was nothing to do (`seconds_to_wait` says how long)."""
@@ -75,12 +77,12 @@ class Line:
             self.save()
             return False
         limit = 1 if self.failures else self.run_size  # a sink that was down is asked with one
-        due = deliveries.pick_due(self.db, self.sink_id, self.clock_us(), limit)
+        due = deliveries.pick_due(self.db, self._bodies, self.sink_id, self.clock_us(), limit)
         if due:
             self._send_due(due)
             if self.failures:
                 return True
-        fresh = deliveries.pick_fresh(self.db, self.sink_id, self._ahead, limit)
+        fresh = deliveries.pick_fresh(self.db, self._bodies, self.sink_id, self._ahead, limit)
         if fresh:
             self._send_fresh(fresh)
         else:
@@ -127,7 +129,7 @@ class Line:
         if sent.verdicts is None:
             self._no_verdict(sent, last)
             return
-        if not held and not self.failures and all(v.outcome == "done" for v in sent.verdicts):
+        if not held and not self.failures and all(v is DONE or v.outcome == "done" for v in sent.verdicts):
             self._unsaved.append(sent)
             self._ahead = last
             oldest_us = self.clock_us() - self._unsaved[0].ended_us

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 import msgspec
@@ -19,7 +20,7 @@ from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
 from crossdock_controller.routing import RouteProblem
-from crossdock_controller.store import dead_letters, deliveries, events, inputs, normalizer
+from crossdock_controller.store import bodies, dead_letters, deliveries, events, inputs, normalizer
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.inputs import Counts, InputRow
 from crossdock_controller.store.intake import StoredBatch, StreamInfo
@@ -177,10 +178,11 @@ def commit(
     now_us: int,
 ) -> int:
     """Persist everything the round decided, and move the checkpoint; how many events were new. Raises LeaseLost."""
+    packed = bodies.pack([m.body for _, m in round_.mapped])
     with transaction(db):
         normalizer.move(db, held, round_.to)
         ids = inputs.reserve(db, held.source_id, revision, round_.rows, now_us)
-        duplicates = append(db, [(ids[i], m) for i, m in round_.mapped], due)
+        duplicates = append(db, [(ids[i], m) for i, m in round_.mapped], packed, due)
         for index in duplicates:
             row, document = round_.mapped[index]
             round_.rows[row].counts.mapped -= document.records
@@ -190,19 +192,30 @@ def commit(
     return len(round_.mapped) - len(duplicates)
 
 
-def append(db: sqlite3.Connection, mapped: Sequence[tuple[int, Mapped]], due: Mapping[int, Sequence[int]]) -> list[int]:
-    """Events of (input id, document), with deliveries by `route_all`; indexes of those the log had. In a transaction."""
+def append(
+    db: sqlite3.Connection,
+    mapped: Sequence[tuple[int, Mapped]],
+    packed: bodies.Packed,
+    due: Mapping[int, Sequence[int]],
+) -> list[int]:
+    """Events of (input id, document) with bodies *packed*, and deliveries by `route_all`, in a transaction.
+
+    Returns the indexes of those whose id the log had already.
+    """
     first = events.next_seq(db)
+    places = bodies.add(db, packed)
     left_out = events.append(
         db,
         [
             (
                 seq, m.event_id, m.document, m.key, input_id, m.locator.record, m.locator.line, m.records,
-                m.locator.key or None, "\n".join(m.warnings) or None, m.body,
+                m.locator.key or None, "\n".join(m.warnings) if m.warnings else None, chunk, start, length,
             )
-            for seq, (input_id, m) in enumerate(mapped, first)
+            for seq, (input_id, m), (chunk, start, length) in zip(count(first), mapped, places, strict=False)
         ],
     )  # fmt: skip
+    if len(left_out) == len(mapped):
+        bodies.drop(db, places)
     for sink, indexes in due.items():
         if left_out:
             deliveries.add(db, sink, [first + i for i in indexes if first + i not in left_out])

@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from crossdock.errors import Refused
 
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: BinaryIO) -> None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(file: BinaryIO) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
 
 class SingleInstance:
-    """Holds *path* locked until closed. Raises Refused when another process holds it."""
+    """Holds *path* locked until closed. Raises Refused when another process still holds it after *wait_seconds*."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wait_seconds: float = 0.0) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = path.open("a+b")
-        if not _try_lock(self._file):
-            self._file.close()
-            raise Refused(
-                f"{path.parent} is in use by another process", hint="stop it first, or choose another directory"
-            )
+        self._file: BinaryIO = path.open("a+b")
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                _lock(self._file)
+                break
+            except OSError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                self._file.close()
+                raise Refused(
+                    f"{path.parent} is in use by another process",
+                    hint="stop it first, or give this one a directory of its own",
+                ) from error
+        os.set_inheritable(self._file.fileno(), False)
 
     def close(self) -> None:
         self._file.close()
@@ -32,21 +55,12 @@ class SingleInstance:
         self.close()
 
 
-def _try_lock(file: IO[bytes]) -> bool:
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    os.set_inheritable(file.fileno(), False)
-    try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+def is_held(path: Path) -> bool:
+    """True when a process holds the lock at *path* now."""
+    if not path.exists():
         return False
-    return True
+    try:
+        SingleInstance(path).close()
+    except Refused:
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""Resolves `secret:NAME` for sinks: the environment first, then a file only the owner reads. Never kept, never logged."""
+"""Resolves `secret:NAME`: the environment first, then a file only the owner reads. Never kept, never logged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Secrets:
-    """Looks in CROSSDOCK_SECRET_<NAME> and in the folder `secrets` of the controller's data directory."""
+    """Looks in CROSSDOCK_SECRET_<NAME> and in the folder `secrets` of a state or data *directory*."""
 
-    def __init__(self, data: Path) -> None:
-        self._directory = data / "secrets"
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "secrets"
 
     def resolve(self, value: str) -> str:
         """The secret that *value* refers to; other text as it is. Raises ConfigError with both places to put it."""
@@ -36,7 +36,7 @@ class Secrets:
             return path.read_text(encoding="utf-8").rstrip("\r\n")
         except FileNotFoundError:
             raise ConfigError(
-                f"secret {name!r} is not known to the controller",
+                f"secret {name!r} is not known here",
                 hint=f"set {variable} or write it to {path} (owner only)",
             ) from None
         except (OSError, UnicodeDecodeError) as error:

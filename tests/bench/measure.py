@@ -27,7 +27,7 @@ class Usage:
 
 
 class Meter:
-    """`Meter({"agent": pid})`, `start()`, the work, `stop()`: one Usage a process, children included and named apart."""
+    """`Meter({"agent": pid})`, `start()`, the work, `stop()`: one Usage a process, children named apart."""
 
     def __init__(self, roots: Mapping[str, int]) -> None:
         self._roots = {name: psutil.Process(pid) for name, pid in roots.items()}

@@ -17,14 +17,14 @@ from pathlib import Path
 from time import perf_counter, sleep
 
 import psutil
-
 from measure import Meter
+
 from support.certificates import Pair, self_signed
 from support.gateway import wait_until
 
 PATIENCE_SECONDS = 600.0
 
-# Escaping is switched off so that bytes arrive as they are; queue and batch sizes are above the defaults, in its favour.
+# Escaping is off so that bytes arrive as they are; queue and batch sizes are above the defaults, in its favour.
 _COMMON = """
 global(workDirectory="{work}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
 """

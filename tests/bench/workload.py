@@ -7,12 +7,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-COLUMNS = ["LOC", "SKU", "LOT", "STATUS", "ON_HAND", "AVAIL", "ALLOC", "ORDERED", "UNIT", "AS_OF", "OWNER", "GTIN", "TEXT"]
+COLUMNS = [
+    "LOC",
+    "SKU",
+    "LOT",
+    "STATUS",
+    "ON_HAND",
+    "AVAIL",
+    "ALLOC",
+    "ORDERED",
+    "UNIT",
+    "AS_OF",
+    "OWNER",
+    "GTIN",
+    "TEXT",
+]
 ENCODING = "cp1252"
 _CHUNK = 20_000
 
 _ITEMS = ("Rillenkugellager", "Zylinderschraube", "Dichtungssatz", "Förderband", "Überwurfmutter", "Kegelrollenlager")
-_TEXTS = ("verzinkt, größenabhängig geprüft, Außenring gehärtet", "nach Werksnorm, Käfig aus Stahl, beidseitig abgedichtet")
+_TEXTS = (
+    "verzinkt, größenabhängig geprüft, Außenring gehärtet",
+    "nach Werksnorm, Käfig aus Stahl, beidseitig abgedichtet",
+)
 
 
 def row(i: int) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from crossdock.codec import open_sealed
-from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock.errors import ConfigError, Refused, SourceUnavailable
 from crossdock.retry import Backoff
 from crossdock.siteconfig import OutboxConfig
 from crossdock.v1 import link_pb2
@@ -400,7 +400,7 @@ def test_the_certificate_is_renewed_at_two_thirds_of_its_life_and_both_streams_t
 def test_a_second_agent_on_one_state_directory_is_refused(controller: FakeController, state: Path) -> None:
     with RunningAgent(state) as agent:
         eventually(agent.status, "it runs")
-        with pytest.raises(ConfigError, match="another crossdock-agent runs"), RunningAgent(state):
+        with pytest.raises(Refused, match="in use by another process"), RunningAgent(state):
             pass
 
 

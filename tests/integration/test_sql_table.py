@@ -1,4 +1,4 @@
-"""Tables that are written to while they are read, on SQLite and on a real PostgreSQL: each row once, whole, in order."""
+"""Tables written to while they are read, on SQLite and on a real PostgreSQL: each row once, whole, in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
-from support.postgres import Postgres, postgres, postgres_server  # noqa: F401 - fixtures
 from support.table_site import Server, Sqlite, TableSite, rows_of, site_of
 
 EARLY = "2024-05-01 08:00:00"
@@ -19,18 +18,15 @@ BY_TIME = {"table": "orders", "mode": "timestamp", "column": "at", "key": ["id"]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sqlite | Server]:
-    opened: Sqlite | Server
-    if request.param == "sqlite":
-        opened = Sqlite(tmp_path / "erp.db")
-    else:
-        opened = Server(request.getfixturevalue("postgres"))
+    is_sqlite = request.param == "sqlite"
+    opened = Sqlite(tmp_path / "erp.db") if is_sqlite else Server(request.getfixturevalue("postgres"))
     opened.execute(f"CREATE TABLE orders (id BIGINT PRIMARY KEY, text TEXT, at {opened.timestamp})")
     yield opened
     opened.close()
 
 
 def put(database: Sqlite | Server, ids: range | list[int], at: str | None = EARLY, text: str = "x") -> None:
-    database.executemany("INSERT INTO orders VALUES (?, ?, ?)", [(i, f"{text}{i}", at) for i in ids])
+    database.executemany("INSERT INTO orders (id, text, at) VALUES (?, ?, ?)", [(i, f"{text}{i}", at) for i in ids])
 
 
 def ids(rows: list[list[object]]) -> list[object]:
@@ -161,16 +157,15 @@ def test_rows_without_any_watermark_are_counted_as_a_problem(database: Sqlite | 
     with site_of(database, **BY_TIME) as site:
         assert ids(site.poll()) == [1, 2, 3]
         assert site.counters.snapshot()["rows_without_watermark"] == 2
-        assert [f.name for f in site.source.check() if not f.ok] == ["watermark"]
+        assert "watermark" in [f.name for f in site.source.check() if not f.ok]
 
 
 def test_a_row_from_the_future_does_not_hide_those_of_the_present(database: Sqlite | Server) -> None:
-    now = "2024-06-01 11:59:" if isinstance(database, Sqlite) else "2024-06-01 09:00:"
     put(database, [1], "2099-12-31 00:00:00")
     with site_of(database, **BY_TIME) as site:
         assert ids(site.poll()) == [1]
-        for i in range(2, 10):
-            put(database, [i], f"{now}{i:02}.5")
+        for i in range(2, 8):
+            database.execute(f"INSERT INTO orders VALUES (?, 'x', {database.now(site)})", [i])
             assert ids(site.cycle(passes=30)) == [i]
         assert site.cycle() == []
         assert site.counters.snapshot()["newest_ahead_seconds"] > 10**9
@@ -204,7 +199,9 @@ def units_of(site: TableSite) -> list[list[object]]:
 def test_the_lines_of_an_order_stay_together_across_pages_batches_and_crashes(database: Sqlite | Server) -> None:
     make_order_view(database)
     put(database, range(1, 1201))
-    database.executemany("INSERT INTO lines VALUES (?, ?, 's')", [(o, n) for o in range(1, 1200) for n in range(o % 12)])
+    database.executemany(
+        "INSERT INTO lines VALUES (?, ?, 's')", [(o, n) for o in range(1, 1200) for n in range(o % 12)]
+    )
     settings = {**BY_TIME, "table": "order_lines", "key": ["order_id", "line"], "page_rows": 97}
     lines = {o: list(range(o % 12)) or [None] for o in range(1, 1200)} | {1200: [None]}
     with site_of(database, **settings) as straight:
@@ -242,9 +239,9 @@ def test_a_group_larger_than_a_page_is_sent_row_by_row_and_once(database: Sqlite
 
 def test_rows_that_no_key_tells_apart_stop_the_source_when_they_fill_a_page(database: Sqlite | Server) -> None:
     put(database, range(50))
-    with site_of(database, **{**BY_TIME, "key": ["at"]}, page_rows=20) as site:
-        with pytest.raises(CrossdockError, match="share one key"):
-            site.poll()
+    settings = {**BY_TIME, "key": ["at"], "page_rows": 20}
+    with site_of(database, **settings) as site, pytest.raises(CrossdockError, match="share one key"):
+        site.poll()
 
 
 # --- what ends a pass
@@ -272,14 +269,14 @@ def test_a_broken_off_pass_whose_rest_vanished_is_closed_by_an_empty_batch(datab
 def test_starting_now_leaves_out_what_is_there_even_after_a_restart_before_the_first_row(
     database: Sqlite | Server,
 ) -> None:
-    put(database, range(1, 100))
+    put(database, [*range(1, 50), *range(51, 100)], "2024-06-01 11:59:59")
     for settings in (BY_ID, BY_TIME):
         with site_of(database, **settings, start="now") as site:
             assert site.poll() == []
             site.restart()
             number = 100 if settings is BY_ID else 200
-            put(database, [number], "2024-06-01 11:59:59")
-            assert ids(site.cycle(passes=20)) == [number]
+            put(database, [number - 50, number], "2024-06-01 11:59:59")
+            assert ids(site.cycle(passes=20)) == [number - 50, number]
 
 
 # --- errors

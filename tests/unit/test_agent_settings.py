@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.errors import ConfigError
+from crossdock.errors import ConfigError, Refused
+from crossdock.lock import SingleInstance, is_held
+from crossdock.secrets import Secrets
 from crossdock_agent import settings
 from crossdock_agent.files import write_atomic
-from crossdock_agent.lock import InstanceLock, is_running
-from crossdock_agent.settings import Secrets
 
 
 def test_settings_come_from_the_file_and_the_state_flag_wins(tmp_path: Path) -> None:
@@ -84,9 +84,10 @@ def test_an_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path, monke
 
 
 def test_the_state_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:
-    assert not is_running(tmp_path)
-    with InstanceLock(tmp_path):
-        assert is_running(tmp_path)
-        with pytest.raises(ConfigError, match="another crossdock-agent"):
-            InstanceLock(tmp_path).__enter__()
-    assert not is_running(tmp_path)
+    lock = tmp_path / "agent.lock"
+    assert not is_held(lock)
+    with SingleInstance(lock):
+        assert is_held(lock)
+        with pytest.raises(Refused, match="in use by another process"):
+            SingleInstance(lock)
+    assert not is_held(lock)

@@ -128,6 +128,7 @@ def test_the_header_is_the_first_record_with_blank_lines_before_it(data: bytes, 
         )
 
 
+@settings(max_examples=300)
 @given(hostile_text, block_sizes, st.data())
 def test_read_on_after_any_run_gives_the_same_runs(data: bytes, sizes: list[int], draw: st.DataObject) -> None:
     kind = Csv(delimiter=";")
@@ -161,6 +162,24 @@ def test_records_of_a_length_need_no_newline_and_a_torn_one_is_counted(
     assert all(0 < run.records <= 3 for run in runs)
     torn = len(body) % length
     assert [run.loose.offset for run in runs if run.loose] == ([len(data) - torn] if torn else [])
+
+
+def test_small_records_after_a_long_one_are_cut_as_they_would_be_after_a_restart() -> None:
+    kind = Csv(delimiter=";", header=False, columns=("a",))
+    data = b"x" * 33 + b"\n" + b"aaaaa\n" * 20
+    runs = frame(data, framer_of(kind))
+    assert runs[0].records == 3
+    again = framer_of(kind, start=runs[0].end)
+    assert frame(data[runs[0].end.offset :], again) == runs[1:]
+
+
+def test_a_header_over_the_limit_makes_the_file_one_reject() -> None:
+    data = b"x" * 5000 + b"\n" + b"1;2\n" * 500
+    framer = framer_of(Csv(delimiter=";"), limit=1000)
+    (run,) = frame(data, framer, [100])
+    (reject,) = run.rejects
+    assert (reject.code, reject.bytes, reject.line, reject.sample) == ("header_too_long", len(data), 1, data[:1000])
+    assert framer.prefix == b""
 
 
 def test_a_byte_order_mark_travels_and_does_not_hide_a_quote() -> None:

@@ -19,7 +19,7 @@ from crossdock.retry import Backoff
 from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
-from crossdock_controller.store import connection, dead_letters, deliveries, events, inputs, sinks
+from crossdock_controller.store import bodies, connection, dead_letters, deliveries, events, inputs, sinks
 from crossdock_controller.store.account import account
 from crossdock_controller.store.deliveries import State
 from support.pipeline import FakeSink, template
@@ -69,7 +69,9 @@ class LineAgainstList(RuleBasedStateMachine):
         verdict = self.plan.get(delivery.key, DONE)
         if verdict.outcome == "done":
             earlier = [s for s in self.versions[delivery.key] if s < delivery.sequence]
-            if not set(earlier) <= self.applied | self.discarded:  # the line would take an exception here for the sink's
+            if (
+                not set(earlier) <= self.applied | self.discarded
+            ):  # the line would take an exception here for the sink's
                 self.overtaken.append(f"{delivery.sequence} overtook one of {earlier}")
             self.applied.add(delivery.sequence)
         return verdict
@@ -78,9 +80,10 @@ class LineAgainstList(RuleBasedStateMachine):
     def append(self, keys: list[str]) -> None:
         with connection.transaction(self.db):
             first = events.next_seq(self.db)
+            places = bodies.add(self.db, bodies.pack([b"{}" for _ in keys]))
             rows: list[events.Row] = [
-                (seq, seq.to_bytes(16, "big"), "Order", key, self.input_id, 0, 0, 1, None, None, b"{}")
-                for seq, key in enumerate(keys, first)
+                (seq, seq.to_bytes(16, "big"), "Order", key, self.input_id, 0, 0, 1, None, None, *place)
+                for seq, (key, place) in enumerate(zip(keys, places, strict=True), first)
             ]
             events.append(self.db, rows)
             deliveries.add(self.db, self.sink_id, [row[0] for row in rows])
@@ -128,7 +131,9 @@ class LineAgainstList(RuleBasedStateMachine):
     def only_what_follows_an_unresolved_delivery_of_its_key_is_held(self) -> None:
         states = {
             seq: State(state)
-            for seq, state in self.db.execute("SELECT event_seq, state FROM deliveries WHERE sink_id = ?", (self.sink_id,))
+            for seq, state in self.db.execute(
+                "SELECT event_seq, state FROM deliveries WHERE sink_id = ?", (self.sink_id,)
+            )
         }
         for seqs in self.versions.values():
             for i, seq in enumerate(seqs):

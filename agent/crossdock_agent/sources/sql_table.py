@@ -135,7 +135,7 @@ class SqlTable:
         was_under_way = self._cursor.under_way
         self._end(reading, done, last)
         if held is None and was_under_way:  # what was left of a broken-off pass has vanished: close what it opened
-            held = Draft(reading.header(self._settings.table, self._settings.identity), b"")
+            held = Draft(reading.header(self._settings.table), b"")
         if held is not None:
             held.header.closes = True
             held.header.checkpoint = checkpoint = self._checkpoint(None)
@@ -241,7 +241,7 @@ class SqlTable:
         if batch.hashes:
             self._window.add(batch.hashes, self._scale.order(batch.position), self._context.monotonic())
             remember = self._window.newest_row()
-        header = reading.header(self._settings.table, self._settings.identity)
+        header = reading.header(self._settings.table)
         header.records = len(batch.rows)
         header.rejects.extend(batch.rejects)
         header.checkpoint = self._checkpoint(UnderWay(list(batch.position), done.whole, done.ceiling))
@@ -258,7 +258,7 @@ class SqlTable:
             self._window.add(
                 [row_hash(row) for row in page.packed], self._scale.order(page.position(page.ends[-1])), now
             )
-        header = reading.header(self._settings.table, self._settings.identity)
+        header = reading.header(self._settings.table)
         header.closes, header.checkpoint = True, self._checkpoint(None)
         self._known = header.checkpoint
         return Draft(header, b"", self._window.rows())

@@ -197,8 +197,10 @@ class Cursor:
 
     def _shown(self, order: int | None) -> object | None:
         """*order* as the table writes it."""
-        if order is None or self.scale.incrementing:
-            return order
+        if order is None:
+            return None
+        if self.scale.incrementing:  # a whole decimal may be too long for the driver's and msgpack's integers
+            return str(order) if self.high and isinstance(self.high[0], str) else order
         return render(order, self.style) if self.style is not None else None
 
     def _raise(self, candidate: Position) -> None:

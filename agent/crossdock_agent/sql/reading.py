@@ -29,17 +29,18 @@ class Reading:
     database: Database
     table: CatalogTable
     columns: tuple[TableColumn, ...]
+    key: tuple[str, ...]  # names, spelled as in *columns*, of those that identify a row
     statements: Statements
     shape: RowShape
     style: Style | None  # how the watermark writes time, where its column's type settles that
     detects_changes: bool  # the database says when nothing was committed, and only a commit can change the answer
 
-    def header(self, name: str, key: list[str]) -> BatchHeader:
+    def header(self, name: str) -> BatchHeader:
         return BatchHeader(
             format="rows",
             origin=Origin(kind="table", name=name),
             columns=[Column(name=c.name, type=c.kind) for c in self.columns],
-            key_columns=key,
+            key_columns=self.key,
         )
 
 
@@ -59,6 +60,7 @@ def prepare(database: Database, settings: SqlTableSettings) -> Reading:
     listed = settings.columns if settings.columns is not None else [c.name for c in table.columns]
     found = _resolve_all(database, table, settings, [*listed, *settings.watermark, *settings.key])
     columns = _distinct([found[name] for name in (*listed, *settings.watermark, *settings.key)])
+    shown = {column.quoted: column.name for column in columns}
     watermark, key = [found[name] for name in settings.watermark], [found[name] for name in settings.key]
     _check_kinds(database, settings, watermark)
     statements = Statements(database.dialect, table, columns, watermark, key, settings.where)
@@ -71,8 +73,8 @@ def prepare(database: Database, settings: SqlTableSettings) -> Reading:
     )
     sample = None if is_sqlite or settings.mode == "incrementing" else parse(_STYLES.get(watermark[0].kind))
     return Reading(
-        database, table, tuple(columns), statements, shape, sample.style if sample else None,
-        detects_changes=not table.is_view and settings.where is None,
+        database, table, tuple(columns), tuple(shown[c.quoted] for c in key or watermark), statements, shape,
+        sample.style if sample else None, detects_changes=not table.is_view and settings.where is None,
     )  # fmt: skip
 
 

@@ -68,11 +68,6 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return [self.column] if isinstance(self.column, str) else self.column
 
     @property
-    def identity(self) -> list[str]:
-        """The columns that identify a row."""
-        return self.key or self.watermark
-
-    @property
     def basis(self) -> str:
         """What a position is a position in; it changes when a stored one no longer applies."""
         return f"{self.mode} {self.table} {','.join(self.watermark)} {','.join(self.key)}"

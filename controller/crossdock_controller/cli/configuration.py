@@ -40,7 +40,7 @@ def plan(directory: Path, data: DataDirectory, as_json: bool) -> None:
     if as_json:
         emit({"revision": planned.revision, **planned.plan.as_json()})
     else:
-        _show_plan(planned.plan, planned.revision)
+        _show_plan(planned.plan, planned.revision, str(directory))
     if not planned.plan.applicable:
         raise click.exceptions.Exit(PROBLEM)
 
@@ -88,11 +88,11 @@ def history(data: DataDirectory, as_json: bool) -> None:
         screen().print("There is no revision yet.")
         next_steps(["crossdock apply DIR"])
         return
-    grid = table(">rev", "", "applied", "by", "message", "run by")
+    grid = table(">rev", "", "applied", "by", "~message", "~run by")
     for revision in found:
         mark = state("running", "in force") if revision.current else ""
         grid.add_row(
-            str(revision.revision), mark, words.moment(revision.created_us), revision.author, revision.message or "-",
+            str(revision.revision), mark, words.minute(revision.created_us), revision.author, revision.message or "-",
             ", ".join(revision.agents) or "-",
         )  # fmt: skip
     screen().print(grid)
@@ -150,7 +150,8 @@ def _refused(agent: AgentView, revision: int) -> bool:
     return agent.config_state == "failed" and agent.desired_revision >= revision
 
 
-def _show_plan(plan: Plan, revision: int) -> None:
+def _show_plan(plan: Plan, revision: int, ask: str = "") -> None:
+    """Problems and changes; *ask* is the directory to apply next."""
     from crossdock_controller.cli.screen import next_steps, screen
     from crossdock_controller.config.errors import errors_of
 
@@ -171,6 +172,8 @@ def _show_plan(plan: Plan, revision: int) -> None:
             for change in plan.changes:
                 if change.site == site:
                     _show_change(change)
+        if ask:
+            next_steps([f"crossdock apply {ask} -m MESSAGE"])
 
 
 def _show_change(change: Change) -> None:

@@ -118,15 +118,16 @@ def _show_list(found: list[DeadLetter]) -> None:
         screen().print("[green]No dead letters.[/]")
         return
     now_us = time.time_ns() // 1000
-    grid = table(">id", "state", "source", "where", "why", ">records", "since")
+    mixed = any(letter.state != "open" for letter in found)
+    grid = table(">id", *(("state",) if mixed else ()), "source", "where", "~why", "since")
     for letter in found:
-        source = f"{letter.source}@{letter.site}"
         where = (
             f"{letter.document} {letter.key} → {letter.sink}" if letter.kind == "delivery" else letter.locator.text()
         )
-        why = words.shortened(f"{letter.code}: {letter.reason}", REASON_CHARACTERS)
+        several = f" ({words.plural(letter.records, 'record')})" if letter.records > 1 else ""
+        why = words.shortened(letter.reason, REASON_CHARACTERS) + several
         grid.add_row(
-            str(letter.id), state(letter.state), source, where, why, str(letter.records),
+            str(letter.id), *((state(letter.state),) if mixed else ()), f"{letter.source}\n{letter.site}", where, why,
             words.ago(letter.created_us, now_us),
         )  # fmt: skip
     screen().print(grid)

@@ -77,12 +77,13 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         screen().print("No agent has enrolled yet.")
         next_steps(["crossdock token create --site NAME, and paste what it prints at the site"])
         return
-    grid = table("agent", "site", "state", "last seen", "revision", ">in outbox", "oldest there", "host")
+    grid = table("agent", "site", "state", "last seen", "revision", ">outbox", ">oldest", "~host")
     for agent in found:
         waiting = agent.outbox.records
         grid.add_row(
             agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), revision_of(agent),
-            number(waiting), words.ago(agent.outbox.oldest_us, now_us) if agent.outbox.oldest_us else "-", agent.host,
+            number(waiting),
+            words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-", agent.host,
         )  # fmt: skip
     screen().print(grid)
     for agent in found:

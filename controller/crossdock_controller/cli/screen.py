@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -45,11 +46,15 @@ def plain_output() -> None:
 
 
 def table(*columns: str, title: str = "") -> Table:
-    """A table; a column whose name starts with ">" stands right (numbers)."""
+    """A table. A column whose name begins with ">" stands right (numbers), one with "~" may break into several lines;
+    the others are never broken."""
     found = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
-        right = column.startswith(">")
-        found.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right)
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        breaks = column.startswith("~")
+        found.add_column(
+            column.lstrip(">~"), justify=justify, overflow="fold" if breaks else "ellipsis", no_wrap=not breaks
+        )
     return found
 
 

@@ -34,16 +34,15 @@ def _show(found: commands.Status) -> None:
     from crossdock_controller.cli.screen import next_steps, screen, state
 
     controller, revision = found.controller, found.revision
-    head = f" at {controller.link}" if controller.link else ""
-    screen().print(
-        "[bold]controller[/]", state(controller.state), f"{head} [dim]· data in {controller.data}[/]", sep=" "
-    )
+    at = f" at {controller.link}" if controller.link else ""
+    screen().print("[bold]controller[/]", state(controller.state, controller.state + at))
+    screen().print(f"[bold]data[/]       {controller.data}", soft_wrap=True)
     if revision.revision:
-        said = f': "{revision.message}"' if revision.message else ""
-        when = words.ago(revision.created_us, found.now_us)
         by = f" by {revision.author}" if revision.author else ""
-        screen().print(f"[bold]revision  [/] {revision.revision}, applied {when}{by}", end="")
-        screen().print(said, markup=False)
+        screen().print(
+            f"[bold]revision[/]   {revision.revision}, {words.ago(revision.created_us, found.now_us)}{by}", end=""
+        )
+        screen().print(f': "{revision.message}"' if revision.message else "", markup=False, soft_wrap=True)
     if found.sources:
         screen().print(_sources(found))
     if found.sinks:
@@ -57,14 +56,17 @@ def _show(found: commands.Status) -> None:
 
 
 def _sources(found: commands.Status) -> object:
+    """*queued* is received and not normalized yet. The agent has a column only where its name is not the site's."""
     from crossdock_controller.cli.screen import number, state, table
 
-    grid = table("source", "site", "agent", "state", ">in outbox", ">received", ">to normalize", "last batch")
+    named = any(s.agent != s.site for s in found.sources)
+    agent = ("agent",) if named else ()
+    grid = table("source", "site", *agent, "state", ">outbox", ">received", ">queued", "last batch")
     for source in found.sources:
         grid.add_row(
-            source.source, source.site, source.agent, state(source.state), number(source.outbox_records, "yellow"),
-            number(source.received_records), number(source.waiting_records, "yellow"),
-            words.ago(source.last_received_us, found.now_us),
+            source.source, source.site, *((source.agent,) if named else ()), state(source.state),
+            number(source.outbox_records, "yellow"), number(source.received_records),
+            number(source.waiting_records, "yellow"), words.ago(source.last_received_us, found.now_us),
         )  # fmt: skip
     return grid
 
@@ -72,7 +74,7 @@ def _sources(found: commands.Status) -> object:
 def _sinks(found: commands.Status) -> object:
     from crossdock_controller.cli.screen import number, state, table
 
-    grid = table("sink", "state", ">pending", ">retrying", ">held", ">dead", "oldest waits", "last delivery")
+    grid = table("sink", "state", ">pending", ">retrying", ">held", ">dead", ">oldest", "last done")
     for sink in found.sinks:
         since = words.duration((found.now_us - sink.oldest_us) / 1e6) if sink.oldest_us else "-"
         grid.add_row(

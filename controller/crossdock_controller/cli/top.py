@@ -78,7 +78,7 @@ def picture(found: commands.Top, history: list[float]) -> RenderableType:
         f" · normalized {words.rate(found.normalized_per_second)} · delivered {words.rate(found.delivered_per_second)}",
         ("   " + sparkline(history), "cyan"),
     )  # fmt: skip
-    sources = table("source", "site", ">in", ">normalized", ">in outbox", ">to normalize", ">lag")
+    sources = table("source", "site", ">in", ">normalized", ">outbox", ">queued", ">lag")
     for s in found.sources:
         sources.add_row(
             s.source, s.site, words.rate(s.received_per_second), words.rate(s.normalized_per_second),

@@ -66,7 +66,7 @@ def show(found: commands.Trace) -> None:
             f"  {words.clock(entry.at_us)}  ",
             (f"{word:<12}", style_of(word) or "bold"),
             lines[0],
-            (f"  {waited}", "dim"),
+            (f"  {waited}" if waited else "", "dim"),
         )
         screen().print(head, soft_wrap=True)
         for line in lines[1:]:

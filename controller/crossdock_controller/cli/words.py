@@ -46,6 +46,12 @@ def moment(at_us: int, zone: dt.tzinfo | None = None) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {_zone_of(at)}"
 
 
+def minute(at_us: int, zone: dt.tzinfo | None = None) -> str:
+    """ "2026-03-01 13:04 CET": where seconds do not matter."""
+    at = dt.datetime.fromtimestamp(at_us / 1_000_000, dt.UTC).astimezone(zone)
+    return f"{at:%Y-%m-%d %H:%M} {_zone_of(at)}"
+
+
 def clock(at_us: int, zone: dt.tzinfo | None = None) -> str:
     """The time of day alone, "13:04:05.123": for the lines of one timeline whose date and zone stand above it."""
     at = dt.datetime.fromtimestamp(at_us / 1_000_000, dt.UTC).astimezone(zone)

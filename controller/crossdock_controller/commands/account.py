@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
-from crossdock_controller.commands.fleet import agents
+from crossdock_controller.commands.fleet import AgentView, agents
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import account as store
+from crossdock_controller.store import views
 from crossdock_controller.store.account import AccountRow
 
 
@@ -54,10 +56,18 @@ class Account:
 def account(data: DataDirectory, now_us: int) -> Account:
     """The account at this moment; consistent while everything runs."""
     lines = [_line(row) for row in store.account(data.state, data.intake)]
-    outbox = sum(a.outbox.records for a in agents(data, now_us) if a.state != "revoked")
+    outbox = sum(_in_outbox(data, agent) for agent in agents(data, now_us))
     lost = sum(max(0, line.missing) for line in lines)
     doubled = sum(max(0, -line.missing) for line in lines)
     return Account(now_us, lines, _total(lines), lost, doubled, not lost and not doubled, outbox)
+
+
+def _in_outbox(data: DataDirectory, agent: AgentView) -> int:
+    """What the agent's outbox held at its last heartbeat, less what has come in since."""
+    if agent.state == "revoked" or not agent.outbox.records or not data.intake.exists():
+        return 0
+    with closing(views.open_intake(data.intake)) as intake:
+        return max(0, agent.outbox.records - views.received_since(intake, agent.agent, agent.last_seen_us))
 
 
 def _line(row: AccountRow) -> AccountLine:

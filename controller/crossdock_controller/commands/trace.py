@@ -100,6 +100,8 @@ def _read(data: DataDirectory, entries: list[Entry]) -> list[Entry]:
                 header = codec.open_header(sealed)
             except CrossdockError:  # a damaged batch is the normalizer's to report; here it only lacks its first line
                 continue
+            if not header.read_at_us:
+                continue
             text = f"by agent {facts['agent']}, in a batch of {header.records} records"
             facts = {"origin": header.origin.name, "format": header.format, "records": header.records}
             found[batch] = Entry(header.read_at_us, "read", text, {**facts, "bytes": len(sealed)})

@@ -39,7 +39,7 @@ class Board:
 
     def picture(self) -> RenderableType:
         self.look()
-        grid = table("source", "site", ">made", ">in outbox", ">received", ">normalized")
+        grid = table("source", "site", ">made", ">outbox", ">received", ">normalized")
         outboxes = self.outboxes()
         for (site, source), made in sorted(self._ledger.records.items(), key=lambda item: (item[0][1], item[0][0])):
             key = (site, source)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from contextlib import ExitStack
@@ -33,6 +35,21 @@ def run_demo(options: Options) -> None:
     """Tell the story; returns when it ended well. Raises DemoFailed, and leaves the directory for a look then."""
     agent_command()  # missing: say so before anything else
     directory = Path(tempfile.mkdtemp(prefix="crossdock-demo-"))
+    stage = Stage(screen(), options.speed)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end: clean up as for Ctrl-C
+    try:
+        _tell(options, stage, directory)
+    except KeyboardInterrupt:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    except Exception:
+        stage.say(f"[yellow]Everything is left in {directory} (logs in {directory / 'logs'}).[/]")
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _tell(options: Options, stage: Stage, directory: Path) -> None:
+    """Processes and servers of the demo live as long as this call."""
     with ExitStack() as stack:
         (directory / "logs").mkdir()
         webshop = Webshop()
@@ -40,19 +57,12 @@ def run_demo(options: Options) -> None:
         business = Business(directory / "sites", (example() / "erp_schema.sql").read_text("utf-8"))
         plant = Plant(directory)
         stack.callback(plant.close)
-        stage = Stage(screen(), options.speed)
         story = Story(stage, plant, business, webshop, options.speed)
         stack.callback(story.close)
-        try:
-            story.tell()
-            if options.keep:
+        story.tell()
+        if options.keep:
+            with contextlib.suppress(KeyboardInterrupt):
                 _keep(stage, story, plant)
-        except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt):
-                stage.say(f"[yellow]Everything is left in {directory} (logs in {directory / 'logs'}).[/]")
-                raise
-            stage.say("Stopped.")
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _keep(stage: Stage, story: Story, plant: Plant) -> None:

@@ -20,7 +20,6 @@ from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.formats.base import (
     BLANK,
     REPLACEMENT,
-    SAMPLE_BYTES,
     Decoded,
     Fault,
     Flat,
@@ -255,10 +254,18 @@ class CsvFormat:
             column = decoded.columns[damaged] if damaged < len(decoded.columns) else ""
             reason = encoding_fault(encoding, error) + (f" (column {column})" if column else "")
             fault = Fault(
-                position, line, "encoding", reason, column, raw[:SAMPLE_BYTES], _undamaged(decoded.columns, lenient)
+                position,
+                line,
+                "encoding",
+                reason,
+                column,
+                decoded.sample(position),
+                _undamaged(decoded.columns, lenient),
             )
         except csv.Error as error:
-            fault = Fault(position, line, "csv_syntax", f"the record cannot be parsed: {error}", "", raw[:SAMPLE_BYTES])
+            fault = Fault(
+                position, line, "csv_syntax", f"the record cannot be parsed: {error}", "", decoded.sample(position)
+            )
         else:
             return self._place(decoded, position, line, row)
         decoded.faults.append(fault)

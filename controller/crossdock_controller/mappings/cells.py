@@ -181,8 +181,8 @@ class Amount(dict[Any, object]):
 
     def column(self, source: Columns, n: int, *, text_only: bool) -> list[Any]:
         if len(self) > _REMEMBERED:
-            for memory in (self, self._number, self._number.warned):
-                memory.clear()
+            self.clear()
+            self._number.warned.clear()
         numbers = source[self._number.name]
         units = source[self._unit.name] if isinstance(self._unit, Scalar) else repeat(None, n)
         if not text_only:
@@ -199,7 +199,7 @@ class Amount(dict[Any, object]):
         return self._number.has_warnings() or self._unit.has_warnings()
 
     def _of(self, raw_number: object, raw_unit: object) -> object:
-        number = self._number.recall(raw_number)
+        number: Any = self._number.read(raw_number)
         if number is None:
             return None
         if isinstance(self._unit, Constant):

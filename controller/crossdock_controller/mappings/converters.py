@@ -158,8 +158,8 @@ def _short_reader(point: str, spec: FieldSpec) -> Callable[[str], Decimal | None
     if spec.implied or spec.digits is not None:
         return None
     thousands = spec.thousands
-    groups = rf"(?:{re.escape(thousands)}[0-9]{{3}}){{0,4}}" if thousands else "[0-9]{0,14}"
-    match = re.compile(rf"(?:0|-?[1-9][0-9]{{0,2}}{groups})(?:{re.escape(point)}[0-9]{{1,9}})?").fullmatch
+    whole = rf"[1-9][0-9]{{0,2}}(?:{re.escape(thousands)}[0-9]{{3}}){{1,4}}|" if thousands else ""
+    match = re.compile(rf"(?:0|-?(?:{whole}[1-9][0-9]{{0,14}}))(?:{re.escape(point)}[0-9]{{1,6}})?").fullmatch
 
     def read(text: str) -> Decimal | None:
         if match(text) is None:
@@ -193,7 +193,10 @@ def _joined(match: re.Match[str], thousands: str | None) -> str:
 
 
 def _bounded(number: Decimal, value: object, spec: FieldSpec) -> Decimal:
-    """*number* shifted, rounded, without exponent or negative zero. Raises Rejected beyond MAX_DIGITS."""
+    """*number* shifted, rounded, without positive exponent or negative zero. Raises Rejected beyond MAX_DIGITS.
+
+    Only a number under a millionth keeps the exponent (`1E-8`) that Python and JSON readers write and read it with.
+    """
     exponent = number.as_tuple().exponent
     if not isinstance(exponent, int):  # NaN, Infinity
         raise Rejected("bad_decimal", f"{shown(value)} is not a number")
@@ -205,7 +208,12 @@ def _bounded(number: Decimal, value: object, spec: FieldSpec) -> Decimal:
         number = number.quantize(Decimal(1).scaleb(-spec.digits), rounding=ROUND_HALF_EVEN, context=_EXACT)
     if int(number.as_tuple().exponent) > 0:
         number = number.quantize(Decimal(1), context=_EXACT)
-    return number or number.copy_abs()
+    return number or _plain_zero(number)
+
+
+def _plain_zero(zero: Decimal) -> Decimal:
+    """Without a sign, and without so many decimals that Python would write 0E-7."""
+    return Decimal(0).scaleb(max(int(zero.as_tuple().exponent), -6))
 
 
 def plain(number: Decimal) -> str:

@@ -16,7 +16,7 @@ from crossdock_controller.mappings.assemble import Failure, Work, assemble, at, 
 from crossdock_controller.mappings.compile import compile_mapping
 from crossdock_controller.mappings.emit import Emitter, sample_of
 from crossdock_controller.mappings.fields import Site
-from crossdock_controller.mappings.grouping import Group, Groups, Segment, group, key_in, merged, segments
+from crossdock_controller.mappings.grouping import Group, Groups, Segment, group, key_in, segments
 from crossdock_controller.mappings.model import Mapping
 from crossdock_controller.mappings.reading import read
 from crossdock_controller.mappings.rules import KnownKeys, Lookup
@@ -137,13 +137,13 @@ class Engine:
 
     def _run_groups(self, segment: Segment, known: KnownKeys, *, cap_reached: bool) -> None:
         """Each group of records is a document."""
-        rows = merged(segment)
-        groups = group(segment, rows, self._program.each)
+        groups = group(segment, self._program.each)
+        rows = groups.rows
         waiting = groups.open_group
         if cap_reached and groups.open_from is not None:
             groups.closed.extend([waiting] if waiting else [])
             groups.open_from = None
-        work = self._map_groups(segment, rows, groups, waiting, known)
+        work = self._map_groups(segment, groups, waiting, known)
         self._emitter.documents(segment, rows, work, groups.closed)
         self._emitter.loners(segment, groups.loners, groups.open_from)
         self._emitter.left_out(segment, groups.open_from)
@@ -151,10 +151,8 @@ class Engine:
             for base, piece in zip(segment.bases, segment.pieces, strict=True):
                 piece.out.open_records = max(0, piece.total - max(groups.open_from - base, piece.skip))
 
-    def _map_groups(
-        self, segment: Segment, rows: Decoded, groups: Groups, waiting: Group | None, known: KnownKeys
-    ) -> Work:
-        closed = groups.closed
+    def _map_groups(self, segment: Segment, groups: Groups, waiting: Group | None, known: KnownKeys) -> Work:
+        rows, closed = groups.rows, groups.closed
         firsts, lasts = [entry.first for entry in closed], [entry.last for entry in closed]
         work = Work([None] * len(closed), firsts, lasts)
         for i, entry in enumerate(closed):

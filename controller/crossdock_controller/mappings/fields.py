@@ -68,6 +68,7 @@ class StructFields:
 
     def __init__(self, work: Work, struct: type[msgspec.Struct], path: Path) -> None:
         self._work, self._struct, self._path = work, struct, path
+        self._prefix = "lines." if path == ("lines",) else ""  # as a rule and a person name the field
         self._fields = {f.name: f for f in msgspec.structs.fields(struct)}
 
     def cells(self, specs: dict[str, FieldSpec]) -> dict[str, Cell]:
@@ -179,7 +180,7 @@ class StructFields:
         if spec.value is not None:
             return Constant(self._constant(path, "value", spec.value, neutral))
         cell = Scalar(
-            target,
+            f"{self._prefix}{target}",
             spec.from_ or "",
             convert,
             empty=default,

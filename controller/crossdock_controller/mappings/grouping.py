@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import itemgetter
 
 from crossdock_controller.formats.base import Decoded, Fault
 from crossdock_controller.mappings.reading import Piece, Stray
@@ -44,6 +45,7 @@ class Group:
     start: int  # position of its first record
     first: int  # its rows are [first, last) of the segment's rows
     last: int
+    waits_from: int  # while it is open: its start, or that of the unreadable records before it that may belong to it
     strays: list[tuple[int, Stray]] = field(
         default_factory=list
     )  # records of its key that cannot be read, with positions
@@ -57,6 +59,7 @@ class Group:
 
 @dataclass(slots=True)
 class Groups:
+    rows: Decoded  # of all pieces, by position in the segment; only those with a key
     closed: list[Group]
     loners: list[tuple[int, Stray]]  # of no known group, with their position in the segment
     open_from: int | None  # position from which records wait for the rest of their group
@@ -115,15 +118,15 @@ def merged(segment: Segment) -> Decoded:
     )
 
 
-def group(segment: Segment, rows: Decoded, each: Sequence[str]) -> Groups:
+def group(segment: Segment, each: Sequence[str]) -> Groups:
     """Walks all records in order. Ignored ones neither end a group nor belong to it."""
+    everything = merged(segment)
+    keys, rows, keyless = _keyed(everything, each)
+    strays: list[tuple[int, Stray, Key | None]] = [(stray.position, stray, None) for stray in keyless]
+    for base, piece in zip(segment.bases, segment.pieces, strict=True):
+        strays.extend((base + s.position, s, key_in(s.rows[0] if s.rows else {}, each)) for s in piece.strays)
+    strays.sort(key=itemgetter(0))
     walk = _Walk(rows)
-    strays = [
-        (base + stray.position, stray, key_in(stray.rows[0] if stray.rows else {}, each))
-        for base, piece in zip(segment.bases, segment.pieces, strict=True)
-        for stray in piece.strays
-    ]
-    keys = _keys(rows, each)
     i = 0
     for position, stray, stray_key in strays:
         while i < len(keys) and rows.positions[i] < position:
@@ -135,11 +138,24 @@ def group(segment: Segment, rows: Decoded, each: Sequence[str]) -> Groups:
     return walk.result(segment)
 
 
-def _keys(rows: Decoded, each: Sequence[str]) -> list[Key | None]:
-    if any(name not in rows.columns for name in each):
-        return [None] * len(rows.rows)
-    columns = [map(trimmed, rows.column(name)) for name in each]
-    return [key if any(key) else None for key in zip(*columns, strict=True)]
+def _keyed(rows: Decoded, each: Sequence[str]) -> tuple[list[Key], Decoded, list[Stray]]:
+    """The rows that name a group, with their keys; the others as strays (with their positions in the segment)."""
+    if all(name in rows.columns for name in each):
+        keys = list(zip(*(map(trimmed, rows.column(name)) for name in each), strict=True))
+    else:
+        keys = [("",)] * len(rows.rows)
+    if all(map(any, keys)):
+        return keys, rows, []
+    keep = [i for i, key in enumerate(keys) if any(key)]
+    strays = [_keyless(rows, i) for i, key in enumerate(keys) if not any(key)]
+    return [keys[i] for i in keep], rows.select(keep), strays
+
+
+def _keyless(rows: Decoded, i: int) -> Stray:
+    position = rows.positions[i]
+    reason = "the record names no group"
+    fault = Fault(position, rows.lines[i], "group_key_blank", reason, sample=rows.sample(position))
+    return Stray(fault, rows=(rows.fields(i),))
 
 
 def key_in(row: dict[str, object], each: Sequence[str]) -> Key | None:
@@ -153,48 +169,38 @@ def key_in(row: dict[str, object], each: Sequence[str]) -> Key | None:
 class _Walk:
     def __init__(self, rows: Decoded) -> None:
         self._rows = rows
-        self._groups = Groups([], [], None)
+        self._groups = Groups(rows, [], [], None)
         self._current: Group | None = None
         self._seen: set[Key] = set()
-        self._loner: Stray | None = None  # stands between the current group and whatever follows
+        self._loner: tuple[int, Stray] | None = None  # first of those after the last record with a key
 
-    def row(self, i: int, key: Key | None) -> None:
+    def row(self, i: int, key: Key) -> None:
         current = self._current
-        if current is not None and key == current.key:
-            current.last = i + 1
-            self._loner = None
-        elif key is None:
-            position, line = self._rows.positions[i], self._rows.lines[i]
-            fault = Fault(
-                position, line, "group_key_blank", "the record names no group", sample=self._rows.sample(position)
-            )
-            self._alone(position, Stray(fault, rows=(self._rows.fields(i),)))
-        else:
-            self._begin(key, self._rows.positions[i], i).last = i + 1
+        if current is None or key != current.key:
+            current = self._begin(key, self._rows.positions[i], i)
+        current.last = i + 1
+        self._loner = None
 
     def stray(self, i: int, position: int, stray: Stray, key: Key | None) -> None:
-        if key is None:
-            self._alone(position, stray)
-            return
         current = self._current
+        if key is None:
+            # It may be a line of the group before it or of the one after it.
+            self._groups.loners.append((position, stray))
+            self._loner = self._loner or (position, stray)
+            if current is not None:
+                current.neighbour = current.neighbour or stray
+            return
         if current is None or current.key != key:
             current = self._begin(key, position, i)
         current.strays.append((position, stray))
         self._loner = None
 
-    def _alone(self, position: int, stray: Stray) -> None:
-        """It may be a line of the group before it or of the one after it."""
-        self._groups.loners.append((position, stray))
-        self._loner = stray
-        if self._current is not None:
-            self._current.neighbour = self._current.neighbour or stray
-
     def _begin(self, key: Key, position: int, i: int) -> Group:
         if self._current is not None:
             self._groups.closed.append(self._current)
-        self._current = Group(key, position, i, i, neighbour=self._loner, scattered=key in self._seen)
+        waits_from, before = self._loner or (position, None)
+        self._current = Group(key, position, i, i, waits_from, neighbour=before, scattered=key in self._seen)
         self._seen.add(key)
-        self._loner = None
         return self._current
 
     def result(self, segment: Segment) -> Groups:
@@ -203,7 +209,7 @@ class _Walk:
             if self._current is not None:
                 groups.closed.append(self._current)
         elif self._current is not None:
-            groups.open_group, groups.open_from = self._current, self._current.start
+            groups.open_group, groups.open_from = self._current, self._current.waits_from
         elif groups.loners:
             groups.open_from = groups.loners[0][0]
         return groups

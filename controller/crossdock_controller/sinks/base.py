@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import msgspec
 from pydantic import BaseModel, ConfigDict
 
 
@@ -21,9 +22,8 @@ class SinkSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """One delivery, as a sink sees it."""
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """One delivery, as a sink sees it. A Struct, because a million of them are made in seconds."""
 
     event_id: bytes  # 16 bytes; with the sink's name it is the idempotency key of every attempt
     document: str  # "Shipment"

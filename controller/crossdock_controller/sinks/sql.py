@@ -7,6 +7,7 @@ savepoints until exactly those are found (LESSONS 23): they are rejected with th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -16,7 +17,8 @@ from pydantic import Field, field_validator
 from crossdock.errors import Rejected
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.sql_databases import Database, RowFault, connect, create_statements
-from crossdock_controller.sinks.sql_statements import Entry, Style, Table, TableMapping, decode, last_of_each_key
+from crossdock_controller.sinks.sql_rows import Entry, Table, last_of_each_key
+from crossdock_controller.sinks.sql_statements import TableMapping
 
 RUN_SIZE = 2_000  # one fsync a run: large enough that it does not show, small enough that a run takes milliseconds
 
@@ -81,8 +83,7 @@ class SqlSink:
     def check(self) -> str:
         try:
             self._open()
-            probe = self._database.style
-            probe = Style("NULL", probe.integer, probe.quote, probe.adapt)
+            probe = replace(self._database.style, placeholder="NULL")
             for mapping in self._mappings.values():
                 table = Table(mapping, probe)
                 for statement in (table.upsert, *(s for child in table.children for s in (child.delete, child.insert))):
@@ -115,8 +116,7 @@ class SqlSink:
                 verdicts[position] = _HELD
                 continue
             try:
-                table = self._table(delivery.document)
-                entries.append(table.entry(position, delivery, decode(delivery.body)))
+                entries.append(self._table(delivery.document).entry(position, delivery))
             except Rejected as error:
                 verdicts[position] = Verdict("rejected", error.code, str(error))
                 blocked.add((delivery.document, delivery.key))

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from crossdock.errors import ConfigError, SinkUnavailable
-from crossdock_controller.sinks.sql_statements import Row, Style, TableMapping
+from crossdock_controller.sinks.sql_quick import Row
+from crossdock_controller.sinks.sql_statements import Style, TableMapping
 
 if TYPE_CHECKING:
     import psycopg
@@ -98,7 +99,7 @@ def _text(value: object) -> object:
 
 
 class SqliteDatabase:
-    style = Style("?", "INTEGER", _quote, _native)
+    style = Style("?", "INTEGER", _quote, _native, (str, int, bool))
     begin = "BEGIN IMMEDIATE"
 
     def __init__(self, name: str, path: Path, timeout_seconds: float, *, create: bool) -> None:
@@ -174,7 +175,7 @@ class PostgresDatabase:
     """psycopg 3, imported when first opened: it is an extra of its own ("postgresql")."""
 
     # "%" begins a placeholder in psycopg, in identifiers too.
-    style = Style("%s", "bigint", lambda name: _quote(name).replace("%", "%%"), _text)
+    style = Style("%s", "bigint", lambda name: _quote(name).replace("%", "%%"), _text, (str,))
     begin = "BEGIN"
 
     def __init__(self, name: str, url: str, password: str | None, timeout_seconds: float) -> None:

@@ -1,40 +1,28 @@
-"""From a table mapping to statements and rows. Pure: values are always bound, only quoted identifiers become SQL text.
+"""From a table mapping to the text of its statements. Values are always bound; only quoted identifiers become SQL.
 
 With a `$sequence` column, an older event never overwrites a newer one: the upsert and the statements of the children
-all carry the guard. Children are replaced as a set, keyed by the parent's key columns.
+all carry the guard. Children are replaced as a set, found by the parent's key columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from crossdock.errors import Rejected
-from crossdock_controller.sinks.base import Outgoing, SinkSettings
-
-Row = tuple[object, ...]
-_Value = Callable[[Outgoing, dict[str, Any]], object]
+from crossdock_controller.sinks.base import SinkSettings
 
 SEQUENCE = "$sequence"
-_ENVELOPE: dict[str, _Value] = {
-    "$event_id": lambda delivery, _: delivery.event_id.hex(),
-    "$document": lambda delivery, _: delivery.document,
-    "$key": lambda delivery, _: delivery.key,
-    SEQUENCE: lambda delivery, _: delivery.sequence,
-    "$body": lambda delivery, _: delivery.body.decode(),
-}
+ENVELOPE = ("$event_id", "$document", "$key", SEQUENCE, "$body")
 INDEX = "$index"  # position of a child in its list, from 1
 
 
 def _checked_path(path: str, extra: tuple[str, ...] = ()) -> str:
     if path.startswith("$"):
-        if path not in _ENVELOPE and path not in extra:
+        if path not in ENVELOPE and path not in extra:
             raise ValueError(
-                f"unknown path {path!r}; known: {', '.join((*_ENVELOPE, *extra))}, or a field such as on_hand.value"
+                f"unknown path {path!r}; known: {', '.join((*ENVELOPE, *extra))}, or a field such as on_hand.value"
             )
     elif not path or not all(path.split(".")):
         raise ValueError(f"path {path!r} has an empty part; write it as on_hand.value")
@@ -104,6 +92,7 @@ class Style:
     integer: str  # type to which sequences are cast for comparison
     quote: Callable[[str], str]
     adapt: Callable[[object], object]
+    plain: tuple[type, ...]  # types of values that `adapt` leaves as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,153 +102,41 @@ class ChildTable:
     insert: str
 
 
-class Entry(NamedTuple):
-    """One delivery as rows, ready to be written; *position* is its place in the run."""
-
-    position: int
-    delivery: Outgoing
-    table: Table
-    row: Row
-    key: Row
-    children: tuple[tuple[Row, list[Row]], ...]  # for each child table: parameters of its delete, of its inserts
+def key_in_order(mapping: TableMapping) -> list[str]:
+    """The key columns, those of the envelope before those of the document."""
+    return sorted(mapping.key, key=lambda name: not _of_envelope(mapping, name))
 
 
-class Table:
-    """A compiled `TableMapping`."""
-
-    def __init__(self, mapping: TableMapping, style: Style) -> None:
-        self.mapping = mapping
-        self.upsert = _upsert(mapping, style)
-        self.children = tuple(_child(mapping, child, style) for child in mapping.children)
-        columns = _ordered(mapping)
-        self._values = [_value(mapping.columns[name], style.adapt) for name in columns]
-        for name, default in mapping.defaults.items():
-            position = columns.index(name)
-            self._values[position] = _or_default(self._values[position], style.adapt(default))
-        self._key_length = len(mapping.key)
-        self._guard = [columns.index(name) for name in (_sequence_column(mapping),) if name is not None]
-        self._children = [_ChildRows(mapping, child, style.adapt) for child in mapping.children]
-
-    def entry(self, position: int, delivery: Outgoing, body: dict[str, Any]) -> Entry:
-        """Raises Rejected when a key column would be null (a null key never conflicts, so it would double)."""
-        row = tuple([value(delivery, body) for value in self._values])
-        key = row[: self._key_length]
-        if None in key:
-            column = self.mapping.key[key.index(None)]
-            path = self.mapping.columns[column]
-            raise Rejected(
-                "key_missing",
-                f"document has no {path}, which is key column {column} of table {self.mapping.table}",
-                field=path,
-                hint=f"where a blank {path} is right, say so: defaults: {{{column}: ''}}",
-            )
-        if not self._children:
-            return Entry(position, delivery, self, row, key, ())
-        guard = (*key, row[self._guard[0]]) if self._guard else ()
-        return Entry(
-            position, delivery, self, row, key, tuple([c.rows(delivery, body, key, guard) for c in self._children])
-        )
+def columns_in_order(mapping: TableMapping) -> list[str]:
+    """Columns in the order in which they are bound: the key first, so that a slice of the row is the key, and all that
+    come from the document side by side."""
+    rest = sorted((c for c in mapping.columns if c not in mapping.key), key=lambda name: _of_envelope(mapping, name))
+    return [*key_in_order(mapping), *rest]
 
 
-class _ChildRows:
-    def __init__(self, mapping: TableMapping, child: ChildMapping, adapt: Callable[[object], object]) -> None:
-        self._each = _field(child.each, lambda value: value)
-        self._path = child.each
-        self._parent = [mapping.key.index(name) for name in child.parent.values()]
-        self._columns = [(path, _value(path, adapt)) for path in child.columns.values()]
-        self._adapt = adapt
-
-    def rows(self, delivery: Outgoing, body: dict[str, Any], key: Row, guard: Row) -> tuple[Row, list[Row]]:
-        parent = tuple([key[i] for i in self._parent])
-        elements = self._each(delivery, body)
-        if elements is None:
-            elements = []
-        if not isinstance(elements, list):
-            raise Rejected(
-                "not_a_list", f"{self._path} is not a list, and its elements were to be rows", field=self._path
-            )
-        return (*parent, *guard), [
-            (*parent, *self._row(delivery, e, i), *guard) for i, e in enumerate(elements, start=1)
-        ]
-
-    def _row(self, delivery: Outgoing, element: object, index: int) -> Row:
-        fields = element if isinstance(element, dict) else {}
-        return tuple(
-            [self._adapt(index) if path == INDEX else value(delivery, fields) for path, value in self._columns]
-        )
+def _of_envelope(mapping: TableMapping, column: str) -> bool:
+    return mapping.columns[column].startswith("$")
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """The document; numbers with a fraction stay text, so that no decimal ever becomes a float. Raises Rejected."""
-    try:
-        document = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Rejected("bad_body", f"document is not JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise Rejected("bad_body", f"document is a JSON {type(document).__name__}, not an object")
-    return document
-
-
-_decoder = msgspec.json.Decoder(float_hook=str)
-
-
-def _value(path: str, adapt: Callable[[object], object]) -> _Value:
-    if path == SEQUENCE:
-        return lambda delivery, _body: adapt(delivery.sequence)
-    return _ENVELOPE.get(path) or _field(path, adapt)
-
-
-def _or_default(value: _Value, default: object) -> _Value:
-    def read(delivery: Outgoing, body: dict[str, Any]) -> object:
-        found = value(delivery, body)
-        return default if found is None else found
-
-    return read
-
-
-def _field(path: str, adapt: Callable[[object], object]) -> _Value:
-    """The value at a dotted path; None where any part is absent. Text, the common case, skips *adapt*."""
-    first, *rest = path.split(".")
-
-    def top(_delivery: Outgoing, body: dict[str, Any]) -> object:
-        value = body.get(first)
-        return value if value.__class__ is str or value is None else adapt(value)
-
-    def deep(_delivery: Outgoing, body: dict[str, Any]) -> object:
-        value = body.get(first)
-        for part in rest:
-            if value.__class__ is not dict:
-                return None
-            value = value.get(part)
-        return value if value.__class__ is str or value is None else adapt(value)
-
-    return deep if rest else top
-
-
-def _ordered(mapping: TableMapping) -> list[str]:
-    """Columns in the order in which they are bound: the key first, so that a slice of the row is the key."""
-    return [*mapping.key, *(name for name in mapping.columns if name not in mapping.key)]
-
-
-def _sequence_column(mapping: TableMapping) -> str | None:
+def sequence_column(mapping: TableMapping) -> str | None:
     return next((column for column, path in mapping.columns.items() if path == SEQUENCE), None)
 
 
-def _upsert(mapping: TableMapping, style: Style) -> str:
+def upsert(mapping: TableMapping, style: Style) -> str:
     q = style.quote
     table, rest = q(mapping.table), [c for c in mapping.columns if c not in mapping.key]
     action = "DO UPDATE SET " + ", ".join(f"{q(c)} = excluded.{q(c)}" for c in rest) if rest else "DO NOTHING"
-    sequence = _sequence_column(mapping)
+    sequence = sequence_column(mapping)
     if rest and sequence in rest:
         old, new = f"target.{q(sequence)}", f"excluded.{q(sequence)}"
         action += f" WHERE {old} IS NULL OR CAST({new} AS {style.integer}) >= CAST({old} AS {style.integer})"
-    names = ", ".join(q(c) for c in _ordered(mapping))
+    names = ", ".join(q(c) for c in columns_in_order(mapping))
     marks = ", ".join([style.placeholder] * len(mapping.columns))
     keys = ", ".join(q(c) for c in mapping.key)
     return f"INSERT INTO {table} AS target ({names}) VALUES ({marks}) ON CONFLICT ({keys}) {action}"
 
 
-def _child(mapping: TableMapping, child: ChildMapping, style: Style) -> ChildTable:
+def child_table(mapping: TableMapping, child: ChildMapping, style: Style) -> ChildTable:
     q, mark = style.quote, style.placeholder
     guard = _guard(mapping, style)
     where = " AND ".join(f"{q(column)} = {mark}" for column in child.parent)
@@ -273,15 +150,10 @@ def _child(mapping: TableMapping, child: ChildMapping, style: Style) -> ChildTab
 
 def _guard(mapping: TableMapping, style: Style) -> str:
     """True while the parent's row is the one this delivery wrote; empty when the parent keeps no sequence."""
-    sequence = _sequence_column(mapping)
+    sequence = sequence_column(mapping)
     if sequence is None:
         return ""
     q, mark = style.quote, style.placeholder
-    same = [f"{q(name)} = {mark}" for name in mapping.key]
+    same = [f"{q(name)} = {mark}" for name in key_in_order(mapping)]
     same.append(f"CAST({q(sequence)} AS {style.integer}) = CAST({mark} AS {style.integer})")
     return f"EXISTS (SELECT 1 FROM {q(mapping.table)} WHERE {' AND '.join(same)})"
-
-
-def last_of_each_key(entries: Sequence[Entry]) -> list[Entry]:
-    """The entries whose children count: of several versions of one key, the last one."""
-    return list({entry.key: entry for entry in entries}.values())

@@ -19,6 +19,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+from crossdock_controller.store.bodies import Bodies
 
 
 class State(IntEnum):
@@ -35,8 +40,7 @@ class State(IntEnum):
     DEAD = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(msgspec.Struct, frozen=True, gc=False):
     """A delivery to send. *chain* is None for a fresh one; *since_us* is when its sink first put it off."""
 
     event_seq: int
@@ -62,7 +66,7 @@ class Failure:
 
 
 _PICK = (
-    "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body"
+    "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body_id, e.body_start, e.body_length"
     " FROM deliveries d JOIN events e ON e.seq = d.event_seq"
 )
 
@@ -105,17 +109,17 @@ def ranges(seqs: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def pick_fresh(db: sqlite3.Connection, sink: int, after: int, limit: int) -> list[Picked]:
+def pick_fresh(db: sqlite3.Connection, bodies: Bodies, sink: int, after: int, limit: int) -> list[Picked]:
     """The next fresh deliveries beyond *after*, in event order."""
     rows = db.execute(
         _PICK + " WHERE d.sink_id = ? AND d.event_seq > ? AND d.state = ? AND d.chain IS NULL"
         " ORDER BY d.event_seq LIMIT ?",
         (sink, after, int(State.PENDING), limit),
     )
-    return [Picked(*row) for row in rows]
+    return _picked(rows, bodies)
 
 
-def pick_due(db: sqlite3.Connection, sink: int, now_us: int, limit: int) -> list[Picked]:
+def pick_due(db: sqlite3.Connection, bodies: Bodies, sink: int, now_us: int, limit: int) -> list[Picked]:
     """Exceptional deliveries whose time has come, longest due first, then put in event order.
 
     One whose chain has an earlier row that is not due, or due later, waits: its head goes first.
@@ -127,7 +131,15 @@ def pick_due(db: sqlite3.Connection, sink: int, now_us: int, limit: int) -> list
         " ORDER BY d.due_us, d.event_seq LIMIT ?3",
         (sink, now_us, limit),
     )
-    return sorted((Picked(*row) for row in rows), key=lambda p: p.event_seq)
+    return sorted(_picked(rows, bodies), key=lambda p: p.event_seq)
+
+
+def _picked(rows: Iterable[Any], bodies: Bodies) -> list[Picked]:
+    get = bodies.get
+    return [
+        Picked(seq, attempt, chain, since_us, event_id, document, key, get(chunk, start, length))
+        for seq, attempt, chain, since_us, event_id, document, key, chunk, start, length in rows
+    ]
 
 
 def next_due_us(db: sqlite3.Connection, sink: int) -> int | None:

@@ -5,34 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-COLUMNS = 11
-_INSERT = "INSERT OR IGNORE INTO events(seq, id, document, key, input_id, record, line, records, locator, warnings, body) VALUES"
+COLUMNS = 13
+_INSERT = (
+    "INSERT OR IGNORE INTO events(seq, id, document, key, input_id, record, line, records, locator, warnings,"
+    " body_id, body_start, body_length) VALUES"
+)
 _ONE = "(" + ",".join("?" * COLUMNS) + ")"
 _GROUP = 32  # rows a statement: a third less time than one row each (measured), and far below the limit of parameters
 _INSERT_ONE = _INSERT + _ONE
 _INSERT_GROUP = _INSERT + ",".join([_ONE] * _GROUP)
 
-# seq, id, document, key, input_id, record, line, records, locator, warnings, body
-Row = tuple[int, bytes, str, str, int, int, int, int, str | None, str | None, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    seq: int
-    id: bytes
-    document: str
-    key: str
-    input_id: int
-    record: int
-    line: int
-    records: int
-    locator: str | None
-    warnings: str | None
-    body: bytes
+# seq, id, document, key, input_id, record, line, records, locator, warnings, and where the body is
+Row = tuple[int, bytes, str, str, int, int, int, int, str | None, str | None, int, int, int]
 
 
 def next_seq(db: sqlite3.Connection) -> int:
@@ -82,11 +68,3 @@ def of_unit(db: sqlite3.Connection, document: str, keys: Collection[str], unit: 
     for key, event_id in rows:
         found.setdefault(key, []).append(event_id)
     return found
-
-
-def get(db: sqlite3.Connection, seq: int) -> EventRow | None:
-    row: Any = db.execute(
-        "SELECT seq, id, document, key, input_id, record, line, records, locator, warnings, body FROM events WHERE seq = ?",
-        (seq,),
-    ).fetchone()
-    return EventRow(*row) if row else None

@@ -173,3 +173,13 @@ def corrected(db: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, tuple[in
         (json.dumps(list(seqs)),),
     )
     return {seq: (letter, at_us) for seq, letter, at_us in rows}
+
+
+def received_since(intake: sqlite3.Connection, agent: str, since_us: int) -> int:
+    """Records of *agent* that came after *since_us*."""
+    found: int = intake.execute(
+        "SELECT coalesce(sum(b.records), 0) FROM batches b JOIN streams s ON s.id = b.stream_id"
+        " WHERE b.received_us > ? AND s.agent = ?",
+        (since_us, agent),
+    ).fetchone()[0]
+    return found

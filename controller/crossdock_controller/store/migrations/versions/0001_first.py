@@ -81,8 +81,10 @@ def _events() -> None:
     op.create_table(
         "events", _key("seq"), sa.Column("id", BYTES, nullable=False), _text("document"), _text("key"),
         _number("input_id"), _number("record"), _number("line"), _number("records"), sa.Column("locator", sa.Text()),
-        sa.Column("warnings", sa.Text()), sa.Column("body", BYTES, nullable=False), sqlite_autoincrement=True,
+        sa.Column("warnings", sa.Text()), _number("body_id"), _number("body_start"), _number("body_length"),
+        sqlite_autoincrement=True,
     )  # fmt: skip
+    op.create_table("bodies", _key(), sa.Column("data", BYTES, nullable=False))
     op.create_index("events_id", "events", ["id"], unique=True)
     op.create_index("events_key", "events", ["document", "key", "seq"])
 

@@ -1,0 +1,101 @@
+"""What each error of a database means: soon again, much later, or a person's turn. And no secret in a message."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from crossdock.errors import ConfigError, Corrupt, CrossdockError, SourceUnavailable
+from crossdock_agent.sql.connections import with_secrets
+from crossdock_agent.sql.faults import LOGIN_AFTER_SECONDS, odbc_fault, sqlite_fault
+from crossdock_agent.sql.settings import Connection
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "kind", "says"),
+    [
+        ("08001", "connection to server failed: Connection refused", SourceUnavailable, "cannot be reached"),
+        ("08S01", "Communication link failure", SourceUnavailable, "cannot be reached"),
+        ("57P01", "terminating connection due to administrator command", SourceUnavailable, "cannot be reached"),
+        ("28000", "[ma-3.1][10.11]Access denied for user 'x'@'y'", SourceUnavailable, "refused the login"),
+        ("08001", 'FATAL: password authentication failed for user "x"', SourceUnavailable, "refused the login"),
+        ("08001", 'FATAL:  role "x" does not exist', SourceUnavailable, "refused the login"),
+        ("57014", "canceling statement due to statement timeout", SourceUnavailable, "took longer than 30 s"),
+        ("70100", "Query execution was interrupted (max_statement_time exceeded)", SourceUnavailable, "took longer"),
+        ("HYT00", "Timeout expired", SourceUnavailable, "took longer"),
+        ("40P01", "deadlock detected", SourceUnavailable, "gave way"),
+        ("55P03", "canceling statement due to lock timeout", SourceUnavailable, "gave way"),
+        ("42P01", 'relation "t" does not exist', SourceUnavailable, "does not exist"),
+        ("42S02", "Table 'erp.t' doesn't exist", SourceUnavailable, "doesn't exist"),
+        ("42501", "permission denied for table t", SourceUnavailable, "permission denied"),
+        ("42703", 'column "c" does not exist', ConfigError, 'column "c"'),
+        ("42S22", "Unknown column 'c' in 'field list'", ConfigError, "Unknown column"),
+        ("42601", "syntax error at or near", ConfigError, "does not understand"),
+        ("IM002", "Data source name not found", ConfigError, "driver cannot be loaded"),
+        ("22012", "division by zero", SourceUnavailable, "division by zero"),
+    ],
+)
+def test_an_odbc_error_is_told_by_its_sqlstate(state: str, text: str, kind: type[CrossdockError], says: str) -> None:
+    fault = odbc_fault(
+        Exception(state, f"[{state}] ERROR: {text};\nError while executing (1) (SQLExecDirectW)"), "t", 30
+    )
+    assert type(fault) is kind
+    assert says in fault.message
+    assert fault.hint
+    assert "SQLExec" not in fault.message
+    if "login" in says:
+        assert isinstance(fault, SourceUnavailable)
+        assert fault.after_seconds == LOGIN_AFTER_SECONDS
+
+
+def _sqlite_error(text: str, code: int) -> sqlite3.Error:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "kind", "says"),
+    [
+        ("database is locked", sqlite3.SQLITE_BUSY, SourceUnavailable, "locked by a writer"),
+        ("unable to open database file", sqlite3.SQLITE_CANTOPEN, SourceUnavailable, "cannot be opened"),
+        ("interrupted", sqlite3.SQLITE_INTERRUPT, SourceUnavailable, "took longer than 30 s"),
+        ("file is not a database", sqlite3.SQLITE_NOTADB, Corrupt, "damaged"),
+        ("no such table: t", sqlite3.SQLITE_ERROR, SourceUnavailable, "no such table"),
+        ("no such column: s.c", sqlite3.SQLITE_ERROR, ConfigError, "no such column"),
+        ('near "=": syntax error', sqlite3.SQLITE_ERROR, ConfigError, "does not understand"),
+        ("disk I/O error", sqlite3.SQLITE_IOERR, SourceUnavailable, "disk I/O error"),
+    ],
+)
+def test_a_sqlite_error_is_told_by_its_code(text: str, code: int, kind: type[CrossdockError], says: str) -> None:
+    fault = sqlite_fault(_sqlite_error(text, code), "erp.db", "t", 30)
+    assert type(fault) is kind
+    assert says in fault.message
+    assert fault.hint
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [
+        ("plain", "UID=crossdock;PWD=plain;X=1"),
+        ("a;DATABASE=other", "UID=crossdock;PWD={a;DATABASE=other};X=1"),
+        ("br}ace", "UID=crossdock;PWD={br}}ace};X=1"),
+        ("back\\1slash", "UID=crossdock;PWD=back\\1slash;X=1"),
+    ],
+)
+def test_a_secret_is_put_in_quoted_so_that_it_ends_nowhere_early(secret: str, expected: str) -> None:
+    asked = []
+
+    def resolve(reference: str) -> str:
+        asked.append(reference)
+        return secret
+
+    assert with_secrets("UID=crossdock;PWD={secret:erp-db};X=1", resolve) == expected
+    assert asked == ["secret:erp-db"]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"sqlite": "a", "odbc": "b", "dialect": "mariadb"}, {"odbc": "b"}])
+def test_a_connection_is_either_a_file_or_a_server_with_its_dialect(arguments: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"connection needs|needs a 'dialect'"):
+        Connection(**arguments)  # type: ignore[arg-type]
