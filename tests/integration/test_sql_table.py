@@ -103,6 +103,30 @@ def test_a_crash_after_each_batch_of_a_busy_table_loses_and_repeats_nothing(data
         assert set(seen.values()) == {1}
 
 
+def test_a_process_that_never_survives_its_first_batch_still_comes_to_the_end_once(database: Sqlite | Server) -> None:
+    put(database, range(1, 25_001))
+    with site_of(database, **BY_ID) as site:
+        seen: list[object] = []
+        while not site.committed or not site.committed[-1].header.closes:
+            seen += ids(site.poll(crash_after=1))
+        assert seen == list(range(1, 25_001))
+        assert site.cycle() == []
+
+
+def test_a_row_that_joins_a_settled_timestamp_is_sent_once(database: Sqlite | Server) -> None:
+    with site_of(database, **BY_TIME) as site:
+        put(database, [1], "2024-06-01 11:59:00")
+        assert ids(site.poll()) == [1]
+        put(database, [9], "2024-06-01 11:59:50")  # another commit a second, so that passes go on
+        assert ids(site.cycle(passes=20)) == [9]
+        assert site.cycle() == []
+        put(database, [10], "2024-06-01 11:59:50")
+        assert ids(site.poll(advance=5)) == [10]
+        for number in range(20, 40):
+            database.execute("UPDATE orders SET text = ? WHERE id = 1", [str(number)])
+            assert site.cycle(passes=10) == []
+
+
 def test_a_site_that_lost_its_disk_sends_the_window_once_more_and_then_is_quiet(database: Sqlite | Server) -> None:
     put(database, range(1, 101), "2024-06-01 11:59:59")
     with site_of(database, **BY_TIME) as site:
