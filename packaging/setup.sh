@@ -15,9 +15,14 @@ as_root() {
 apt() {
     command -v apt-get >/dev/null 2>&1 || { say "setup: please install: $*"; exit 1; }
     say "setup: installing $*"
-    { as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; } \
-        >.setup.log 2>&1 || { tail -n 20 .setup.log >&2; say "setup: could not install: $* (run as root, or install them yourself)"; exit 1; }
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q &&
+        quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" ||
+        { say "setup: could not install: $* (run as root, or install them yourself)"; exit 1; }
+}
+
+# quietly COMMAND...: shows the end of its output only when it fails.
+quietly() {
+    "$@" >.setup.log 2>&1 || { tail -n 20 .setup.log >&2; rm -f .setup.log; return 1; }
     rm -f .setup.log
 }
 
@@ -39,11 +44,11 @@ python=$(find_python) || { apt python3 python3-venv; python=$(find_python) || { 
 pins=packaging/requirements/dev.txt
 stamp=.venv/.pins
 if [ ! -f "$stamp" ] || ! cmp -s "$pins" "$stamp"; then
-    say "setup: making .venv (once)"
+    say "setup: making .venv (once, about half a minute)"
     rm -rf .venv
     "$python" -m venv .venv
-    .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$pins"
-    .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r "$pins"
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
     cp "$pins" "$stamp"
 fi
 

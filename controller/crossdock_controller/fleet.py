@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import sqlite3
 import time
@@ -45,6 +46,13 @@ class Session:
     replaced: bool = False
 
 
+async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
+    """End a stream that another task serves. `abort` raises in whoever calls it, also here, where the next stream is
+    still to be cut."""
+    with contextlib.suppress(grpc.aio.AbortError):
+        await context.abort(code, details)
+
+
 class Fleet:
     """The allow-list and the agents' rows in state.db, used from one thread of its own."""
 
@@ -82,7 +90,7 @@ class Fleet:
         for agent in [a for a in self._streams if a not in allowed]:
             for context in list(self._streams.pop(agent)):
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
-                await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
+                await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
         if head is not None and head[0] != self._revision:
             self._revision = head[0]
             self._runtime = await asyncio.to_thread(Runtime.from_tree, head[1], head[0])

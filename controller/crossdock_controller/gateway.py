@@ -24,7 +24,7 @@ from crossdock.siteconfig import LANES
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2, link_pb2_grpc
 from crossdock_controller.authority import token_hash
 from crossdock_controller.committer import Committer
-from crossdock_controller.fleet import Caller, Fleet, Session
+from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.store import agents
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 
@@ -113,7 +113,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             )
         if live is not None:
             live.replaced = True
-            await live.context.abort(grpc.StatusCode.ABORTED, "this agent connected again")
+            await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
         session = Session(caller, hello.instance, context)
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)

@@ -191,6 +191,29 @@ def test_revoking_an_agent_cuts_its_live_stream(gateway: Gateway, identity: Iden
     control.close()
 
 
+def test_a_revoked_agent_loses_every_live_stream_and_nothing_more_of_it_is_stored(
+    gateway: Gateway, identity: Identity
+) -> None:
+    control = ControlStream(gateway, identity, hello())
+    assert next(control.call).WhichOneof("kind") == "welcome"
+    outgoing: queue.Queue[link_pb2.Batch | None] = queue.Queue()
+    outgoing.put(batch(1))
+    with gateway.link(identity) as channel:
+        uplink = stub(channel).Uplink(iter(outgoing.get, None))
+        assert acknowledged([next(uplink)]) == {"wms": 1}
+        db = connection.connect(gateway.data.state)
+        agents.revoke(db, "atl1")
+        db.close()
+        for call in (control.call, uplink):
+            with pytest.raises(grpc.RpcError) as cut:
+                next(call)
+            assert cut.value.code() == grpc.StatusCode.PERMISSION_DENIED
+        outgoing.put(batch(2))
+        outgoing.put(None)
+    control.close()
+    assert list(gateway.stored().values()) == [1]
+
+
 def test_a_second_process_with_one_identity_is_refused_while_the_first_lives(
     gateway: Gateway, identity: Identity
 ) -> None:

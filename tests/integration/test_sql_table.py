@@ -115,14 +115,14 @@ def test_a_process_that_never_survives_its_first_batch_still_comes_to_the_end_on
 
 def test_a_row_that_joins_a_settled_timestamp_is_sent_once(database: Sqlite | Server) -> None:
     with site_of(database, **BY_TIME) as site:
-        put(database, [1], "2024-06-01 11:59:00")
+        put(database, [1])
         assert ids(site.poll()) == [1]
-        put(database, [9], "2024-06-01 11:59:50")  # another commit a second, so that passes go on
+        put(database, [9], "2024-06-01 11:59:50")
         assert ids(site.cycle(passes=20)) == [9]
         assert site.cycle() == []
         put(database, [10], "2024-06-01 11:59:50")
         assert ids(site.poll(advance=5)) == [10]
-        for number in range(20, 40):
+        for number in range(20, 40):  # commits to a row long settled, so that passes go on
             database.execute("UPDATE orders SET text = ? WHERE id = 1", [str(number)])
             assert site.cycle(passes=10) == []
 

@@ -130,12 +130,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _ready(port: int) -> bool:
-    """True when the server answers the SSL request with its one byte (it then speaks the protocol)."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
-        probe.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")
-        return probe.recv(1) in (b"N", b"S")
-    return False
+def _ready(programs: Path, port: int) -> bool:
+    """True once the server accepts logins: it answers, and refuses them, for a moment before."""
+    asked = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
+    return subprocess.run(asked, check=False).returncode == 0
 
 
 @contextlib.contextmanager
@@ -166,7 +164,7 @@ def running() -> Iterator[Postgres]:
                 stdout=output, stderr=output, env=environment, cwd=directory,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
-        while not _ready(port):
+        while not _ready(programs, port):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL did not start: {log.read_text(errors='replace')}")
             time.sleep(0.05)
