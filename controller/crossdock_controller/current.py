@@ -1,4 +1,4 @@
-"""The revision in force, loaded when it changed. A revision that does not load is reported, and the last good one stays."""
+"""The revision in force, loaded when it changed. One that does not load is reported, and the last good one stays."""
 
 from __future__ import annotations
 

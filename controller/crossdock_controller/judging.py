@@ -1,6 +1,6 @@
 """What follows from a sink's verdicts. Pure: time and chance come in, decisions go out; `line` sends and persists.
 
-A delivery is done only on the sink's own word. One that is not done holds the later versions of its key and nothing else.
+A delivery is done only on the sink's own word. One that is not holds the later versions of its key and nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where a worker process stands: its connection, its proof of life, its leases and its bell. Closed, nothing is left."""
+"""Where a worker process stands: its connection, proof of life, leases and bell. Closed, nothing of it is left."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _ROLES = {"normalize": run_normalizer, "dispatch": run_dispatcher}
 def run(role: str, data: Path) -> None:
     """Normalize or dispatch until standard input closes."""
     telemetry.configure(role, level=os.environ.get("CROSSDOCK_LOG_LEVEL", "INFO"))
-    # Rounds make tens of thousands of tuples and no cycles: looking for cycles every 700 of them takes a tenth of the time.
+    # Rounds make tens of thousands of tuples and no cycles: to look for some every 700 of them costs up to a tenth.
     gc.set_threshold(100_000, 50, 50)
     stop = Stop()
     stop_on_signals(stop)

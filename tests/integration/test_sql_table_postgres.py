@@ -207,7 +207,7 @@ def test_a_refused_login_waits_long_so_that_no_account_is_locked(database: Serve
         with pytest.raises(SourceUnavailable, match="refused the login") as caught:
             site.poll()
         assert caught.value.after_seconds == 300
-        assert [(f.ok, bool(f.hint)) for f in site.source.check()] == [(False, True)]
+        assert [(f.name, f.ok, bool(f.hint)) for f in site.source.check()] == [("login", False, True)]
 
 
 def test_a_server_that_is_not_there_is_unavailable(database: Server) -> None:

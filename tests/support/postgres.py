@@ -72,12 +72,11 @@ class Postgres:
 
 
 def _newest(patterns: tuple[str, ...]) -> Path | None:
+    """The match of the first pattern that has any; of several versions the highest."""
     for pattern in patterns:
-        base = Path(pattern[: pattern.index("*")]).parent if "*" in pattern else Path(pattern).parent
-        if base.is_dir():
-            found = sorted(Path("/").glob(pattern.lstrip("/")), key=lambda p: (len(str(p)), str(p)))
-            if found:
-                return found[-1]
+        found = sorted(Path("/").glob(pattern.lstrip("/")), key=lambda path: (len(str(path)), str(path)))
+        if found:
+            return found[-1]
     return None
 
 
@@ -117,7 +116,8 @@ def _as_ordinary_user() -> tuple[list[str], str | None]:
             continue
         setpriv = shutil.which("setpriv")
         if setpriv:
-            return [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"], name
+            identity = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+            return [setpriv, *identity, "--pdeathsig=INT"], name  # a killed test run leaves no server behind
         runuser = shutil.which("runuser")
         if runuser:
             return [runuser, "-u", name, "--"], name

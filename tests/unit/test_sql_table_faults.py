@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
 from crossdock.errors import ConfigError, Corrupt, CrossdockError, SourceUnavailable
-from crossdock_agent.sql.connections import with_secrets
+from crossdock_agent.sql.connections import sqlite_uri, with_secrets
 from crossdock_agent.sql.faults import LOGIN_AFTER_SECONDS, odbc_fault, sqlite_fault
 from crossdock_agent.sql.settings import Connection
 
@@ -99,3 +100,15 @@ def test_a_secret_is_put_in_quoted_so_that_it_ends_nowhere_early(secret: str, ex
 def test_a_connection_is_either_a_file_or_a_server_with_its_dialect(arguments: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"connection needs|needs a 'dialect'"):
         Connection(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        (PurePosixPath("/data/erp 1?#%.db"), "file:///data/erp%201%3F%23%25.db"),
+        (PureWindowsPath("C:\\ERP\\erp.db"), "file:///C:/ERP/erp.db"),
+        (PureWindowsPath("\\\\server\\share\\erp.db"), "file:////server/share/erp.db"),
+    ],
+)
+def test_a_path_becomes_a_uri_without_an_authority(path: PurePath, uri: str) -> None:
+    assert sqlite_uri(path) == uri

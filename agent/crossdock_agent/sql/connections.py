@@ -13,8 +13,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sql.dialects import SQLITE, Dialect
@@ -72,7 +73,7 @@ class SqliteDatabase:
         self._identity = self._identify()
         with self._faults():
             self._connection = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False,
+                f"{sqlite_uri(self._path.absolute())}?mode=ro", uri=True, isolation_level=None, check_same_thread=False,
                 timeout=min(BUSY_SECONDS, timeout_seconds),
             )  # fmt: skip
         self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, _PROGRESS_STEPS)
@@ -252,6 +253,12 @@ class OdbcDatabase:
             yield
         except self._error as error:
             raise odbc_fault(error, self._table, self._timeout) from error
+
+
+def sqlite_uri(path: PurePath) -> str:
+    """*path*, absolute, as SQLite takes it: without an authority, the host of a Windows share being part of the path."""
+    text = path.as_posix()
+    return f"file://{'' if text.startswith('/') else '/'}{quote(text, safe='/:')}"
 
 
 def with_secrets(connection_string: str, secret: Callable[[str], str]) -> str:

@@ -20,20 +20,23 @@ def examine(
     settings: SqlTableSettings, connect: Callable[[], Database], wall_us: Callable[[], int]
 ) -> Iterator[Finding]:
     """Findings in order; the first that fails for want of a connection or a table is the last."""
+    stage = "login"
     try:
         with closing(connect()) as database:
             version = str(database.rows(database.dialect.version)[0][0])
             yield Finding("login", ok=True, detail=version)
+            stage = "table and columns"
             reading = prepare(database, settings)
             kind = "view" if reading.table.is_view else "table"
             yield Finding(
                 "table and columns", ok=True, detail=f"{kind} {settings.table}, {len(reading.columns)} columns"
             )
+            stage = "read"
             yield from _read(reading, settings)
             yield _index(reading, settings)
             yield from _times(reading, settings, wall_us)
     except CrossdockError as error:
-        yield Finding("read", ok=False, detail=error.message, hint=error.hint)
+        yield Finding(stage, ok=False, detail=error.message, hint=error.hint)
 
 
 def _read(reading: Reading, settings: SqlTableSettings) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -130,3 +130,16 @@ def _every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
             call()
 
     return show
+
+
+def one_after_the_other(events: Iterator[tuple[Callable[[], bool], Callable[[], None]]]) -> Callable[[], bool]:
+    """Each (when, what) in turn, as soon as its time has come; True when the last is done."""
+    current = [next(events, None)]
+
+    def advance() -> bool:
+        while current[0] is not None and current[0][0]():
+            current[0][1]()
+            current[0] = next(events, None)
+        return current[0] is None
+
+    return advance

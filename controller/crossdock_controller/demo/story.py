@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from crossdock_controller.cli import account as account_view
@@ -24,7 +24,7 @@ from crossdock_controller.demo.business import (
 )
 from crossdock_controller.demo.distributor import write_tree
 from crossdock_controller.demo.plant import DemoFailed, Plant
-from crossdock_controller.demo.stage import Stage
+from crossdock_controller.demo.stage import Stage, one_after_the_other
 from crossdock_controller.demo.verify import check_all
 from crossdock_controller.demo.webshop import Webshop
 
@@ -127,9 +127,7 @@ class Story:
                 (lambda: time.monotonic() - began > self._pace.morning, lambda: None),
             ]
         )
-        if not stage.watch(
-            board.picture, board.line, _one_after_the_other(events), SETTLE_SECONDS + self._pace.morning
-        ):
+        if not stage.watch(board.picture, board.line, one_after_the_other(events), SETTLE_SECONDS + self._pace.morning):
             raise DemoFailed("the web shop was never asked while it was closed")
         stage.done("the web shop answered 503 for a moment: only its own documents waited")
         stage.done("someone typed a word over a number, and a WMS sent a file twice: we will see")
@@ -286,19 +284,6 @@ class Story:
 
     def _wait(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
         self._plant.wait_for(condition, what, self._plant.controller, seconds)
-
-
-def _one_after_the_other(events: Iterator[tuple[Callable[[], bool], Callable[[], None]]]) -> Callable[[], bool]:
-    """Each (when, what) in turn, as soon as its time has come; True when the last is done."""
-    current = [next(events, None)]
-
-    def advance() -> bool:
-        while current[0] is not None and current[0][0]():
-            current[0][1]()
-            current[0] = next(events, None)
-        return current[0] is None
-
-    return advance
 
 
 def _now_us() -> int:

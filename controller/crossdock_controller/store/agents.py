@@ -1,6 +1,7 @@
 """The fleet's allow-list, what each agent last said, and join tokens (hashed, single-use).
 
-Every function takes an open connection to state.db (autocommit) and is one statement; times are microseconds since the epoch, UTC.
+Every function takes an open connection to state.db (autocommit) and is one statement; times are microseconds since the
+epoch, UTC.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Records and deliveries set aside with their reason, until a person retries or discards them. Nothing is ever removed."""
+"""Records and deliveries set aside with their reason, until a person retries or discards them. None is ever removed."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ _SELECT = (
 def add_records(db: sqlite3.Connection, source: int, letters: Iterable[tuple[int, Dead]], now_us: int) -> None:
     """(input id, what died) of one source. In a transaction."""
     db.executemany(
-        "INSERT INTO dead_letters(kind, source_id, input_id, code, reason, field, records, locator, sample, rows, state,"
-        " created_us) VALUES('record',?,?,?,?,?,?,?,?,?,'open',?)",
+        "INSERT INTO dead_letters(kind, source_id, input_id, code, reason, field, records, locator, sample, rows,"
+        " state, created_us) VALUES('record',?,?,?,?,?,?,?,?,?,'open',?)",
         [
             (source, i, d.code, d.reason, d.field, d.records, _json(d.locator), d.sample, _json(d.rows), now_us)
             for i, d in letters
@@ -114,7 +114,8 @@ def count_open(db: sqlite3.Connection) -> int:
 def summary(db: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:
     """Open ones as (source, kind, code, letters, records), most records first."""
     rows = db.execute(
-        "SELECT s.source, d.kind, d.code, count(*), sum(d.records) FROM dead_letters d JOIN sources s ON s.id = d.source_id"
+        "SELECT s.source, d.kind, d.code, count(*), sum(d.records) FROM dead_letters d"
+        " JOIN sources s ON s.id = d.source_id"
         " WHERE d.state = 'open' GROUP BY 1, 2, 3 ORDER BY 5 DESC, 1, 2, 3"
     )
     return list(rows)

@@ -1,8 +1,8 @@
 """What is due where. Per sink and business key order is kept: whatever stands behind an unresolved delivery is held.
 
-The bulk is fresh: rows beyond the sink's cursor, closed by range when a run is done. Only a delivery that did not go well
-becomes exceptional: it gets `chain`, a number of its business key, and stays in its chain until it is resolved. Three
-rules, kept by `settle` in the same transaction as every change, are all there is to order:
+The bulk is fresh: rows beyond the sink's cursor, closed by range when a run is done. Only a delivery that did not go
+well becomes exceptional: it gets `chain`, a number of its business key, and stays in its chain until it is resolved.
+Three rules, kept by `settle` in the same transaction as every change, are all there is to order:
 
 - a row joins its chain at the latest when the cursor passes it unresolved, and leaves it when done or discarded;
 - the head of a chain is never held, and rows behind a head that waits (retrying, dead) are;
@@ -66,7 +66,8 @@ class Failure:
 
 
 _PICK = (
-    "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body_id, e.body_start, e.body_length"
+    "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body_id, e.body_start,"
+    " e.body_length"
     " FROM deliveries d JOIN events e ON e.seq = d.event_seq"
 )
 
@@ -176,8 +177,8 @@ def close_range(db: sqlite3.Connection, sink: int, first: int, last: int, run_id
 def close(db: sqlite3.Connection, sink: int, seqs: Iterable[int], run_id: int) -> None:
     """Exceptional deliveries are done and leave their chains; `settle` those after."""
     db.executemany(
-        "UPDATE deliveries SET state = ?, attempt = attempt + 1, run_id = ?, due_us = NULL, chain = NULL, since_us = NULL"
-        " WHERE sink_id = ? AND event_seq = ?",
+        "UPDATE deliveries SET state = ?, attempt = attempt + 1, run_id = ?, due_us = NULL, chain = NULL,"
+        " since_us = NULL WHERE sink_id = ? AND event_seq = ?",
         [(int(State.DONE), run_id, sink, seq) for seq in seqs],
     )
 
@@ -238,7 +239,8 @@ def discard_dead(db: sqlite3.Connection, sink: int, seq: int) -> int | None:
     if row is None:
         return None
     db.execute(
-        "UPDATE deliveries SET state = ?, due_us = NULL, chain = NULL, since_us = NULL WHERE sink_id = ? AND event_seq = ?",
+        "UPDATE deliveries SET state = ?, due_us = NULL, chain = NULL, since_us = NULL"
+        " WHERE sink_id = ? AND event_seq = ?",
         (int(State.DISCARDED), sink, seq),
     )
     chain: int = row[0]
