@@ -18,10 +18,11 @@ from loguru import logger
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock.lifecycle import Stop, Supervisor
 from crossdock.retry import Backoff
+from crossdock.secrets import Secrets
 from crossdock_controller.current import Current
+from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line, now_us
 from crossdock_controller.paths import DataDirectory
-from crossdock.secrets import Secrets
 from crossdock_controller.sinks.base import Sink, SinkContext, kinds
 from crossdock_controller.station import Station
 from crossdock_controller.store import connection, leases, sinks
@@ -39,6 +40,12 @@ class SinkDef(Protocol):
 
     @property
     def kind(self) -> str: ...
+
+    @property
+    def retry_hours(self) -> float: ...
+
+    @property
+    def retry_attempts(self) -> int | None: ...
 
     def typed(self) -> Any: ...
 
@@ -146,7 +153,7 @@ class Dispatcher:
             stack.callback(sinks.release, db, number, self._station.owner)
             sink, run_size = self._opened(db, number, name, served.definition)
             stack.callback(sink.close)
-            line = Line(db, number, name, sink, run_size, self._station.owner, cursor)
+            line = Line(db, number, name, sink, run_size, self._station.owner, cursor, _policy(served.definition))
             try:
                 self._work(line, served, stop)
             except LeaseLost as error:
@@ -183,6 +190,10 @@ class Dispatcher:
                 served.bell.wait(line.seconds_to_wait(POLL_SECONDS))
                 served.bell.clear()
         line.save()
+
+
+def _policy(definition: SinkDef) -> Policy:
+    return Policy(max_age_us=int(definition.retry_hours * 3_600_000_000), max_attempts=definition.retry_attempts)
 
 
 def _end(served: _Served) -> None:

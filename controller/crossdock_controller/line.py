@@ -72,7 +72,7 @@ class Line:
         self._bodies, self._ahead = Bodies(self.db), self.cursor
 
     def step(self) -> bool:
-        """Send what is due now, then fresh ones; False when there was nothing to do (`seconds_to_wait` says how long)."""
+        """Send what is due now, then fresh ones; False when nothing was to do: `seconds_to_wait` says how long."""
         if sinks.is_paused(self.db, self.sink_id) or self.clock_us() < self.next_try_us:
             self.save()
             return False
@@ -175,7 +175,7 @@ class Line:
         return _Sent(run, verdicts, started_us, self.clock_us())
 
     def _no_verdict(self, sent: _Sent, last: int) -> None:
-        """Back the sink off, not its deliveries; but one that fails alone, again and again, makes room for the others."""
+        """Back the sink off, not its deliveries; but one that fails alone again and again makes room for the others."""
         self.failures += 1
         delay = self.circuit.delay(self.failures, self.rng, at_least=sent.after_seconds)
         self.next_try_us = sent.ended_us + int(delay * 1_000_000)

@@ -145,7 +145,7 @@ def damaged(stream: StreamInfo, at: Position, batch: StoredBatch) -> Round:
     records = batch.records - at.record
     name = f"batch {batch.sequence} of {stream.source} from agent {stream.agent}"
     letter = Dead(
-        "batch_corrupt", f"{name} is damaged in the intake; check the disk, and have the source send it again", "", records,
+        "batch_corrupt", f"{name} is damaged in the intake; check the disk, have the source send it again", "", records,
         Locator("batch", name, at.record), batch.sealed[:SAMPLE_BYTES],
     )  # fmt: skip
     row = InputRow(stream.epoch, batch.sequence, batch.received_us, "batch", name)
@@ -253,8 +253,8 @@ def _collect(round_: Round, stream: StreamInfo, batch: Opened, outcome: Outcomes
 
 
 def _set_scattered_aside(round_: Round, db: sqlite3.Connection) -> None:
-    """A document of a group whose key this file already made a document of, in an earlier round, would replace it with a
-    part of itself. Read again, the same group is the same event: that is a duplicate and no part."""
+    """A group whose key this file already made a document of, in an earlier round, would replace it with a part of
+    itself. Read again, the same group is the same event: that is a duplicate and no part."""
     by_unit: dict[tuple[str, bytes], list[str]] = {}
     for _, m in round_.mapped:
         if m.locator.kind == "file":

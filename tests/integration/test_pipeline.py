@@ -71,9 +71,7 @@ class Site:
         self.ordinal = 0
 
     def send(self, *lines: str, closes: bool = False, unit: bytes = b"u" * 16, rejects: int = 0) -> None:
-        origin = Origin(
-            kind="file", name="SHP1.csv", unit=unit, first_record=self.ordinal, first_line=self.ordinal + 2
-        )
+        origin = Origin(kind="file", name="SHP1.csv", unit=unit, first_record=self.ordinal, first_line=self.ordinal + 2)
         header = BatchHeader(format="csv", records=len(lines), prefix=HEADER, origin=origin, closes=closes)
         for i in range(rejects):
             record = self.ordinal + len(lines) + i
@@ -196,7 +194,8 @@ def test_a_bad_record_is_corrected_by_hand_retried_and_delivered(box: Box) -> No
 
 
 def test_what_died_by_the_mapping_lives_by_the_next_revision_as_the_same_event(box: Box) -> None:
-    strict = {**TREE, "mappings/wms-shipments.yaml": TREE["mappings/wms-shipments.yaml"].replace('decimal: ","', 'decimal: "."')}
+    mapping = TREE["mappings/wms-shipments.yaml"].replace('decimal: ","', 'decimal: "."')
+    strict = {**TREE, "mappings/wms-shipments.yaml": mapping}
     box.apply(strict)
     site = Site(box)
     site.send("S1;A;1,5", closes=True)
@@ -214,7 +213,7 @@ def test_what_died_by_the_mapping_lives_by_the_next_revision_as_the_same_event(b
 def test_worker_processes_that_are_killed_again_and_again_lose_and_double_nothing(box: Box, kills: int) -> None:
     def start(role: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", "crossdock_controller.worker", "--role", role, "--data", str(box.data.root)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "CROSSDOCK_LOG_LEVEL": "INFO"})
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy())
 
     site = Site(box)
     for i in range(40):
@@ -230,7 +229,7 @@ def test_worker_processes_that_are_killed_again_and_again_lose_and_double_nothin
             if role not in workers or workers[role].poll() is not None:
                 workers[role] = start(role)
         goal = 8000 * (kill + 1) // (kills + 1)
-        wait_for(lambda goal=goal: progress()[kill % 2] >= goal, f"{goal} are through", 60)  # type: ignore[misc]
+        wait_for(lambda goal=goal, of=kill % 2: progress()[of] >= goal, f"{goal} are through", 60)  # type: ignore[misc]
         if kill < kills:
             victim = workers["normalize" if kill % 2 == 0 else "dispatch"]
             victim.kill()

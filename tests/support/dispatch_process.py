@@ -37,6 +37,8 @@ class FileSink:
 
 class Definition:
     kind = "file"
+    retry_hours = 48.0
+    retry_attempts: int | None = None
 
     def typed(self) -> None:
         return None

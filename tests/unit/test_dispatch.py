@@ -34,7 +34,9 @@ def box(tmp_path: Path) -> Iterator[Box]:
     box.close()
 
 
-def line(box: Box, sink: Sink, *, size: int = 100, clock: list[int] | None = None, policy: Policy | None = None) -> Line:
+def line(
+    box: Box, sink: Sink, *, size: int = 100, clock: list[int] | None = None, policy: Policy | None = None
+) -> Line:
     number = sinks.sink_id(box.db, "finance")
     now = clock if clock is not None else [2_000_000_000_000_000]
     cursor = sinks.claim(box.db, number, "me", now[0])
@@ -123,7 +125,9 @@ def test_two_dispatchers_deliver_to_one_sink_once(box: Box) -> None:
     assert sink.keys() == [str(i) for i in range(1000)]
 
 
-def test_after_kill_9_another_dispatcher_takes_over_at_once_and_repeats_with_the_same_keys(box: Box, tmp_path: Path) -> None:
+def test_after_kill_9_another_dispatcher_takes_over_at_once_and_repeats_with_the_same_keys(
+    box: Box, tmp_path: Path
+) -> None:
     filled(box, 600)
     out = tmp_path / "out.txt"
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
@@ -394,3 +398,18 @@ def test_the_trace_of_a_document_tells_its_whole_way(box: Box) -> None:
     assert [e.facts["key"] for e in trace(box.data.state, "4713", "order") if e.what == "normalized"] == ["acme:4713"]
     assert trace(box.data.state, "4713", "Invoice") == []
     assert trace(box.data.state, "471") == []
+
+
+def test_a_sink_says_in_the_configuration_when_a_delivery_is_given_up(box: Box) -> None:
+    box.send("a;1")
+    box.normalize()
+    sink = FakeSink(lambda _d: Verdict("retry", "http_500", "oops"))
+    runtime = Runtime("finance")
+    definition = runtime.sinks["finance"]
+    assert isinstance(definition, Definition)
+    definition.retry_attempts = 1
+    dispatcher = Dispatcher(box.data, lambda _tree, _number: runtime, lambda _name, _definition: (sink, 10))
+    dispatcher.tick()
+    wait_for(lambda: box.account().dead == 1, "it is given up")
+    dispatcher.close()
+    assert len(sink.calls) == 1

@@ -1,13 +1,12 @@
 """Order and completeness of one sink's line, against a model that is a plain list of versions by key.
 
-Verdicts, time, crashes and people are random. Whatever happens: a version is never applied before every earlier one of its
-key was applied or discarded; nobody else is held; and once the sink accepts, nothing is missing.
+Verdicts, time, crashes and people are random. Whatever happens: a version is never applied before every earlier one of
+its key was applied or discarded; nobody else is held; and once the sink accepts, nothing is missing.
 """
 
 import random
 import shutil
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 import hypothesis.strategies as st

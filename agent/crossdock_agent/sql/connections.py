@@ -256,7 +256,7 @@ class OdbcDatabase:
 
 
 def sqlite_uri(path: PurePath) -> str:
-    """*path*, absolute, as SQLite takes it: without an authority, the host of a Windows share being part of the path."""
+    """*path*, absolute, as SQLite takes it: without an authority, so that a Windows share keeps its host."""
     text = path.as_posix()
     return f"file://{'' if text.startswith('/') else '/'}{quote(text, safe='/:')}"
 

@@ -126,6 +126,10 @@ class SinkDef(_Model):
 
     sink: Name = Field(description="its name, unique; part of the idempotency key, so renaming one makes a new sink")
     kind: str = Field(description="sql, http, file ...")
+    retry_hours: float = Field(
+        default=48.0, gt=0, le=8760, description="a delivery that the sink puts off for so long becomes a dead letter"
+    )
+    retry_attempts: int | None = Field(default=None, ge=1, description="... or after so many attempts")
     settings: dict[str, Any] = {}
 
     def typed(self) -> SinkSettings:

@@ -95,8 +95,8 @@ def _add_events(db: sqlite3.Connection, rows: dict[tuple[str, str], AccountRow])
     worst = f"SELECT max(d.state) FROM deliveries d WHERE d.sink_id IN ({sinks}) AND d.event_seq = e.seq"
     query = (
         "SELECT s.site, s.source, w, sum(n) FROM"
-        f" (SELECT e.input_id AS i, coalesce(({worst}), {_UNROUTED}) AS w, sum(e.records) AS n FROM events e GROUP BY 1, 2)"
-        " JOIN inputs ON inputs.id = i JOIN sources s ON s.id = inputs.source_id GROUP BY 1, 2, 3"
+        f" (SELECT e.input_id AS i, coalesce(({worst}), {_UNROUTED}) AS w, sum(e.records) AS n FROM events e"
+        " GROUP BY 1, 2) JOIN inputs ON inputs.id = i JOIN sources s ON s.id = inputs.source_id GROUP BY 1, 2, 3"
     )
     for site, source, state, records in db.execute(query):
         row = _row(rows, site, source)

@@ -50,7 +50,7 @@ def pack(bodies: Sequence[bytes]) -> Packed:
 
 def add(db: sqlite3.Connection, packed: Packed) -> list[Reference]:
     """Store the chunks; where each body is. In a transaction."""
-    first: int = db.execute("SELECT coalesce(max(id), 0) + 1 FROM bodies").fetchone()[0]
+    first: int = db.execute("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'bodies'").fetchone()[0]
     db.executemany("INSERT INTO bodies(id, data) VALUES(?,?)", list(enumerate(packed.chunks, first)))
     return [(first + index, start, length) for index, start, length in packed.references]
 

@@ -1,4 +1,4 @@
-"""How far each stream is normalized. A checkpoint moves only from where its mover saw it, in the transaction of its data."""
+"""How far each stream is normalized. A checkpoint moves only from where its mover saw it, and with its data."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ def add(
 def add_attempts(db: sqlite3.Connection, sink: int, attempts: Iterable[Attempt]) -> None:
     """In a transaction."""
     db.executemany(
-        "INSERT OR REPLACE INTO attempts(sink_id, event_seq, attempt, at_us, outcome, code, reason) VALUES(?,?,?,?,?,?,?)",
+        "INSERT OR REPLACE INTO attempts(sink_id, event_seq, attempt, at_us, outcome, code, reason)"
+        " VALUES(?,?,?,?,?,?,?)",
         [(sink, a.event_seq, a.attempt, a.at_us, a.outcome, a.code, a.reason) for a in attempts],
     )

@@ -1,4 +1,4 @@
-"""Sinks by name, and how far each was served. A cursor moves only from where its mover saw it, under the sink's lease."""
+"""Sinks by name, and how far each was served. A cursor moves only from where its mover saw it, under a lease."""
 
 from __future__ import annotations
 

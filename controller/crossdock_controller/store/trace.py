@@ -22,9 +22,10 @@ LIMIT_VERSIONS = 200
 class Entry:
     """One thing that happened at *at_us*.
 
-    *what*: received, normalized, attempt, delivery, dead_letter. *text* is a sentence; *facts* hold the same for programs:
-    received: site, agent, source, place, epoch, sequence; normalized: revision, document, key, seq, event, warnings;
-    attempt: sink, attempt, outcome, code, reason; delivery: sink, state, attempts; dead_letter: id, state, code, reason.
+    *what*: received, normalized, attempt, delivery, dead_letter. *text* is a sentence; *facts* hold the same for
+    programs. received: site, agent, source, place, epoch, sequence; normalized: revision, document, key, seq, event,
+    warnings; attempt: sink, attempt, outcome, code, reason; delivery: sink, state, attempts; dead_letter: id, state,
+    code, reason.
     """
 
     at_us: int
@@ -66,7 +67,10 @@ def _versions(db: sqlite3.Connection, number: str, document: str | None) -> list
         exact = "SELECT seq FROM events WHERE document = ? AND key = ? ORDER BY seq DESC LIMIT ?"
         found = db.execute(exact, (kind, number, LIMIT_VERSIONS)).fetchall()
         if not found:  # with an issuer before it, or a line or location after it: a look at every key of the kind
-            part = "SELECT seq FROM events WHERE document = ?1 AND instr(':' || key || ':', ':' || ?2 || ':') ORDER BY seq DESC LIMIT ?3"
+            part = (
+                "SELECT seq FROM events WHERE document = ?1 AND instr(':' || key || ':', ':' || ?2 || ':')"
+                " ORDER BY seq DESC LIMIT ?3"
+            )
             found = db.execute(part, (kind, number, LIMIT_VERSIONS)).fetchall()
         seqs += [seq for (seq,) in found]
     return sorted(seqs)
@@ -88,7 +92,7 @@ def _version(db: sqlite3.Connection, seq: int) -> Iterator[Entry]:
     )  # fmt: skip
     noted = warnings.split("\n") if warnings else []
     yield Entry(
-        normalized_us, "normalized", f"{kind} {key}, version {seq}, by revision {revision}" + "".join(f"; {w}" for w in noted),
+        normalized_us, "normalized", "; ".join([f"{kind} {key}, version {seq}, by revision {revision}", *noted]),
         {"revision": revision, "document": kind, "key": key, "seq": seq, "event": event_id.hex(), "warnings": noted},
     )  # fmt: skip
     yield from _deliveries(db, seq, normalized_us)
@@ -97,13 +101,15 @@ def _version(db: sqlite3.Connection, seq: int) -> Iterator[Entry]:
 def _deliveries(db: sqlite3.Connection, seq: int, normalized_us: int) -> Iterator[Entry]:
     rows = db.execute(
         "SELECT k.id, k.name, d.state, d.attempt, d.due_us, r.ended_us FROM sinks k"
-        " JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = ? LEFT JOIN runs r ON r.id = d.run_id ORDER BY k.name",
+        " JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = ? LEFT JOIN runs r ON r.id = d.run_id"
+        " ORDER BY k.name",
         (seq,),
     ).fetchall()
     for sink, name, state, attempts, due_us, ended_us in rows:
         last_us = ended_us or normalized_us
         tried = db.execute(
-            "SELECT attempt, at_us, outcome, code, reason FROM attempts WHERE sink_id = ? AND event_seq = ? ORDER BY at_us",
+            "SELECT attempt, at_us, outcome, code, reason FROM attempts WHERE sink_id = ? AND event_seq = ?"
+            " ORDER BY at_us",
             (sink, seq),
         )
         for attempt, at_us, outcome, code, reason in tried:

@@ -42,9 +42,10 @@ def upgrade() -> None:
 
 def _fleet() -> None:
     op.create_table(
-        "agents", sa.Column("agent", sa.Text(), primary_key=True), _text("site"), _text("state"), _number("enrolled_us"),
-        _text("host", ""), _text("platform", ""), _text("version", ""), _number("last_seen_us", 0),
-        _number("connected", 0), _number("desired_revision", 0), _number("revision", 0), _text("config_state", ""),
+        "agents", sa.Column("agent", sa.Text(), primary_key=True), _text("site"), _text("state"),
+        _number("enrolled_us"), _text("host", ""), _text("platform", ""), _text("version", ""),
+        _number("last_seen_us", 0), _number("connected", 0), _number("desired_revision", 0), _number("revision", 0),
+        _text("config_state", ""),
         _text("config_reason", ""), _text("health", "{}"), _number("certificate_expires_us", 0),
     )  # fmt: skip
     op.create_table(
@@ -52,7 +53,8 @@ def _fleet() -> None:
         _number("expires_us"), _number("created_us"),
     )  # fmt: skip
     op.create_table(
-        "revisions", _key("number"), _text("hash"), _text("tree"), _text("author"), _text("message"), _number("created_us"),
+        "revisions", _key("number"), _text("hash"), _text("tree"), _text("author"), _text("message"),
+        _number("created_us"),
     )  # fmt: skip
 
 
@@ -68,8 +70,8 @@ def _inputs() -> None:
     op.create_table(
         "inputs", _key(), _number("source_id"), sa.Column("epoch", BYTES, nullable=False), _number("sequence"),
         _number("received_us"), _text("origin_kind"), _text("origin_name"), sa.Column("unit", BYTES, nullable=False),
-        _number("normalized_us"), _number("revision"), _number("records"), _number("mapped"), _number("dead"), _number("ignored"),
-        _number("duplicates"), sa.UniqueConstraint("source_id", "epoch", "sequence"),
+        _number("normalized_us"), _number("revision"), _number("records"), _number("mapped"), _number("dead"),
+        _number("ignored"), _number("duplicates"), sa.UniqueConstraint("source_id", "epoch", "sequence"),
     )  # fmt: skip
     op.create_table(
         "normalizer_checkpoints", _key("stream_id"), _number("source_id"), _number("sequence"), _number("record"),
@@ -84,7 +86,7 @@ def _events() -> None:
         sa.Column("warnings", sa.Text()), _number("body_id"), _number("body_start"), _number("body_length"),
         sqlite_autoincrement=True,
     )  # fmt: skip
-    op.create_table("bodies", _key(), sa.Column("data", BYTES, nullable=False))
+    op.create_table("bodies", _key(), sa.Column("data", BYTES, nullable=False), sqlite_autoincrement=True)
     op.create_index("events_id", "events", ["id"], unique=True)
     op.create_index("events_key", "events", ["document", "key", "seq"])
 
@@ -92,8 +94,9 @@ def _events() -> None:
 def _deliveries() -> None:
     op.create_table("sinks", _key(), sa.Column("name", sa.Text(), nullable=False, unique=True))
     op.create_table(
-        "sink_cursors", _key("sink_id"), _number("event_seq"), sa.Column("owner", sa.Text()), _number("lease_until_us", 0),
-        _number("paused", 0), _number("failures", 0), _text("problem", ""), _number("next_try_us", 0),
+        "sink_cursors", _key("sink_id"), _number("event_seq"), sa.Column("owner", sa.Text()),
+        _number("lease_until_us", 0), _number("paused", 0), _number("failures", 0), _text("problem", ""),
+        _number("next_try_us", 0),
     )  # fmt: skip
     op.create_table(
         "deliveries", _key("sink_id"), _key("event_seq"), _number("state"), _number("attempt"),
@@ -121,9 +124,10 @@ def _deliveries() -> None:
 def _dead_letters() -> None:
     op.create_table(
         "dead_letters", _key(), _text("kind"), _number("source_id"), _number("input_id"), sa.Column("sink_id", BIG),
-        sa.Column("event_seq", BIG), _text("code"), _text("reason"), _text("field"), _number("records"), _text("locator"),
-        sa.Column("sample", BYTES, nullable=False), _text("rows"), _text("state"), _number("created_us"),
-        _number("resolved_us", 0), _text("resolved_by", ""), _text("note", ""), sqlite_autoincrement=True,
+        sa.Column("event_seq", BIG), _text("code"), _text("reason"), _text("field"), _number("records"),
+        _text("locator"), sa.Column("sample", BYTES, nullable=False), _text("rows"), _text("state"),
+        _number("created_us"), _number("resolved_us", 0), _text("resolved_by", ""), _text("note", ""),
+        sqlite_autoincrement=True,
     )  # fmt: skip
     op.create_index("dead_letters_state", "dead_letters", ["state", "id"])
     op.create_index("dead_letters_event", "dead_letters", ["event_seq"], sqlite_where=sa.text("event_seq IS NOT NULL"))
