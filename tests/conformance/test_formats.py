@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock.v1.batch_pb2 import BatchHeader, Column
 from crossdock_controller.formats.base import Decoded, Format, create, kinds
 from crossdock_controller.formats.framed import splitter
+from crossdock_controller.formats.rows import RowsSettings
 from support.mapping import Known, engine
 
 COLUMNS = ["NO", "SKU", "QTY"]
@@ -209,3 +210,10 @@ def test_unknown_settings_and_impossible_ones_are_refused() -> None:
     for settings_ in bad:
         with pytest.raises(ValueError, match="validation error"):
             kinds()[settings_["kind"]].settings.model_validate(settings_)
+
+
+def test_a_row_with_text_that_is_not_utf8_ends_the_payload_and_is_no_exception() -> None:
+    form = create(RowsSettings())
+    header = BatchHeader(format="rows", records=2, columns=[Column(name="A", type="text")])
+    decoded = form.decode(header, b"\x91\xa1x" + b"\x91\xa1\x80", ["A"])
+    assert decoded.rows == [["x"]]

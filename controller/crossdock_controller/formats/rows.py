@@ -22,6 +22,9 @@ class RowsSettings(FormatSettings):
     kind: Literal["rows"] = "rows"
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)  # text that is not UTF-8 raises the latter, unwrapped
+
+
 class RowsFormat:
     text_only = False
 
@@ -61,7 +64,7 @@ class RowsFormat:
         """All rows in one call, by making the payload one array; row by row only when that fails."""
         try:
             return self._decode(_ARRAY_32.pack(0xDD, expected) + payload)
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             count, end = _whole_arrays(payload)
             return self._decode(_ARRAY_32.pack(0xDD, count) + payload[:end])
 
@@ -83,7 +86,7 @@ def _whole_arrays(payload: bytes) -> tuple[int, int]:
             break
         try:
             one.decode(payload[end:following])
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             break
         count, end = count + 1, following
     return count, end
