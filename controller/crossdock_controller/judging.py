@@ -15,6 +15,7 @@ from crossdock_controller.store.deliveries import Failure, Picked, State, chain_
 from crossdock_controller.store.runs import Attempt
 
 _DAY_US = 86_400_000_000
+NOT_SENT = "held"  # a sink's code for a delivery that it did not try (sinks/base.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ def judge(
             judged.held.append((delivery.event_seq, _chain(delivery)))
         else:
             failed.add(key)
-            _failed(judged, delivery, verdict, policy, now_us, rng)
+            if verdict.outcome == "retry" and verdict.code == NOT_SENT:
+                judged.failures.append(_not_sent(delivery, verdict, now_us))
+            else:
+                _failed(judged, delivery, verdict, policy, now_us, rng)
     return judged
 
 
@@ -93,6 +97,12 @@ def _failed(
         delay = policy.backoff.delay(attempt, rng, at_least=verdict.after_seconds)
         state, due_us = State.RETRYING, now_us + int(delay * 1_000_000)
     judged.failures.append(Failure(delivery.event_seq, _chain(delivery), state, attempt, due_us, since_us))
+
+
+def _not_sent(delivery: Picked, verdict: Verdict, now_us: int) -> Failure:
+    """The run ended before this one: it is due again when the sink says, and no attempt was made."""
+    due_us = now_us + int((verdict.after_seconds or 0.0) * 1_000_000)
+    return Failure(delivery.event_seq, _chain(delivery), State.RETRYING, delivery.attempt, due_us, delivery.since_us)
 
 
 def _chain(delivery: Picked) -> int:

@@ -121,8 +121,6 @@ def _store(data: DataDirectory, tree: dict[str, str], expected: int, author: str
     from crossdock_controller.config import tree as trees
 
     with closing(connection.connect(data.state)) as db:
-        if revisions.head_number(db) != expected:
-            raise ConfigError(
-                f"revision {revisions.head_number(db)} was applied meanwhile", hint="look at the plan again, then apply"
-            )
-        return revisions.append(db, tree, hash_=trees.digest(tree), author=author, message=message, now_us=now_us)
+        return revisions.append(
+            db, tree, hash_=trees.digest(tree), author=author, message=message, now_us=now_us, expected=expected
+        )

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crossdock.errors import Corrupt
+from crossdock.errors import ConfigError, Corrupt
 from crossdock_controller.store.connection import transaction
 
 
@@ -23,12 +23,24 @@ class RevisionRow:
 
 
 def append(
-    db: sqlite3.Connection, tree: Mapping[str, str], *, hash_: str, author: str, message: str, now_us: int
+    db: sqlite3.Connection,
+    tree: Mapping[str, str],
+    *,
+    hash_: str,
+    author: str,
+    message: str,
+    now_us: int,
+    expected: int | None = None,
 ) -> int:
-    """Store *tree* ({path: text}) as the new head; its number, gapless from 1."""
+    """Store *tree* ({path: text}) as the new head; its number, gapless from 1.
+
+    With *expected*, only while that number is the head: raises ConfigError, and stores nothing, when it is not.
+    """
     text = json.dumps(dict(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     with transaction(db):
-        number: int = db.execute("SELECT coalesce(max(number), 0) + 1 FROM revisions").fetchone()[0]
+        number = head_number(db) + 1
+        if expected is not None and number != expected + 1:
+            raise ConfigError(f"revision {number - 1} was applied meanwhile", hint="look at the plan again, then apply")
         db.execute(
             "INSERT INTO revisions(number, hash, tree, author, message, created_us) VALUES(?,?,?,?,?,?)",
             (number, hash_, text, author, message, now_us),
