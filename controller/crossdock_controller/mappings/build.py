@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from itertools import repeat
 from typing import Any
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from crossdock.errors import Rejected
 from crossdock_controller.mappings.cells import Cell, Columns, Constant
@@ -72,11 +74,11 @@ class Builder:
         while names and names[-1] not in fields:
             names = names[:-1]
         columns = [fields[name] if name in fields else repeat(self._defaults[name], n) for name in names]
-        keywords = [name for name in fields if name not in self._positional]
-        if keywords:
-            rows = zip(zip(*columns, strict=True), zip(*(fields[name] for name in keywords), strict=True), strict=True)
-            return [make(*row, **dict(zip(keywords, extra, strict=True))) for row, extra in rows]
-        return list(map(make, *columns))
+        structs = list(map(make, *columns))
+        for name, values in fields.items():
+            if name not in self._positional:  # keyword-only ones (issuer, zone, extensions) all have defaults
+                deque(map(force_setattr, structs, repeat(name), values), maxlen=0)  # nobody has seen them yet
+        return structs
 
     def _warn(self, built: Built, source: Columns, n: int) -> None:
         for cell in self._cells.values():

@@ -255,11 +255,19 @@ class Nested(_Composite):
 
 
 class Extensions(_Composite):
-    """`extensions.NAMESPACE.NAME` fields, as one dict a document; blank ones are left out."""
+    """`extensions.NAMESPACE.NAME` fields, as one dict a document; blank ones are left out. Equal ones share a dict."""
 
     def __init__(self, parts: dict[tuple[str, str], Cell]) -> None:
         super().__init__(list(parts.values()))
         self._names = tuple(parts)
+
+    def column(self, source: Columns, n: int, *, text_only: bool) -> list[Any]:
+        columns = [part.column(source, n, text_only=text_only) for part in self._parts]
+        rows = list(zip(*columns, strict=True))
+        if not all(map(_all_texts, columns)):  # equal numbers may differ in their text: 1.0 and 1.00
+            return [self._built(values) for values in rows]
+        made = {values: self._built(values) for values in set(rows)}
+        return [made[values] for values in rows]
 
     def _built(self, values: Sequence[object]) -> object:
         built: dict[str, dict[str, object]] = {}
