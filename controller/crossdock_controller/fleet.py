@@ -19,6 +19,7 @@ import msgspec
 from loguru import logger
 
 from crossdock import siteconfig
+from crossdock.errors import ConfigError
 from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
@@ -64,7 +65,7 @@ class Fleet:
         agents.disconnect_all(self._db)
         self._allowed = agents.active(self._db)
         self._runtime: Runtime | None = None
-        self._revision = 0
+        self._revision = self._refused = 0
         self.sessions: dict[str, Session] = {}
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
@@ -91,11 +92,20 @@ class Fleet:
             for context in list(self._streams.pop(agent)):
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
                 await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
-        if head is not None and head[0] != self._revision:
-            self._revision = head[0]
-            self._runtime = await asyncio.to_thread(Runtime.from_tree, head[1], head[0])
+        if head is not None and head[0] not in (self._revision, self._refused):
+            await self._load(*head)
         for session in list(self.sessions.values()):
             await self.offer(session)
+
+    async def _load(self, number: int, tree: dict[str, str]) -> None:
+        """Take revision *number* up; one that this release cannot read leaves every site with what it has."""
+        try:
+            self._runtime = await asyncio.to_thread(Runtime.from_tree, tree, number)
+        except ConfigError as error:
+            self._refused = number
+            logger.bind(revision=number).error("revision cannot be read and is not offered to any site: {}", error)
+            return
+        self._revision = number
 
     async def offer(self, session: Session) -> None:
         """Queue the site's part of the head revision, unless the agent has it or was offered it."""

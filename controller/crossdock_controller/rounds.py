@@ -137,6 +137,7 @@ def decide(
         _collect(round_, stream, batch, outcome)
     if engine.grouped:
         _set_scattered_aside(round_, db)
+        _set_remainder_aside(round_, db)
     return round_
 
 
@@ -277,3 +278,20 @@ def _set_scattered_aside(round_: Round, db: sqlite3.Connection) -> None:
         round_.rows[index].counts.mapped -= m.records
         round_.rows[index].counts.dead += m.records
     round_.mapped = kept
+
+
+def _set_remainder_aside(round_: Round, db: sqlite3.Connection) -> None:
+    """What follows a group that was given up as too long may be the rest of it, and no document of its own. It is not
+    known whether it is: a dead letter can be looked at, a wrong document is believed."""
+    if not round_.mapped:
+        return
+    index, m = round_.mapped[0]
+    row = round_.rows[index]
+    if row.origin_kind != "file" or m.locator.record not in dead_letters.ends_of_long_groups(db, row.unit):
+        return
+    reason = f"{m.document} {m.key} may be the rest of the group before it, which was too long"
+    letter = Dead("group_too_long", reason, "", m.records, m.locator, m.body[:SAMPLE_BYTES])
+    round_.dead.append((index, letter))
+    row.counts.mapped -= m.records
+    row.counts.dead += m.records
+    del round_.mapped[0]

@@ -163,6 +163,25 @@ def test_a_group_that_goes_on_later_in_the_file_is_set_aside_and_does_not_replac
     assert ("S1", "Z", "5") in shipped(box)
 
 
+def test_the_rest_of_a_group_that_was_too_long_does_not_become_a_document(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossdock_controller.normalize.BATCHES", 2)
+    monkeypatch.setattr("crossdock_controller.normalize.MAX_BATCHES", 4)
+    site = Site(box)
+    for i in range(6):
+        site.send(f"S1;I{i};1")
+    site.send("S1;LAST;1", "S2;A;1", closes=True)
+    work(box)
+    deliver(box, 1)
+    assert shipped(box) == [("S2", "A", "1")]
+    letters = dead_letters.list_all(box.db)
+    assert [(x.code, x.records) for x in sorted(letters, key=lambda x: x.id)] == [
+        ("group_too_long", 4), ("group_too_long", 3),
+    ]  # fmt: skip
+    assert (account(box).delivered, account(box).dead) == (1, 7)
+
+
 def test_a_bad_record_is_corrected_by_hand_retried_and_delivered(box: Box) -> None:
     site = Site(box)
     site.send("S1;A;1", "S2;A;many", "S2;B;2", "S3;A;1", closes=True, rejects=1)

@@ -80,6 +80,16 @@ def add_deliveries(db: sqlite3.Connection, sink: int, letters: Iterable[tuple[in
     )
 
 
+def ends_of_long_groups(db: sqlite3.Connection, unit: bytes) -> set[int]:
+    """For each group of the file *unit* that was too long: the ordinal of the record after it."""
+    rows = db.execute(
+        "SELECT json_extract(d.locator, '$.record') + d.records FROM dead_letters d JOIN inputs i ON i.id = d.input_id"
+        " WHERE d.code = 'group_too_long' AND i.unit = ?",
+        (unit,),
+    )
+    return {end for (end,) in rows}
+
+
 def get(db: sqlite3.Connection, letter: int) -> DeadLetter:
     """Raises Refused when there is none of that number."""
     row = db.execute(_SELECT + " WHERE d.id = ?", (letter,)).fetchone()

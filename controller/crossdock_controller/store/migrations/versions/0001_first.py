@@ -130,4 +130,6 @@ def _dead_letters() -> None:
         sqlite_autoincrement=True,
     )  # fmt: skip
     op.create_index("dead_letters_state", "dead_letters", ["state", "id"])
+    long_groups = sa.text("code = 'group_too_long'")
+    op.create_index("dead_letters_long", "dead_letters", ["input_id"], sqlite_where=long_groups)
     op.create_index("dead_letters_event", "dead_letters", ["event_seq"], sqlite_where=sa.text("event_seq IS NOT NULL"))
