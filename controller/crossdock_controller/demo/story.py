@@ -240,7 +240,7 @@ class Story:
                 f"and a typing error.  {account_view.verdict(found)}",
                 "",
                 "Go on from here:",
-                "  [bold]make demo KEEP=1[/]               leave it running and play with it",
+                "  [bold]make demo KEEP=1[/]                leave it running and play with it",
                 "  [bold]docs/guide/quickstart.md[/]        your first site in ten minutes",
                 "  [bold]examples/distributor/config[/]     the whole configuration you just saw",
             ],
