@@ -1,8 +1,10 @@
 """The gateway over real mutual TLS: who may speak, what is stored, and what is answered."""
 
 import queue
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import grpc
@@ -80,6 +82,21 @@ def test_what_was_sent_before_is_acknowledged_again_and_stored_once(gateway: Gat
     send(gateway, identity, batch(1), batch(2))
     assert acknowledged(send(gateway, identity, batch(1), batch(2), batch(3))) == {"wms": 3}
     assert len(gateway.stored()["wms"]) == 3
+
+
+def test_no_acknowledgement_leaves_when_the_commit_fails_and_the_batch_is_taken_when_it_works_again(
+    gateway: Gateway, identity: Identity
+) -> None:
+    with closing(sqlite3.connect(gateway.data.intake, isolation_level=None)) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON batches BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+        acks: list[link_pb2.Ack] = []
+        with gateway.link(identity) as channel, pytest.raises(grpc.RpcError) as cut:
+            acks.extend(stub(channel).Uplink(iter([batch(1)]), timeout=20))
+        assert cut.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "disk full" in cut.value.details()
+        assert acks == []
+        db.execute("DROP TRIGGER full")
+    assert acknowledged(send(gateway, identity, batch(1))) == {"wms": 1}
 
 
 def test_a_known_sequence_with_other_bytes_is_refused_as_a_conflict(gateway: Gateway, identity: Identity) -> None:
