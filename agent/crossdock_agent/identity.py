@@ -80,9 +80,6 @@ class IdentityStore:
                 self._current = self._load()
             return self._current
 
-    def enrolled(self) -> bool:
-        return self._path.exists()
-
     def key(self) -> bytes:
         """The private key, PEM."""
         return self._read_key(self.current().key_file)

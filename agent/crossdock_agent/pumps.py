@@ -73,10 +73,6 @@ class Pumps:
         for name in list(self._pumps):
             self._remove(name)
 
-    def wake_all(self) -> None:
-        for pump in list(self._pumps.values()):
-            pump.wake()
-
     def health(self) -> list[SourceHealth]:
         positions = self._outbox.positions()
         return [_health(pump, positions.get(name, Position("standard"))) for name, pump in sorted(self._pumps.items())]

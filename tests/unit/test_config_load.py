@@ -281,6 +281,21 @@ def test_a_column_that_the_format_does_not_have_is_found() -> None:
     ]
 
 
+def test_lines_that_stand_beside_the_fields_are_found_where_they_stand() -> None:
+    mapping = """\
+        mapping: wms-shipments
+        document: Shipment
+        each: SHIPMENT_NO
+        fields:
+          number: SHIPMENT_NO
+        lines:
+          sku: ITEM
+          quantity: {from: QTY, as: decimul}
+        """
+    (found,) = texts(mappings__shipments=mapping)
+    assert found.startswith("mappings/shipments.yaml:8: lines.quantity.as: ")
+
+
 def test_a_site_gets_only_its_own_sources_with_its_own_variables() -> None:
     runtime = Runtime.from_tree(small_tree(sources__erp="""\
         source: erp

@@ -122,13 +122,11 @@ def _sink(file: yaml.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Sin
 def _mapping(
     file: yaml.YamlFile, data: Mapping[str, Any], stem: str
 ) -> tuple[mapping_model.Mapping | None, list[Problem]]:
-    """The model keeps the fields of lines apart; in the file they stand inside `fields`."""
-    return typed.build(mapping_model.Mapping, {"mapping": stem, **data}, file, moved=mapping_path)
 
+    def moved(path: yaml.Path) -> yaml.Path:
+        return mapping_model.yaml_path(data, path)
 
-def mapping_path(path: yaml.Path) -> yaml.Path:
-    """Where in a mapping's file the model's *path* is written."""
-    return ("fields", *path) if path[:1] == ("lines",) else path
+    return typed.build(mapping_model.Mapping, {"mapping": stem, **data}, file, moved=moved)
 
 
 def _kind_problems(file: yaml.YamlFile, data: Mapping[str, Any], kinds: Any, word: str) -> list[Problem]:

@@ -10,11 +10,12 @@ from crossdock_controller.config import typed, variables
 from crossdock_controller.config.compile import format_settings, typed_format
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.models import SOURCE_KEYS, Site, Source
-from crossdock_controller.config.parts import Part, Parts, mapping_path, models
+from crossdock_controller.config.parts import Part, Parts, models
 from crossdock_controller.config.schema import setting_names, source_findings, source_kinds
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings import compile as mapping_compile
+from crossdock_controller.mappings.model import yaml_path
 
 
 def sources_run_somewhere(parts: Parts) -> Iterator[Problem]:
@@ -56,7 +57,8 @@ def mappings_fit_their_sources(parts: Parts) -> Iterator[Problem]:
     for part in parts.mappings:
         if part.model is not None:
             for finding in mapping_compile.problems(part.model, _columns(sources.get(part.model.reads))):
-                yield part.file.problem(mapping_path(finding.path), finding.message, finding.hint)
+                path = yaml_path(part.file.value, finding.path)
+                yield part.file.problem(path, finding.message, finding.hint)
 
 
 def _columns(source: Source | None) -> tuple[str, ...] | None:
