@@ -56,6 +56,11 @@ missing=""
 if [ "$purpose" = test ]; then
     has_any /usr/lib/postgresql/*/bin/initdb || missing="$missing postgresql"
     has_any /usr/lib/*/odbc/psqlodbcw.so /usr/lib/odbc/psqlodbcw.so || missing="$missing odbc-postgresql"
+    command -v mariadbd >/dev/null 2>&1 || [ -x /usr/sbin/mariadbd ] || missing="$missing mariadb-server"
+    has_any /usr/lib/*/odbc/libmaodbc.so || missing="$missing odbc-mariadb"
+fi
+if [ "$purpose" = test ] || [ "$purpose" = bench ]; then # the driver manager, which drivers only recommend
+    has_any /usr/lib/*/libodbc.so.2 /usr/lib/libodbc.so.2 || missing="$missing libodbc2"
 fi
 if [ "$purpose" = bench ]; then
     command -v rsyslogd >/dev/null 2>&1 || missing="$missing rsyslog"
