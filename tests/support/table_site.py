@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_agent.sources.base import Draft
 from support.postgres import Postgres
 from support.source_site import SourceSite
@@ -18,9 +19,19 @@ CHUNK_ROWS = 250
 
 
 def rows_of(draft: Draft) -> list[list[Any]]:
+    return values_of(draft.header, draft.payload)
+
+
+def values_of(header: BatchHeader, payload: bytes) -> list[list[Any]]:
     """The rows of a batch: put under one array head, the concatenated arrays are one msgpack value."""
-    rows: list[list[Any]] = msgspec.msgpack.decode(b"\xdd" + draft.header.records.to_bytes(4, "big") + draft.payload)
+    rows: list[list[Any]] = msgspec.msgpack.decode(b"\xdd" + header.records.to_bytes(4, "big") + payload)
     return rows
+
+
+def decoded(header: BatchHeader, payload: bytes) -> list[dict[str, Any]]:
+    """The rows of a batch by column name."""
+    names = [column.name for column in header.columns]
+    return [dict(zip(names, values, strict=True)) for values in values_of(header, payload)]
 
 
 class TableSite(SourceSite):
