@@ -1,4 +1,4 @@
-"""Tables written to while they are read, on SQLite, a real PostgreSQL and a real MariaDB: each row once, whole, in order."""
+"""Tables written to while they are read, on SQLite, PostgreSQL and MariaDB: each row once, whole, in order."""
 
 from __future__ import annotations
 

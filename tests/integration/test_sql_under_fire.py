@@ -21,6 +21,7 @@ import pytest
 
 from support import collecting
 from support.gateway import wait_until
+from support.mariadb import Mariadb
 from support.postgres import Postgres
 from support.processes import Process
 from support.table_site import decoded
@@ -149,10 +150,13 @@ def _source(name: str, **settings: Any) -> Row:
     return {"name": name, "kind": "sql_table", "lane": "standard", "settings": settings}
 
 
-@pytest.fixture(params=["postgresql"])
+@pytest.fixture(params=["postgresql", "mariadb"])
 def server(request: pytest.FixtureRequest) -> Server:
-    postgres: Postgres = request.getfixturevalue("postgres")
-    return Server(postgres.odbc(), "postgresql", "clock_timestamp()", "BIGSERIAL PRIMARY KEY", "TIMESTAMPTZ")
+    running: Postgres | Mariadb = request.getfixturevalue("postgres" if request.param == "postgresql" else "mariadb")
+    if isinstance(running, Postgres):
+        return Server(running.odbc(), "postgresql", "clock_timestamp()", "BIGSERIAL PRIMARY KEY", "TIMESTAMPTZ")
+    serial = "BIGINT AUTO_INCREMENT PRIMARY KEY"
+    return Server(running.odbc(), "mariadb", "UTC_TIMESTAMP(6)", serial, "DATETIME(6)")
 
 
 @pytest.mark.slow
