@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -42,6 +42,10 @@ class MissingError(RuntimeError):
 @dataclass(frozen=True, slots=True)
 class Postgres:
     """A running server. `odbc()` is the connection string of its database *database*."""
+
+    dialect: ClassVar[str] = "postgresql"
+    timestamp: ClassVar[str] = "TIMESTAMP"
+    now: ClassVar[str] = "now() AT TIME ZONE 'UTC'"
 
     port: int
     binaries: Path
@@ -71,7 +75,7 @@ class Postgres:
             connection.close()
 
 
-def _newest(patterns: tuple[str, ...]) -> Path | None:
+def newest_of(patterns: tuple[str, ...]) -> Path | None:
     """The match of the first pattern that has any; of several versions the highest."""
     for pattern in patterns:
         found = sorted(Path("/").glob(pattern.lstrip("/")), key=lambda path: (len(str(path)), str(path)))
@@ -82,7 +86,7 @@ def _newest(patterns: tuple[str, ...]) -> Path | None:
 
 def binaries() -> Path:
     """The directory with `initdb` and `postgres`. Raises MissingError."""
-    found = _newest(_BINARY_PATTERNS)
+    found = newest_of(_BINARY_PATTERNS)
     if found is not None and (found / "initdb").exists():
         return found
     on_path = shutil.which("initdb")
@@ -97,7 +101,7 @@ def odbc_driver() -> str:
     """Path of the Unicode PostgreSQL ODBC driver (its registered name on Windows). Raises MissingError."""
     if sys.platform == "win32":
         return "{PostgreSQL Unicode(x64)}"
-    found = _newest(_DRIVER_PATTERNS)
+    found = newest_of(_DRIVER_PATTERNS)
     if found is None:
         raise MissingError("psqlodbcw.so was not found: install the package 'odbc-postgresql'")
     return str(found)
@@ -124,7 +128,7 @@ def _as_ordinary_user() -> tuple[list[str], str | None]:
     raise MissingError(f"PostgreSQL does not run as {getpass.getuser()}, and neither setpriv nor runuser is installed")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -152,7 +156,7 @@ def running() -> Iterator[Postgres]:
             [*prefix, str(programs / "initdb"), "-D", str(data), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"],
             check=True, stdout=subprocess.DEVNULL, env=environment, cwd=directory,
         )  # fmt: skip
-        port = _free_port()
+        port = free_port()
         options = {
             "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off",
             "max_connections": 40, "shared_buffers": "32MB", "timezone": "UTC", "autovacuum": "off",

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from crossdock_agent.sources.base import Draft
+from support.mariadb import Mariadb
 from support.postgres import Postgres
 from support.source_site import SourceSite
 
@@ -73,13 +74,12 @@ class Sqlite:
 
 
 class Server:
-    """The same for a database of a real PostgreSQL."""
+    """The same for a database of a real server."""
 
-    timestamp = "TIMESTAMP"
-
-    def __init__(self, postgres: Postgres) -> None:
-        self.connection = {"odbc": postgres.odbc(), "dialect": "postgresql"}
-        self._writer = postgres.connect()
+    def __init__(self, server: Postgres | Mariadb) -> None:
+        self.connection = {"odbc": server.odbc(), "dialect": server.dialect}
+        self.dialect, self.timestamp, self._now = server.dialect, server.timestamp, server.now
+        self._writer = server.connect()
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> None:
         self._writer.execute(sql, *values)
@@ -101,7 +101,7 @@ class Server:
         self._writer.autocommit = True
 
     def now(self, site: SourceSite) -> str:
-        return "now() AT TIME ZONE 'UTC'"
+        return self._now
 
     def close(self) -> None:
         self._writer.close()
