@@ -70,7 +70,7 @@ def _sqlite_error(text: str, code: int) -> sqlite3.Error:
     ],
 )
 def test_a_sqlite_error_is_told_by_its_code(text: str, code: int, kind: type[CrossdockError], says: str) -> None:
-    fault = sqlite_fault(_sqlite_error(text, code), "erp.db", "t", 30)
+    fault = sqlite_fault(_sqlite_error(text, code), "erp.db", "table t", 30)
     assert type(fault) is kind
     assert says in fault.message
     assert fault.hint
