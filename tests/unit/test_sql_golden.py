@@ -1,4 +1,4 @@
-"""All SQL each dialect is sent, as files: tests/golden/sql/<dialect>.sql. Most of them have met no server, only readers.
+"""All SQL each dialect is sent, as files: tests/golden/sql/<dialect>.sql. Most have met no server, only readers.
 
 `CROSSDOCK_GOLDEN=write pytest tests/unit/test_sql_golden.py` writes them anew; the diff is then the review.
 """

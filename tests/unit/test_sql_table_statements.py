@@ -189,7 +189,9 @@ def test_rows_without_a_watermark_are_counted_in_sqlite_with_those_stored_as_ano
     made = statements(SQLITE, ["id"], ["changed"], ["id"])
     assert made.unmarked("2024-01-01").endswith('WHERE (s."changed" IS NULL OR typeof(s."changed") NOT IN (\'text\'))')
     assert made.unmarked(1).endswith("NOT IN ('integer', 'real'))")
-    assert statements(POSTGRESQL, ["id"], ["changed"], ["id"]).unmarked("x").endswith('WHERE s."changed" IS NULL')
+    nullable = statements(POSTGRESQL, ["id"], ["changed"], ["id"], nullable=("changed",))
+    assert nullable.unmarked("x").endswith('WHERE s."changed" IS NULL')
+    assert statements(POSTGRESQL, ["id"], ["changed"], ["id"]).unmarked("x").endswith("WHERE 1 = 0")
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,8 @@ class OdbcDatabase:
             self._connection = pyodbc.connect(
                 f"{connection_string.rstrip(';')};{dialect.options}", autocommit=True, timeout=LOGIN_SECONDS
             )
+        if dialect.text_as_bytes:
+            self._connection.setdecoding(pyodbc.SQL_WCHAR, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
         self._cursors: dict[str, Any] = {}
         try:
             with self._faults():
@@ -313,6 +315,11 @@ class OdbcDatabase:
             yield
         except self._error as error:
             raise odbc_fault(error, self._subject, self._timeout) from error
+        except UnicodeDecodeError as error:
+            raise SourceUnavailable(
+                f"{self._subject}: the driver handed out a text that cannot be decoded: {error}",
+                hint="read that column as binary, by a view or a query",
+            ) from error
 
 
 def session_limits(timeout_seconds: float) -> dict[str, object]:

@@ -158,6 +158,8 @@ class Statements:
         """
         compare = self._terms[0].compare
         condition = f"{compare} IS NULL"
+        if not self._terms[0].nullable and self._dialect.name != "sqlite":
+            condition = "1 = 0"  # besides, MariaDB finds a date of zero in a NOT NULL column to be NULL
         if self._dialect.name == "sqlite" and sample is not None:
             like = "'text'" if isinstance(sample, str) else "'integer', 'real'"
             condition = f"({condition} OR typeof({compare}) NOT IN ({like}))"

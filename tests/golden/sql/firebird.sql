@@ -137,7 +137,7 @@ SELECT COUNT(*)
 FROM "ORDER_LINES" s
 WHERE (
 s.LINE > 0
-) AND s."CHANGED" IS NULL
+) AND 1 = 0
 
 -- == types: kind, read, bound
 

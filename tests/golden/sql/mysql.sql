@@ -138,7 +138,7 @@ SELECT COUNT(*)
 FROM `ERP`.`ORDER_LINES` AS s
 WHERE (
 s.LINE > 0
-) AND s.`CHANGED` IS NULL
+) AND 1 = 0
 
 -- == types: kind, read, bound
 

@@ -130,7 +130,7 @@ SELECT COUNT(*)
 FROM "ERP"."ORDER_LINES" s
 WHERE (
 s.LINE > 0
-) AND s."CHANGED" IS NULL
+) AND 1 = 0
 
 -- == types: kind, read, bound
 
