@@ -132,12 +132,13 @@ def running() -> Iterator[Mariadb]:
     try:
         subprocess.run(
             [*prefix, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-             "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M"],
+             "--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=8M", f"--tmpdir={directory}"],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=directory,
         )  # fmt: skip
         port = free_port()
         options = [f"--{name}={value}" for name, value in _OPTIONS.items()]
         paths = [f"--datadir={data}", f"--socket={directory / 'socket'}", f"--pid-file={directory / 'pid'}"]
+        paths.append(f"--tmpdir={directory}")  # two servers in one /tmp delete each other's temporary tables
         with log.open("wb") as output:
             server = subprocess.Popen(
                 [*prefix, str(program), "--no-defaults", *paths, f"--port={port}", f"--init-file={first}", *options],

@@ -160,6 +160,29 @@ class TableRig:
         self._away.rename(self._path)
 
 
+class RowversionRig(TableRig):
+    """The same table read by a number that grows with each change."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self.settings["mode"] = "rowversion"
+
+
+class QueryRig(TableRig):
+    """The same table read through a query, with what people put around one."""
+
+    kind = "sql_query"
+
+    def __init__(self, base: Path, mode: str = "incrementing") -> None:
+        super().__init__(base, mode)
+        del self.settings["table"]
+        self.settings["query"] = (
+            "-- orders; with their notes\nWITH o AS (SELECT id, text, at FROM orders)\n"
+            "SELECT o.id, o.text, o.at, n.note FROM o LEFT JOIN notes n ON n.id = o.id; -- ';'\n"
+        )
+        self._execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT)")
+
+
 def _split(draft: Draft) -> list[bytes]:
     """Records of a payload by the plainest means: quotes are counted, so every quote in the rig's rows is paired."""
     rows: list[bytes] = []

@@ -72,7 +72,7 @@ def test_a_row_over_the_limit_is_rejected_with_its_whole_unit_by_key() -> None:
     assert [len(batch.rows) for batch in made] == [1, 1]
     first = made[0]
     assert [(r.record, r.code) for r in first.rejects] == [(1, "incomplete_unit"), (2, "too_long")]
-    assert f"row 2, 2 has {MAX_ROW_BYTES + 8} bytes, the limit is {MAX_ROW_BYTES}" in first.rejects[1].reason
+    assert f"row 2, 2: it has {MAX_ROW_BYTES + 8} bytes, the limit is {MAX_ROW_BYTES}" in first.rejects[1].reason
     assert first.position == (2,)
     assert not made[1].rejects
 

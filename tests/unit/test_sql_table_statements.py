@@ -5,6 +5,7 @@ PostgreSQL and SQLite are proved against real ones elsewhere; MariaDB and MySQL 
 
 import pytest
 
+from crossdock_agent.sql.connections import session_limits
 from crossdock_agent.sql.dialects import DIALECTS, MARIADB, POSTGRESQL, SQLITE, Dialect, sqlite_kind
 from crossdock_agent.sql.statements import CatalogColumn, CatalogTable, Statements, resolve
 
@@ -112,8 +113,9 @@ def test_mysql_differs_from_mariadb_in_its_timeout_only() -> None:
     assert statements(mysql, ["no"], ["changed"], ["no"]).page(["t", "A"], 9) == (
         statements(mariadb, ["no"], ["changed"], ["no"]).page(["t", "A"], 9)
     )
-    assert mariadb.session[0].format(seconds=30, ms=30000) == "SET SESSION max_statement_time = 30"
-    assert mysql.session[0].format(seconds=30, ms=30000) == "SET SESSION max_execution_time = 30000"
+    limits = session_limits(0.25)
+    assert mariadb.session[0].format(**limits) == "SET SESSION max_statement_time = 0.250"
+    assert mysql.session[0].format(**limits) == "SET SESSION max_execution_time = 250"
     assert set(mysql.session[1:]) == set(mariadb.session[1:])
 
 
@@ -187,7 +189,9 @@ def test_rows_without_a_watermark_are_counted_in_sqlite_with_those_stored_as_ano
     made = statements(SQLITE, ["id"], ["changed"], ["id"])
     assert made.unmarked("2024-01-01").endswith('WHERE (s."changed" IS NULL OR typeof(s."changed") NOT IN (\'text\'))')
     assert made.unmarked(1).endswith("NOT IN ('integer', 'real'))")
-    assert statements(POSTGRESQL, ["id"], ["changed"], ["id"]).unmarked("x").endswith('WHERE s."changed" IS NULL')
+    nullable = statements(POSTGRESQL, ["id"], ["changed"], ["id"], nullable=("changed",))
+    assert nullable.unmarked("x").endswith('WHERE s."changed" IS NULL')
+    assert statements(POSTGRESQL, ["id"], ["changed"], ["id"]).unmarked("x").endswith("WHERE 1 = 0")
 
 
 @pytest.mark.parametrize(

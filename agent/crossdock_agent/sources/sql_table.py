@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 from crossdock_agent.sources.base import Source, SourceContext, register
+from crossdock_agent.sql.rowversion import RowversionTable
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.watermark import WatermarkTable
 
 
 def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
+    if settings.mode == "rowversion":
+        return RowversionTable(settings, context)
     return WatermarkTable(settings, context)
 
 

@@ -48,7 +48,7 @@ class Alarms:
             return
         self._context.counters.add("steps_back")
         raise CrossdockError(
-            f"table {self._settings.table} ends at {newest}, but was read up to {cursor.high} before",
+            f"{self._settings.subject} ends at {newest}, but was read up to {cursor.high} before",
             hint="if it was restored, give the source a new name to read it anew;"
             " if its newest rows are deleted on purpose, set 'purged: true'",
         )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import math
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ from urllib.parse import quote
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sql.dialects import SQLITE, Dialect
 from crossdock_agent.sql.faults import odbc_fault, sqlite_fault
+from crossdock_agent.sql.queries import as_table
 from crossdock_agent.sql.statements import CatalogColumn, CatalogTable
 from crossdock_agent.sql.times import SECOND_US, parse
 
@@ -27,6 +30,8 @@ Row = Sequence[Any]
 
 LOGIN_SECONDS = 10
 BUSY_SECONDS = 5.0  # how long we wait for a writer of a SQLite file; a writer waits for one page at most
+LOCK_SECONDS = 2.0  # how long a statement waits for a lock of somebody else before it gives way
+_PROBE = "crossdock_query"
 _PROGRESS_STEPS = 20_000  # SQLite instructions between two looks at the deadline: some 100 µs
 _SECRET = re.compile(r"\{(secret:[^{}]+)\}")
 
@@ -42,6 +47,9 @@ class Database(Protocol):
 
     def catalog(self, table: str) -> CatalogTable | None:
         """The table or view called *table* (optionally `schema.table`), None when there is none."""
+
+    def described(self, query: str, name: str) -> CatalogTable:
+        """The result of *query* as a table called *name*, found without running it; a column may always be NULL."""
 
     def indexed(self, table: CatalogTable) -> set[str]:
         """Lower-case names of the columns that begin an index."""
@@ -64,9 +72,9 @@ class SqliteDatabase:
     dialect = SQLITE
 
     def __init__(
-        self, path: str, table: str, timeout_seconds: float, encoding: str, wall_us: Callable[[], int]
+        self, path: str, subject: str, timeout_seconds: float, encoding: str, wall_us: Callable[[], int]
     ) -> None:
-        self._path, self._table, self._timeout = Path(path), table, timeout_seconds
+        self._path, self._subject, self._timeout = Path(path), subject, timeout_seconds
         self._encoding, self._wall_us = encoding, wall_us
         self.undecodable = 0  # texts given as bytes, counted each time they are read
         self._deadline = float("inf")
@@ -114,17 +122,28 @@ class SqliteDatabase:
         else:
             return None
         real, kind = str(found[0][0]), str(found[0][1])
+        return CatalogTable("", real, kind == "view", self._columns(real))
+
+    def described(self, query: str, name: str) -> CatalogTable:
+        """By a view of it that only this connection sees: SQLite then tells which types its columns declare."""
+        self.rows(f"CREATE TEMP VIEW {_PROBE} AS\n{query}")
+        try:
+            columns = self._columns(_PROBE)
+        finally:
+            self.rows(f"DROP VIEW temp.{_PROBE}")
+        return CatalogTable("", name, True, tuple(replace(c, nullable=True) for c in columns), query)
+
+    def _columns(self, real: str) -> tuple[CatalogColumn, ...]:
         info = self.rows(
             'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid', [real]
         )
         keys = sum(1 for _, _, _, pk in info if pk)
-        columns = tuple(  # only INTEGER PRIMARY KEY is the rowid; other primary keys may hold NULL in SQLite
+        return tuple(  # only INTEGER PRIMARY KEY is the rowid; other primary keys may hold NULL in SQLite
             CatalogColumn(
                 str(name), str(declared), not notnull and not (pk and keys == 1 and declared.upper() == "INTEGER")
             )
             for name, declared, notnull, pk in info
         )
-        return CatalogTable("", real, kind == "view", columns)
 
     def indexed(self, table: CatalogTable) -> set[str]:
         found = self.rows(
@@ -172,29 +191,45 @@ class SqliteDatabase:
         try:
             yield
         except sqlite3.Error as error:
-            raise sqlite_fault(error, str(self._path), self._table, self._timeout) from error
+            raise sqlite_fault(error, str(self._path), self._subject, self._timeout) from error
 
 
 class OdbcDatabase:
     """A server behind an ODBC driver."""
 
-    def __init__(self, dialect: Dialect, connection_string: str, table: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        connection_string: str,
+        subject: str,
+        timeout_seconds: float,
+        isolation: str | None = None,
+    ) -> None:
         import pyodbc
 
+        if isolation is not None and isolation not in dialect.isolations:
+            known = ", ".join(dialect.isolations) or "none: leave it out"
+            raise ConfigError(f"{dialect.name} has no isolation {isolation!r}", hint=f"it has {known}")
+
         pyodbc.pooling = False  # a pool hands back connections whose server is gone
-        self.dialect, self._table, self._timeout = dialect, table, timeout_seconds
+        self.dialect, self._subject, self._timeout = dialect, subject, timeout_seconds
         self._error: type[Exception] = pyodbc.Error
         self._running: Any = None
         with self._faults():
             self._connection = pyodbc.connect(
                 f"{connection_string.rstrip(';')};{dialect.options}", autocommit=True, timeout=LOGIN_SECONDS
             )
+        if dialect.text_as_bytes:
+            self._connection.setdecoding(pyodbc.SQL_WCHAR, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
         self._cursors: dict[str, Any] = {}
-        numbers = {"ms": int(timeout_seconds * 1000), "seconds": max(1, int(timeout_seconds))}
         try:
             with self._faults():
+                if dialect.driver_timeout:
+                    self._connection.timeout = math.ceil(timeout_seconds)
                 for statement in dialect.session:
-                    self._connection.execute(statement.format(**numbers))
+                    self._connection.execute(statement.format(**session_limits(timeout_seconds)))
+                if isolation is not None:
+                    self._connection.execute(dialect.isolations[isolation])
         except BaseException:
             self.close()
             raise
@@ -206,11 +241,14 @@ class OdbcDatabase:
                 if len(self._cursors) >= 8:
                     self._cursors.pop(next(iter(self._cursors))).close()
                 cursor = self._cursors[sql] = self._connection.cursor()
-            self._running = cursor
-            try:
-                return cursor.execute(sql, *values).fetchall()  # type: ignore[no-any-return]
-            finally:
-                self._running = None
+            return self._run(cursor, sql, values).fetchall()  # type: ignore[no-any-return]
+
+    def _run(self, cursor: Any, sql: str, values: Sequence[object]) -> Any:
+        self._running = cursor
+        try:
+            return cursor.execute(sql, *values)
+        finally:
+            self._running = None
 
     def changes(self) -> object:
         return self.rows(self.dialect.changes)[0][0] if self.dialect.changes else None
@@ -219,8 +257,32 @@ class OdbcDatabase:
         found = self.rows(self.dialect.catalog, [table] * self.dialect.catalog.count("?"))
         if not found:
             return None
-        columns = tuple(CatalogColumn(str(r[3]), str(r[4]), bool(r[5])) for r in found)
-        return CatalogTable(str(found[0][0]), str(found[0][1]), bool(found[0][2]), columns)
+        names = {(str(r[0]), str(r[1])) for r in found}
+        if len(names) > 1:  # they differ in capitals: the one meant is spelled as asked for
+            names = {name for name in names if name[1] == table.rpartition(".")[2]}
+        schema, real = min(names)
+        rows = [r for r in found if (r[0], r[1]) == (schema, real)]
+        columns = tuple(CatalogColumn(str(r[3]), str(r[4]), bool(r[5])) for r in rows)
+        return CatalogTable(schema, real, bool(rows[0][2]), columns)
+
+    def described(self, query: str, name: str) -> CatalogTable:
+        dialect = self.dialect
+        if dialect.describe:
+            told = [(str(r[0]), str(r[1])) for r in self.rows(dialect.describe, [query])]
+        else:
+            source = f"{as_table(query)}{dialect.alias}"
+            with self._faults():
+                cursor = self._connection.cursor()
+                self._run(cursor, f"SELECT *\nFROM {source}\nWHERE 1 = 0", ())
+                told = [(str(d[0]), dialect.described.get(d[1].__name__, "")) for d in cursor.description]
+                cursor.close()
+            if dialect.typeof:
+                types = [dialect.typeof.format(c=f"s.{dialect.quoted(column)}") for column, _ in told]
+                joined = f"FROM (SELECT 1) AS one LEFT JOIN {source} ON false"
+                row = self.rows(f"SELECT {', '.join(types)}\n{joined}")[0]
+                told = [(column, str(declared)) for (column, _), declared in zip(told, row, strict=True)]
+        columns = tuple(CatalogColumn(column, declared, True) for column, declared in told)
+        return CatalogTable("", name, True, columns, query)
 
     def indexed(self, table: CatalogTable) -> set[str]:
         return {str(name).lower() for (name,) in self.rows(self.dialect.indexed, [table.schema, table.name])}
@@ -252,7 +314,21 @@ class OdbcDatabase:
         try:
             yield
         except self._error as error:
-            raise odbc_fault(error, self._table, self._timeout) from error
+            raise odbc_fault(error, self._subject, self._timeout) from error
+        except UnicodeDecodeError as error:
+            raise SourceUnavailable(
+                f"{self._subject}: the driver handed out a text that cannot be decoded: {error}",
+                hint="read that column as binary, by a view or a query",
+            ) from error
+
+
+def session_limits(timeout_seconds: float) -> dict[str, object]:
+    """What the statements of a session are filled with."""
+    lock = min(timeout_seconds, LOCK_SECONDS)
+    return {
+        "ms": int(timeout_seconds * 1000), "seconds": math.ceil(timeout_seconds), "limit": f"{timeout_seconds:.3f}",
+        "lock_ms": int(lock * 1000), "lock_seconds": math.ceil(lock),
+    }  # fmt: skip
 
 
 def sqlite_uri(path: PurePath) -> str:

@@ -35,7 +35,7 @@ class UnderWay(msgspec.Struct, frozen=True, array_like=True):
 
     at: list[object]
     whole: bool
-    ceiling: int | None
+    ceiling: int | str | None  # text where it does not fit msgpack's integers, as a DECIMAL(38) may not
 
 
 class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -49,7 +49,20 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     segments: list[SegmentState]
 
     def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self)
+        try:
+            return msgspec.msgpack.encode(self)
+        except OverflowError:
+            return msgspec.msgpack.encode(self._with_large_as_text())
+
+    def _with_large_as_text(self) -> Checkpoint:
+        def shown(order: int | str | None) -> int | str | None:
+            return order if order is None or isinstance(order, str) or -(2**63) <= order < 2**64 else str(order)
+
+        under_way = self.under_way
+        if under_way is not None:
+            under_way = UnderWay(under_way.at, under_way.whole, shown(under_way.ceiling))
+        segments = [(slot, generation, shown(top)) for slot, generation, top in self.segments]
+        return msgspec.structs.replace(self, under_way=under_way, segments=segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +145,7 @@ class Cursor:
         """The next pass: what is left of one that was broken off, or a new one."""
         if self._under_way is not None:
             rest = self._under_way
-            return Pass(rest.at, rest.whole, now, rest.ceiling if rest.ceiling is not None else ceiling)
+            return Pass(rest.at, rest.whole, now, int(rest.ceiling) if rest.ceiling is not None else ceiling)
         if self.settled_once:
             self._passes += 1
             reach = self._base * (self._passes & -self._passes)

@@ -1,62 +1,26 @@
-"""Everything in which databases differ stands in this table; no other module asks which database it talks to.
+"""Everything in which databases differ stands in these tables; no other module asks which database it talks to.
 
 To add one: a `Dialect` with its catalog query, its types and its quirks, and a name in `DIALECTS`. Values that a driver
 would bend (decimals, dates, times) are cast to text by the server, and watermarks are bound as text and cast back:
 psqlodbc turns 44 BC into 0044 AD, MariaDB's driver drops the microseconds of a bound datetime.
 
-PostgreSQL is tested against a real server. MariaDB and MySQL are tested by the SQL they would be sent only.
+SQLite, PostgreSQL and MariaDB are tested against real ones. MySQL, SQL Server, Oracle, Db2 and Firebird are tested by
+the SQL they would be sent (tests/golden/sql); SQL Server's driver also by logging in to a server of its protocol.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
 
+from crossdock_agent.sql.db2 import DB2
+from crossdock_agent.sql.dialect import Dialect, TypeRule, rules
+from crossdock_agent.sql.firebird import FIREBIRD
+from crossdock_agent.sql.oracle import ORACLE
+from crossdock_agent.sql.sqlserver import SQLSERVER
 
-@dataclass(frozen=True, slots=True)
-class TypeRule:
-    """How a column of one declared type is read and bound; `{c}` is the column, `{t}` its declared type.
-
-    *kind* is the header's type name. *position* is how the column is read when it is part of the cursor (default: as
-    *read*), *bind* how a cursor value is handed back.
-    """
-
-    kind: str
-    read: str = "{c}"
-    bind: str = "?"
-    position: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    name: str
-    quote: str  # around identifiers; doubled inside them
-    nulls: Literal["first", "last"]  # where ORDER BY puts NULL
-    row_values: bool  # whether `(a, b) > (?, ?)` uses an index on (a, b)
-    types: Mapping[str, TypeRule]
-    other: TypeRule  # for a declared type that is not in `types`
-    session: tuple[str, ...] = ()  # run once after login; {ms} and {seconds} are the statement timeout
-    options: str = ""  # appended to the connection string: without them values would be bent
-    clock: str = ""  # one row: the time in UTC and in the server's zone, as text without a zone
-    version: str = ""
-    catalog: str = (
-        ""  # every ? = table; rows of (schema, table, is_view, column, declared type, nullable), in column order
-    )
-    indexed: str = ""  # ?, ? = schema, table; rows of the first column of each index
-    changes: str = ""  # a value that differs once any transaction has changed anything; empty: the database has none
-
-    def quoted(self, identifier: str) -> str:
-        return f"{self.quote}{identifier.replace(self.quote, self.quote * 2)}{self.quote}"
-
-    def rule(self, declared: str) -> TypeRule:
-        return self.types.get(declared.lower(), self.other)
-
-
-def _rules(rules: Mapping[str, TypeRule]) -> Mapping[str, TypeRule]:
-    return MappingProxyType({name: rule for names, rule in rules.items() for name in names.split("|")})
-
+__all__ = ["DIALECTS", "MARIADB", "MYSQL", "POSTGRESQL", "SQLITE", "Dialect", "TypeRule", "sqlite_kind"]
 
 # --- SQLite: cells keep their own type, whatever the column says (sqlite.org/datatype3.html); nothing is cast.
 
@@ -80,13 +44,14 @@ SQLITE = Dialect(
     row_values=True,
     types=MappingProxyType({}),
     other=TypeRule("text"),
+    min_active="SELECT NULL",  # one writer at a time: what is committed later is higher
     version="SELECT 'SQLite ' || sqlite_version()",
     changes="PRAGMA data_version",
 )
 
 # --- PostgreSQL
 
-_POSTGRESQL_TYPES = _rules(
+_POSTGRESQL_TYPES = rules(
     {
         "smallint|integer|bigint|oid": TypeRule("integer", bind="CAST(? AS bigint)"),
         "numeric": TypeRule("decimal", "CAST({c} AS text)", "CAST(? AS numeric)"),
@@ -97,8 +62,12 @@ _POSTGRESQL_TYPES = _rules(
         "time without time zone": TypeRule("time", "CAST({c} AS text)", "CAST(? AS time)"),
         "timestamp without time zone": TypeRule("datetime", "CAST({c} AS text)", "CAST(? AS timestamp)"),
         "timestamp with time zone": TypeRule("datetimetz", "CAST({c} AS text)", "CAST(? AS timestamptz)"),
-        "bytea": TypeRule("binary"),
-        "text|character varying|name": TypeRule("text", bind="CAST(? AS text)"),
+        "bytea": TypeRule("binary", cap="SUBSTRING({c} FROM 1 FOR {n})", size="octet_length({c})"),
+        "text|character varying": TypeRule("text", bind="CAST(? AS text)", cap="LEFT({c}, {n})"),
+        "name": TypeRule("text", bind="CAST(? AS text)"),
+        "json|jsonb|xml": TypeRule(
+            "text", "CAST({c} AS text)", cap="LEFT(CAST({c} AS text), {n})", size="octet_length(CAST({c} AS text))"
+        ),
         "character": TypeRule("text", bind="CAST(? AS bpchar)"),
     }
 )
@@ -120,6 +89,10 @@ _POSTGRESQL_CLOCK = """\
 SELECT CAST(now() AT TIME ZONE 'UTC' AS text),
  CAST(now() AT TIME ZONE current_setting('crossdock.server_zone') AS text)"""
 
+_POSTGRESQL_TYPEOF = """\
+(SELECT format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL)
+ FROM pg_type t WHERE t.oid = pg_typeof({c}))"""
+
 POSTGRESQL = Dialect(
     name="postgresql",
     quote='"',
@@ -129,7 +102,7 @@ POSTGRESQL = Dialect(
     other=TypeRule("text", "CAST({c} AS text)", "CAST(? AS {t})"),
     session=(
         "SET statement_timeout = {ms}",
-        "SET lock_timeout = {ms}",
+        "SET lock_timeout = {lock_ms}",
         "SET default_transaction_read_only = on",
         "SET DateStyle = 'ISO, YMD'",
         "SET IntervalStyle = 'postgres'",
@@ -144,11 +117,14 @@ POSTGRESQL = Dialect(
     catalog=_POSTGRESQL_CATALOG,
     indexed=_POSTGRESQL_INDEXED,
     changes="SELECT CAST(txid_current_snapshot() AS text)",
+    min_active="SELECT txid_snapshot_xmin(txid_current_snapshot())",
+    typeof=_POSTGRESQL_TYPEOF,
+    isolations=MappingProxyType({"read_committed": "SET default_transaction_isolation = 'read committed'"}),
 )
 
 # --- MariaDB and MySQL
 
-_MARIADB_TYPES = _rules(
+_MARIADB_TYPES = rules(
     {
         "tinyint|smallint|mediumint|int|bigint|year": TypeRule("integer"),
         "bit": TypeRule("integer", "CAST({c} AS UNSIGNED)"),
@@ -157,12 +133,17 @@ _MARIADB_TYPES = _rules(
         "date": TypeRule("date", "CAST({c} AS CHAR)", "CAST(? AS DATE)"),
         "time": TypeRule("time", "CAST({c} AS CHAR)", "CAST(? AS TIME(6))"),
         "datetime": TypeRule("datetime", "CAST({c} AS CHAR)", "CAST(? AS DATETIME(6))"),
-        # the session runs at +00:00, so the text is UTC; the cursor compares it without the zone
+        # the session runs at +00:00, so the text is UTC; it is compared without the zone
         "timestamp": TypeRule(
-            "datetimetz", "CONCAT(CAST({c} AS CHAR), '+00:00')", "CAST(? AS DATETIME(6))", "CAST({c} AS CHAR)"
+            "datetimetz", "CONCAT(CAST({c} AS CHAR), '+00:00')", "CAST(SUBSTRING_INDEX(?, '+', 1) AS DATETIME(6))"
         ),
-        "binary|varbinary|tinyblob|blob|mediumblob|longblob": TypeRule("binary"),
-        "char|varchar|tinytext|text|mediumtext|longtext": TypeRule("text"),
+        "binary|varbinary|tinyblob|blob": TypeRule("binary"),
+        "mediumblob|longblob": TypeRule("binary", cap="LEFT({c}, {n})", size="OCTET_LENGTH({c})"),
+        "char|varchar|tinytext|text": TypeRule("text"),
+        "mediumtext|longtext": TypeRule("text", cap="LEFT({c}, {n})", size="OCTET_LENGTH({c})"),
+        "geometry|point|linestring|polygon|multipoint|multilinestring|multipolygon|geometrycollection": TypeRule(
+            "text", "ST_AsText({c})"
+        ),
     }
 )
 
@@ -183,7 +164,8 @@ _MARIADB_SESSION = (
     "SET SESSION TRANSACTION READ ONLY",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION time_zone = '+00:00'",
-    "SET SESSION innodb_lock_wait_timeout = {seconds}",
+    "SET SESSION lock_wait_timeout = {lock_seconds}",  # of ALTER TABLE and LOCK TABLES; its default is a day
+    "SET SESSION innodb_lock_wait_timeout = {lock_seconds}",
 )
 
 MARIADB = Dialect(
@@ -193,26 +175,32 @@ MARIADB = Dialect(
     row_values=False,
     types=_MARIADB_TYPES,
     other=TypeRule("text", "CAST({c} AS CHAR)"),
-    session=("SET SESSION max_statement_time = {seconds}", *_MARIADB_SESSION),
+    session=("SET SESSION max_statement_time = {limit}", *_MARIADB_SESSION),
+    options="CHARSET=utf8mb4",
+    text_as_bytes=True,
     clock="SELECT CAST(UTC_TIMESTAMP(6) AS CHAR),\n"
     " CAST(CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', @@GLOBAL.time_zone) AS CHAR)",
     version="SELECT VERSION()",
     catalog=_MARIADB_CATALOG,
     indexed=_MARIADB_INDEXED,
-)
+    isolations=MappingProxyType(
+        {
+            "snapshot": "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+            "read_committed": "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+            "read_uncommitted": "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
+        }
+    ),
+    described=MappingProxyType(
+        {
+            "int": "bigint", "bool": "bit", "float": "double", "Decimal": "decimal", "date": "date", "time": "time",
+            "datetime": "datetime", "bytearray": "longblob", "str": "longtext",
+        }
+    ),
+    backslashes=True,
+)  # fmt: skip
 
-MYSQL = Dialect(
-    name="mysql",
-    quote="`",
-    nulls="first",
-    row_values=False,
-    types=_MARIADB_TYPES,
-    other=TypeRule("text", "CAST({c} AS CHAR)"),
-    session=("SET SESSION max_execution_time = {ms}", *_MARIADB_SESSION),
-    clock=MARIADB.clock,
-    version=MARIADB.version,
-    catalog=_MARIADB_CATALOG,
-    indexed=_MARIADB_INDEXED,
-)
+MYSQL = replace(MARIADB, name="mysql", session=("SET SESSION max_execution_time = {ms}", *_MARIADB_SESSION))
 
-DIALECTS: Mapping[str, Dialect] = MappingProxyType({d.name: d for d in (SQLITE, POSTGRESQL, MARIADB, MYSQL)})
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
+    {d.name: d for d in (SQLITE, POSTGRESQL, MARIADB, MYSQL, SQLSERVER, ORACLE, DB2, FIREBIRD)}
+)

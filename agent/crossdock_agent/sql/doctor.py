@@ -27,10 +27,9 @@ def examine(
             yield Finding("login", ok=True, detail=version)
             stage = "table and columns"
             reading = prepare(database, settings)
-            kind = "view" if reading.table.is_view else "table"
-            yield Finding(
-                "table and columns", ok=True, detail=f"{kind} {settings.table}, {len(reading.columns)} columns"
-            )
+            is_view = reading.table.is_view and reading.table.query is None
+            subject = f"view {settings.table}" if is_view else settings.subject
+            yield Finding("table and columns", ok=True, detail=f"{subject}, {len(reading.columns)} columns")
             stage = "read"
             yield from _read(reading, settings)
             yield _index(reading, settings)
@@ -63,7 +62,10 @@ def _read(reading: Reading, settings: SqlTableSettings) -> Iterator[Finding]:
 def _index(reading: Reading, settings: SqlTableSettings) -> Finding:
     names = ", ".join(settings.watermark)
     if reading.table.is_view:
-        return Finding("index", ok=True, detail=f"not known for a view; {names} should be indexed in the table beneath")
+        kind = "query" if reading.table.query is not None else "view"
+        return Finding(
+            "index", ok=True, detail=f"not known for a {kind}; {names} should be indexed in the table beneath"
+        )
     if len(settings.watermark) == 1 and settings.watermark[0].lower() in reading.database.indexed(reading.table):
         return Finding("index", ok=True, detail=f"{names} is indexed")
     wanted = names if len(settings.watermark) == 1 else f"COALESCE({names})"
@@ -80,7 +82,7 @@ def _times(reading: Reading, settings: SqlTableSettings, wall_us: Callable[[], i
         "clock", ok=abs(skew) <= SKEW_SECONDS, detail=f"the database is {skew:+.1f} s from this machine",
         hint="" if abs(skew) <= SKEW_SECONDS else "let both follow one time server",
     )  # fmt: skip
-    if settings.mode == "incrementing":
+    if settings.mode != "timestamp":
         return
     newest = reading.database.rows(reading.statements.newest())[0][0]
     moment = parse(newest)

@@ -15,25 +15,46 @@ LOGIN_AFTER_SECONDS = 300.0  # a wrong password tried every few seconds locks th
 CONTENTION_AFTER_SECONDS = 1.0
 MISSING_AFTER_SECONDS = 30.0
 
-# psqlodbc reports a refused login as 08001, like a server that is down: only its text tells them apart
+# Where a driver's SQLSTATE says too little, the server's sentence tells. psqlodbc reports a refused login as 08001,
+# like a server that is down; MariaDB's driver has HY000 for a locked account and for a server that is not there;
+# SQL Server has 42000 for a lock timeout, a broken snapshot and a missing grant; Oracle HY000 for most things.
 _LOGIN_TEXT = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|role \".*\" does not exist"
-    r"|Access denied for user|password has expired|is not permitted to log in|Login failed",
+    r"|Access denied for user|Access denied, this account|password has expired|must reset your password"
+    r"|is not permitted to log in|Login failed|account is (?:locked|disabled)|ORA-01017|ORA-2800[0-3]|SQL30082N"
+    r"|user name and password are not defined",
     re.IGNORECASE,
 )
-_TIMEOUT_TEXT = re.compile(r"statement timeout|max_statement_time|maximum statement execution time", re.IGNORECASE)
-_TIMEOUT = {"57014", "HYT00", "70100"}
-_CONTENTION = {"40001", "40P01", "55P03"}
+_TIMEOUT_TEXT = re.compile(
+    r"statement timeout|max_statement_time|maximum statement execution time|query timeout expired|ORA-01013|SQL0952N",
+    re.IGNORECASE,
+)
+_CONTENTION_TEXT = re.compile(
+    r"lock wait timeout|lock request time ?out|lock time-out|deadlock|snapshot isolation transaction"
+    r"|ORA-00054|ORA-00060|ORA-08177|ORA-01555|SQL0911N|SQL0913N|lock conflict|update conflicts",
+    re.IGNORECASE,
+)
+_DENIED_TEXT = re.compile(
+    r"command denied to user|permission was denied|insufficient privileges|SQL0551N|no permission for", re.IGNORECASE
+)
+_UNREACHABLE_TEXT = re.compile(
+    r"login timeout|can't connect to|lost connection|server has gone away|ORA-0311[34]|ORA-125\d\d|ORA-12170|SQL30081N"
+    r"|unable to complete network request",
+    re.IGNORECASE,
+)
+_TIMEOUT = {"57014", "HYT00", "HYT01", "70100"}
+_CONTENTION = {"40001", "40P01", "55P03", "57033"}
 _LOGIN = {"28000", "28P01", "28S01"}
-_TABLE = {"42P01", "42S02", "3F000"}
+_TABLE = {"42P01", "42S02", "3F000", "42704"}
 _COLUMN = {"42703", "42S22"}
 _DENIED = {"42501"}
 _DRIVER = {"IM002", "IM003", "IM004", "01000"}
+_SQL_HINT = "check 'where' and 'query'"
 _PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+")
 
 
-def odbc_fault(error: Exception, table: str, timeout_seconds: float) -> CrossdockError:
-    """The error to raise for pyodbc's *error* while reading *table*."""
+def odbc_fault(error: Exception, subject: str, timeout_seconds: float) -> CrossdockError:
+    """The error to raise for pyodbc's *error* while reading *subject*, such as `table orders`."""
     state = str(error.args[0]) if error.args else ""
     text = _readable(str(error.args[1]) if len(error.args) > 1 else str(error))
     says = f"{text} [SQLSTATE {state}]" if state else text
@@ -43,50 +64,48 @@ def odbc_fault(error: Exception, table: str, timeout_seconds: float) -> Crossdoc
             hint="check user, password and expiry; tried again in 5 minutes, so that the account is not locked",
             after_seconds=LOGIN_AFTER_SECONDS,
         )
-    if state in _TIMEOUT or _TIMEOUT_TEXT.search(text):
-        return timed_out(table, timeout_seconds)
-    if state in _CONTENTION:
+    if state in _CONTENTION or _CONTENTION_TEXT.search(text):
         return SourceUnavailable(
-            f"table {table}: the read gave way to other transactions: {says}",
+            f"{subject}: the read gave way to other transactions: {says}",
             hint="the same page is read again",
             after_seconds=CONTENTION_AFTER_SECONDS,
         )
-    return _operator_fault(state, says, table)
+    if (state in _TIMEOUT and "login timeout" not in text.lower()) or _TIMEOUT_TEXT.search(text):
+        return timed_out(subject, timeout_seconds)
+    return _operator_fault(state, says, subject)
 
 
-def _operator_fault(state: str, says: str, table: str) -> CrossdockError:
+def _operator_fault(state: str, says: str, subject: str) -> CrossdockError:
     if state in _TABLE:
-        return table_missing(table, says)
+        return _missing(subject, says)
     if state in _COLUMN:
         return ConfigError(
-            f"table {table}: {says}",
+            f"{subject}: {says}",
             hint="a column was dropped or renamed: correct 'columns', 'column', 'key' or 'where'",
         )
-    if state in _DENIED:
+    if state in _DENIED or _DENIED_TEXT.search(says):
         return SourceUnavailable(
-            f"table {table}: {says}", hint="grant SELECT on it to the login", after_seconds=MISSING_AFTER_SECONDS
+            f"{subject}: {says}", hint="grant SELECT on it to the login", after_seconds=MISSING_AFTER_SECONDS
         )
     if state in _DRIVER:
         return ConfigError(
             f"the ODBC driver cannot be loaded: {says}", hint="correct DRIVER= in 'connection', or install it"
         )
     if state.startswith("42"):
-        return ConfigError(f"table {table}: the database does not understand the query: {says}", hint="check 'where'")
-    if state.startswith(("08", "57P")):
+        return ConfigError(f"{subject}: the database does not understand the query: {says}", hint=_SQL_HINT)
+    if state.startswith(("08", "57P")) or _UNREACHABLE_TEXT.search(says):
         return SourceUnavailable(
             f"the database cannot be reached: {says}", hint="is the server running and the port open?"
         )
-    return SourceUnavailable(
-        f"table {table} cannot be read now: {says}", hint="run 'crossdock-agent check' at the site"
-    )
+    return SourceUnavailable(f"{subject} cannot be read now: {says}", hint="run 'crossdock-agent check' at the site")
 
 
-def sqlite_fault(error: sqlite3.Error, file: str, table: str, timeout_seconds: float) -> CrossdockError:
-    """The error to raise for *error* while reading *table* of *file*."""
+def sqlite_fault(error: sqlite3.Error, file: str, subject: str, timeout_seconds: float) -> CrossdockError:
+    """The error to raise for *error* while reading *subject*, such as `table orders`, of *file*."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     text = str(error)
     if code == sqlite3.SQLITE_INTERRUPT:
-        return timed_out(table, timeout_seconds)
+        return timed_out(subject, timeout_seconds)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return SourceUnavailable(
             f"database {file} is locked by a writer",
@@ -101,29 +120,31 @@ def sqlite_fault(error: sqlite3.Error, file: str, table: str, timeout_seconds: f
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Corrupt(f"database {file} is damaged or no SQLite file: {text}", hint="check 'sqlite' in 'connection'")
     if "no such table" in text:
-        return table_missing(table, text)
+        return _missing(subject, text)
     if "no such column" in text:
         return ConfigError(
-            f"table {table}: {text}",
+            f"{subject}: {text}",
             hint="a column was dropped or renamed: correct 'columns', 'column', 'key' or 'where'",
         )
     if code == sqlite3.SQLITE_ERROR:
-        return ConfigError(f"table {table}: the database does not understand the query: {text}", hint="check 'where'")
-    return SourceUnavailable(
-        f"table {table} cannot be read now: {text}", hint="run 'crossdock-agent check' at the site"
-    )
+        return ConfigError(f"{subject}: the database does not understand the query: {text}", hint=_SQL_HINT)
+    return SourceUnavailable(f"{subject} cannot be read now: {text}", hint="run 'crossdock-agent check' at the site")
 
 
-def timed_out(table: str, seconds: float) -> SourceUnavailable:
+def timed_out(subject: str, seconds: float) -> SourceUnavailable:
     return SourceUnavailable(
-        f"table {table}: reading one page took longer than {seconds:g} s and was given up",
+        f"{subject}: reading one page took longer than {seconds:g} s and was given up",
         hint="index the watermark column, or raise 'statement_timeout_seconds'",
     )
 
 
 def table_missing(table: str, says: str = "not found") -> SourceUnavailable:
+    return _missing(f"table {table}", says)
+
+
+def _missing(subject: str, says: str) -> SourceUnavailable:
     return SourceUnavailable(
-        f"table {table}: {says}", hint="check its name, schema and grants", after_seconds=MISSING_AFTER_SECONDS
+        f"{subject}: {says}", hint="check its name, schema and grants", after_seconds=MISSING_AFTER_SECONDS
     )
 
 

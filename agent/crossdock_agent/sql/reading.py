@@ -10,8 +10,9 @@ from crossdock.v1.batch_pb2 import BatchHeader, Column, Origin
 from crossdock_agent.sql.connections import Database, OdbcDatabase, SqliteDatabase, require_encoding, with_secrets
 from crossdock_agent.sql.dialects import DIALECTS
 from crossdock_agent.sql.faults import table_missing
+from crossdock_agent.sql.queries import checked
 from crossdock_agent.sql.rows import RowShape
-from crossdock_agent.sql.settings import SqlTableSettings
+from crossdock_agent.sql.settings import SqlQuerySettings, SqlTableSettings
 from crossdock_agent.sql.statements import CatalogTable, Statements, TableColumn, resolve
 from crossdock_agent.sql.times import Style, parse
 
@@ -48,34 +49,55 @@ def connect(settings: SqlTableSettings, secret: Callable[[str], str], wall_us: C
     """Raises SourceUnavailable, ConfigError or Corrupt, each with the operator's next step."""
     to, timeout = settings.connection, settings.statement_timeout_seconds
     if to.sqlite is not None:
-        return SqliteDatabase(to.sqlite, settings.table, timeout, require_encoding(to.encoding), wall_us)
-    return OdbcDatabase(DIALECTS[to.dialect or ""], with_secrets(to.odbc or "", secret), settings.table, timeout)
+        return SqliteDatabase(to.sqlite, settings.subject, timeout, require_encoding(to.encoding), wall_us)
+    dialect = DIALECTS[to.dialect or ""]
+    return OdbcDatabase(dialect, with_secrets(to.odbc or "", secret), settings.subject, timeout, to.isolation)
 
 
 def prepare(database: Database, settings: SqlTableSettings) -> Reading:
     """Raises SourceUnavailable when the table is missing, ConfigError naming each column that is."""
-    table = database.catalog(settings.table)
-    if table is None:
-        raise table_missing(settings.table)
+    table = _find(database, settings)
     listed = settings.columns if settings.columns is not None else [c.name for c in table.columns]
     found = _resolve_all(database, table, settings, [*listed, *settings.watermark, *settings.key])
     columns = _distinct([found[name] for name in (*listed, *settings.watermark, *settings.key)])
     shown = {column.quoted: column.name for column in columns}
     watermark, key = [found[name] for name in settings.watermark], [found[name] for name in settings.key]
     _check_kinds(database, settings, watermark)
-    statements = Statements(database.dialect, table, columns, watermark, key, settings.where)
+    statements = Statements(database.dialect, table, columns, watermark, key, settings.where, settings.max_lob_bytes)
     is_sqlite = database.dialect.name == "sqlite"
     shape = RowShape(
         payload=statements.payload,
         position=statements.position,
         group=1 if settings.mode == "incrementing" else 1 + max(1, len(statements.position) - 2),
+        cap=settings.max_lob_bytes,
+        names=tuple(c.name for c in columns),
         flags=tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean"),
     )
-    sample = None if is_sqlite or settings.mode == "incrementing" else parse(_STYLES.get(watermark[0].kind))
+    sample = None if is_sqlite or settings.mode != "timestamp" else parse(_STYLES.get(watermark[0].kind))
     return Reading(
         database, table, tuple(columns), tuple(shown[c.quoted] for c in key or watermark), statements, shape,
         sample.style if sample else None, detects_changes=not table.is_view and settings.where is None,
     )  # fmt: skip
+
+
+def _find(database: Database, settings: SqlTableSettings) -> CatalogTable:
+    if not isinstance(settings, SqlQuerySettings):
+        table = database.catalog(settings.table)
+        if table is None:
+            raise table_missing(settings.table)
+        return table
+    try:
+        result = database.described(checked(settings.query, database.dialect), settings.table)
+    except ConfigError as error:
+        raise ConfigError(f"{settings.subject}: {error.message}", hint=error.hint) from error
+    names = [c.name for c in result.columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"{settings.subject} has more than one column called {', '.join(twice)}",
+            hint="give each a name of its own with AS",
+        )
+    return result
 
 
 def _resolve_all(
@@ -90,7 +112,7 @@ def _resolve_all(
             found[name] = resolve(database.dialect, column, name)
     if missing:
         raise ConfigError(
-            f"table {settings.table} has no column {', '.join(dict.fromkeys(missing))}",
+            f"{settings.subject} has no column {', '.join(dict.fromkeys(missing))}",
             hint=f"it has {', '.join(c.name for c in table.columns)}",
         )
     return found
@@ -108,9 +130,9 @@ def _check_kinds(database: Database, settings: SqlTableSettings, watermark: list
     if database.dialect.name == "sqlite":
         return  # its columns declare no binding type; the values are judged as they come
     kinds = {c.kind for c in watermark}
-    allowed = _NUMBERS if settings.mode == "incrementing" else _TIMES
+    allowed = _TIMES if settings.mode == "timestamp" else _NUMBERS
     wrong = [f"{c.name} is {c.declared}" for c in watermark if c.kind not in allowed]
     if wrong or len(kinds) > 1:
         said = "; ".join(wrong or [f"{c.name} is {c.declared}" for c in watermark])
-        wants = "a whole number" if settings.mode == "incrementing" else "times of one type"
-        raise ConfigError(f"table {settings.table}: {said}", hint=f"mode {settings.mode} needs {wants} in 'column'")
+        wants = "times of one type" if settings.mode == "timestamp" else "a whole number"
+        raise ConfigError(f"{settings.subject}: {said}", hint=f"mode {settings.mode} needs {wants} in 'column'")

@@ -24,18 +24,30 @@ MAX_UNIT_BYTES = MAX_RAW_BYTES // 4
 SAMPLE_BYTES = 256
 
 _encode = msgspec.msgpack.Encoder().encode
+_BYTES = (bytes, bytearray)
 _Rows = Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class RowShape:
     """How to take a driver's row apart: *payload* columns first, *position* the cursor's columns, the first *group* of
-    which make a unit. *flags* are payload columns that SQLite holds as 0 and 1 and that mean no and yes."""
+    which make a unit. *flags* are payload columns that SQLite holds as 0 and 1 and that mean no and yes. A value over
+    *cap* bytes is not taken, and its row with it; *names* are those of the payload's columns, to say which."""
 
     payload: int
     position: tuple[int, ...]
     group: int
     flags: tuple[int, ...] = ()
+    cap: int = MAX_ROW_BYTES
+    names: tuple[str, ...] = ()
+
+    def oversize(self, row: Sequence[Any]) -> str | None:
+        """The first column whose value is over *cap*; None when none is."""
+        for index, cell in enumerate(row[: self.payload]):
+            size = len(cell.encode()) if isinstance(cell, str) else len(cell) if isinstance(cell, _BYTES) else 0
+            if size > self.cap:
+                return self.names[index] if self.names else str(index)
+        return None
 
     def pack(self, rows: _Rows) -> list[bytes]:
         if not rows or len(rows[0]) != self.payload or self.flags:
@@ -69,7 +81,9 @@ class Page:
             self._split.update(self.ends)
         if self.bytes > MAX_UNIT_BYTES:
             self._limit_units()
-        self._has_long = bool(self.packed) and max(map(len, self.packed)) > MAX_ROW_BYTES
+        self._oversize: dict[int, str] = {}  # why a row is not taken
+        if self.packed and max(map(len, self.packed)) > shape.cap:
+            self._find_oversize()
 
     @property
     def bytes(self) -> int:
@@ -97,8 +111,20 @@ class Page:
         return self._before[end] - self._before[start]
 
     def is_long(self, start: int, end: int) -> bool:
-        """True when a row from *start* to *end* is over the limit."""
-        return self._has_long and any(len(data) > MAX_ROW_BYTES for data in self.packed[start:end])
+        """True when a row from *start* to *end* is over a limit."""
+        return bool(self._oversize) and any(row in self._oversize for row in range(start, end))
+
+    def why_long(self, row: int) -> str | None:
+        """None when *row* is within the limits."""
+        return self._oversize.get(row)
+
+    def _find_oversize(self) -> None:
+        for row, data in enumerate(self.packed):
+            column = self._shape.oversize(self._rows[row]) if len(data) > self._shape.cap else None
+            if column is not None:
+                self._oversize[row] = f"column {column} has more than {self._shape.cap} bytes"
+            elif len(data) > MAX_ROW_BYTES:
+                self._oversize[row] = f"it has {len(data)} bytes, the limit is {MAX_ROW_BYTES}"
 
     def _ends(self, start: int, end: int, length: int, *, full: bool) -> list[int]:
         get = itemgetter(*self._shape.position[:length])
@@ -157,15 +183,13 @@ class Batch:
         """Set a whole unit aside: without its too long row, it would arrive as a document that lacks a line."""
         for row in range(start, end):
             data = page.packed[row]
-            long = len(data) > MAX_ROW_BYTES
+            why = page.why_long(row)
             self.rejects.append(
                 Reject(
                     record=len(self.rows) + len(self.rejects),
                     bytes=len(data),
-                    code="too_long" if long else "incomplete_unit",
-                    reason=f"row {page.key(row)} has {len(data)} bytes, the limit is {MAX_ROW_BYTES}"
-                    if long
-                    else f"row {page.key(row)} belongs together with a row over {MAX_ROW_BYTES} bytes",
+                    code="too_long" if why else "incomplete_unit",
+                    reason=f"row {page.key(row)}: {why or 'it belongs together with a row that is too long'}",
                     sample=data[:SAMPLE_BYTES],
                 )
             )

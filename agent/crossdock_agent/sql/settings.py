@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+MAX_LOB_BYTES = 8 * 1024 * 1024  # a row may not be larger either
+
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -15,13 +17,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sqlite: str | None = None  # path of the file; it is opened read-only
     encoding: str = "utf-8"  # of text in a SQLite file; what does not decode travels as it is
     odbc: str | None = None  # may contain {secret:NAME}
-    dialect: Literal["postgresql", "mariadb", "mysql"] | None = None
+    dialect: Literal["postgresql", "mariadb", "mysql", "sqlserver", "oracle", "db2", "firebird"] | None = None
+    isolation: Literal["snapshot", "read_committed", "read_uncommitted"] | None = None  # None: the dialect's own
 
     def __post_init__(self) -> None:
         if (self.sqlite is None) == (self.odbc is None):
             raise ValueError("connection needs either 'sqlite' or 'odbc'")
         if (self.odbc is None) != (self.dialect is None):
-            raise ValueError("'odbc' needs a 'dialect' (postgresql, mariadb, mysql), 'sqlite' has none")
+            raise ValueError("'odbc' needs a 'dialect' such as postgresql or sqlserver, 'sqlite' has none")
 
 
 class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +33,8 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     `mode: incrementing` reads rows by a growing whole-number `column`, each as it first appears: right for tables that
     are only added to. `mode: timestamp` reads rows whose time in `column` is later than before: right for rows that
     change; several columns count as the first of them that is not NULL (`[write_date, create_date]`).
+    `mode: rowversion` reads rows whose `column` is set anew with each change by the database (SQL Server's rowversion)
+    or a trigger (`txid_current()` in PostgreSQL), and only below what a transaction still open may hold.
 
     `key` names the columns that tell rows apart. Rows that agree in time and all but the last of them (the lines of an
     order) travel together. Watermark and key columns are always read, listed or not.
@@ -37,7 +42,7 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     connection: Connection
     table: str  # or a view; may be `schema.table`
-    mode: Literal["incrementing", "timestamp"]
+    mode: Literal["incrementing", "timestamp", "rowversion"]
     column: str | list[str]
     key: list[str] = []
     columns: list[str] | None = None  # None: all
@@ -48,10 +53,12 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     look_back_seconds: Annotated[float, msgspec.Meta(ge=0)] = 60.0  # the longest transaction of a writer
     look_back_ids: Annotated[int, msgspec.Meta(ge=0)] = 10_000  # the same in ids, for a first read
     clock: Literal["server", "utc"] | None = None  # the zone of timestamps without one; None: server, in SQLite utc
+    zone: str | None = None  # instead of `clock`: the IANA zone those timestamps are written in
     purged: bool = False  # the newest rows may be deleted in normal operation; otherwise that stops the source
     page_rows: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 5_000
     poll_seconds: _Seconds = 5.0
     statement_timeout_seconds: _Seconds = 30.0
+    max_lob_bytes: Annotated[int, msgspec.Meta(ge=256, le=MAX_LOB_BYTES)] = MAX_LOB_BYTES  # longer: set aside
 
     def __post_init__(self) -> None:
         if not self.watermark:
@@ -60,6 +67,10 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError("mode incrementing takes one 'column'")
         if self.mode == "timestamp" and not self.key:
             raise ValueError("mode timestamp needs 'key': the columns that tell rows with equal timestamps apart")
+        if self.mode == "rowversion" and not (self.key and len(self.watermark) == 1):
+            raise ValueError("mode rowversion takes one 'column' and needs 'key': the columns that tell rows apart")
+        if self.zone is not None:
+            _require_zone(self.zone, self.clock)
         if self.columns is not None and not self.columns:
             raise ValueError("'columns' is empty; leave it out to read all")
 
@@ -68,6 +79,38 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return [self.column] if isinstance(self.column, str) else self.column
 
     @property
+    def subject(self) -> str:
+        """How messages call it."""
+        return f"table {self.table}"
+
+    @property
     def basis(self) -> str:
         """What a position is a position in; it changes when a stored one no longer applies."""
         return f"{self.mode} {self.table} {','.join(self.watermark)} {','.join(self.key)}"
+
+
+class SqlQuerySettings(SqlTableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A SELECT whose result is read as `sql_table` reads a table: `column` and `key` are columns of the result.
+
+    The query is put into FROM as it stands, so it is run again for every page, with the condition and order of the page
+    around it: whoever configures it is trusted, and its watermark should be an indexed column.
+    """
+
+    query: str
+    table: str = "query"  # the name under which its rows come
+    mode: Literal["incrementing", "timestamp", "rowversion"]
+
+    @property
+    def subject(self) -> str:
+        return f"query {self.table}"
+
+
+def _require_zone(zone: str, clock: str | None) -> None:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    if clock is not None:
+        raise ValueError("'zone' stands in place of 'clock': name one of them")
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"zone {zone!r} is not known; name one such as Europe/Amsterdam") from error

@@ -22,7 +22,7 @@ import msgspec
 
 from crossdock_agent.sql.hashes import HashSet
 
-SegmentState = tuple[int, int, int | None]  # slot, generation, top
+SegmentState = tuple[int, int, int | str | None]  # slot, generation, top (text where it is over 64 bits)
 
 OPEN_HASHES = 512  # a segment is rewritten with each batch until it holds so many ...
 OPEN_SECONDS = 6.0  # ... or is this old
@@ -67,7 +67,8 @@ class Window:
             window._generation = max(window._generation, generation)
             hashes = _decode(recall(_key(slot)), generation)
             if hashes is not None:
-                window._segments.append(_Segment(slot, generation, top, now - OPEN_SECONDS, hashes))
+                highest = int(top) if top is not None else None
+                window._segments.append(_Segment(slot, generation, highest, now - OPEN_SECONDS, hashes))
                 window._known.add(hashes)
         return window
 

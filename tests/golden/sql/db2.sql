@@ -1,0 +1,223 @@
+-- == session
+
+SET CURRENT LOCK TIMEOUT 2;
+SET CURRENT ISOLATION = CS
+
+-- == isolations
+
+-- read_committed
+SET CURRENT ISOLATION = CS
+-- read_uncommitted
+SET CURRENT ISOLATION = UR
+
+-- == connection options
+
+-- (none)
+
+-- == version
+
+SELECT SERVICE_LEVEL FROM SYSIBMADM.ENV_INST_INFO
+
+-- == clock
+
+SELECT VARCHAR_FORMAT(CURRENT TIMESTAMP - CURRENT TIMEZONE, 'YYYY-MM-DD HH24:MI:SS.FF9'),
+ VARCHAR_FORMAT(CURRENT TIMESTAMP, 'YYYY-MM-DD HH24:MI:SS.FF9') FROM SYSIBM.SYSDUMMY1
+
+-- == catalog
+
+SELECT RTRIM(c.TABSCHEMA), c.TABNAME, CASE WHEN t.TYPE = 'V' THEN 1 ELSE 0 END, c.COLNAME,
+ CASE WHEN c.CODEPAGE = 0 AND c.TYPENAME IN ('CHARACTER', 'VARCHAR') THEN c.TYPENAME || ' FOR BIT DATA'
+  ELSE c.TYPENAME END,
+ CASE WHEN c.NULLS = 'Y' THEN 1 ELSE 0 END
+FROM SYSCAT.COLUMNS c JOIN SYSCAT.TABLES t ON t.TABSCHEMA = c.TABSCHEMA AND t.TABNAME = c.TABNAME,
+ (VALUES CAST(? AS VARCHAR(257))) AS a (name)
+WHERE c.TABSCHEMA = CASE WHEN LOCATE('.', a.name) > 0 THEN UPPER(LEFT(a.name, LOCATE('.', a.name) - 1))
+  ELSE CURRENT SCHEMA END
+ AND c.TABNAME IN (SUBSTR(a.name, LOCATE('.', a.name) + 1), UPPER(SUBSTR(a.name, LOCATE('.', a.name) + 1)))
+ORDER BY c.TABNAME, c.COLNO
+
+-- == first columns of indexes
+
+SELECT k.COLNAME FROM SYSCAT.INDEXES i
+ JOIN SYSCAT.INDEXCOLUSE k ON k.INDSCHEMA = i.INDSCHEMA AND k.INDNAME = i.INDNAME AND k.COLSEQ = 1
+WHERE i.TABSCHEMA = CAST(? AS VARCHAR(128)) AND i.TABNAME = CAST(? AS VARCHAR(128))
+
+-- == lowest open version
+
+-- (none)
+
+-- == columns of a query
+
+-- (none)
+
+-- == first page by time
+
+SELECT s."ID", s."ORDER_NO", s."LINE", VARCHAR_FORMAT(s."CHANGED", 'YYYY-MM-DD HH24:MI:SS.FF9'), VARCHAR(s."QTY"), s."VERSION", SUBSTRING(s."SCAN", 1, 4097, OCTETS), SUBSTRING(s."NOTE", 1, 4097, CODEUNITS32)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" IS NOT NULL
+ORDER BY s."CHANGED", s."ORDER_NO", s."LINE"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == next page by time
+
+SELECT s."ID", s."ORDER_NO", s."LINE", VARCHAR_FORMAT(s."CHANGED", 'YYYY-MM-DD HH24:MI:SS.FF9'), VARCHAR(s."QTY"), s."VERSION", SUBSTRING(s."SCAN", 1, 4097, OCTETS), SUBSTRING(s."NOTE", 1, 4097, CODEUNITS32)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" > CAST(CAST(? AS VARCHAR(32)) AS TIMESTAMP(9))
+ORDER BY s."CHANGED", s."ORDER_NO", s."LINE"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == next page by time and key
+
+SELECT s."ID", s."ORDER_NO", s."LINE", VARCHAR_FORMAT(s."CHANGED", 'YYYY-MM-DD HH24:MI:SS.FF9'), VARCHAR(s."QTY"), s."VERSION", SUBSTRING(s."SCAN", 1, 4097, OCTETS), SUBSTRING(s."NOTE", 1, 4097, CODEUNITS32)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" >= CAST(CAST(? AS VARCHAR(32)) AS TIMESTAMP(9)) AND (s."CHANGED" > CAST(CAST(? AS VARCHAR(32)) AS TIMESTAMP(9)) OR (s."CHANGED" = CAST(CAST(? AS VARCHAR(32)) AS TIMESTAMP(9)) AND (s."ORDER_NO" > CAST(? AS VARCHAR(4000)) OR (s."ORDER_NO" = CAST(? AS VARCHAR(4000)) AND s."LINE" > CAST(? AS BIGINT)))))
+ORDER BY s."CHANGED", s."ORDER_NO", s."LINE"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == next page by id
+
+SELECT s."ID", s."ORDER_NO", s."LINE", VARCHAR_FORMAT(s."CHANGED", 'YYYY-MM-DD HH24:MI:SS.FF9'), VARCHAR(s."QTY"), s."VERSION", SUBSTRING(s."SCAN", 1, 4097, OCTETS), SUBSTRING(s."NOTE", 1, 4097, CODEUNITS32)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."ID" > CAST(? AS BIGINT)
+ORDER BY s."ID"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == sizes before a page
+
+SELECT COALESCE(LENGTH(s."SCAN"), 0) + COALESCE(LENGTH(s."NOTE", OCTETS), 0)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."ID" > CAST(? AS BIGINT)
+ORDER BY s."ID"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == next page by version, below the lowest open one
+
+SELECT s."ID", s."ORDER_NO", s."LINE", VARCHAR_FORMAT(s."CHANGED", 'YYYY-MM-DD HH24:MI:SS.FF9'), VARCHAR(s."QTY"), s."VERSION", SUBSTRING(s."SCAN", 1, 4097, OCTETS), SUBSTRING(s."NOTE", 1, 4097, CODEUNITS32)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."VERSION" >= CAST(? AS BIGINT) AND (s."VERSION" > CAST(? AS BIGINT) OR (s."VERSION" = CAST(? AS BIGINT) AND (s."ORDER_NO" > CAST(? AS VARCHAR(4000)) OR (s."ORDER_NO" = CAST(? AS VARCHAR(4000)) AND s."LINE" > CAST(? AS BIGINT))))) AND s."VERSION" < CAST(? AS BIGINT)
+ORDER BY s."VERSION", s."ORDER_NO", s."LINE"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == next page of a query
+
+SELECT s."ID", s."ORDER_NO", s."LINE", VARCHAR_FORMAT(s."CHANGED", 'YYYY-MM-DD HH24:MI:SS.FF9'), VARCHAR(s."QTY"), s."VERSION", SUBSTRING(s."SCAN", 1, 4097, OCTETS), SUBSTRING(s."NOTE", 1, 4097, CODEUNITS32)
+FROM (
+SELECT * FROM ERP.ORDER_LINES -- all
+) AS s
+WHERE (
+s.LINE > 0
+) AND s."ID" > CAST(? AS BIGINT)
+ORDER BY s."ID"
+FETCH FIRST 500 ROWS ONLY
+FOR READ ONLY
+
+-- == newest
+
+SELECT VARCHAR_FORMAT(MAX(s."CHANGED"), 'YYYY-MM-DD HH24:MI:SS.FF9')
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" IS NOT NULL
+FOR READ ONLY
+
+-- == unmarked
+
+SELECT COUNT(*)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND 1 = 0
+FOR READ ONLY
+
+-- == types: kind, read, bound
+
+-- smallint: integer
+--   s."C"
+--   CAST(? AS BIGINT)
+-- integer: integer
+--   s."C"
+--   CAST(? AS BIGINT)
+-- bigint: integer
+--   s."C"
+--   CAST(? AS BIGINT)
+-- decimal: decimal
+--   VARCHAR(s."C")
+--   CAST(CAST(? AS VARCHAR(42)) AS DECFLOAT(34))
+-- decfloat: decimal
+--   VARCHAR(s."C")
+--   CAST(CAST(? AS VARCHAR(42)) AS DECFLOAT(34))
+-- real: float
+--   s."C"
+--   CAST(? AS DOUBLE)
+-- double: float
+--   s."C"
+--   CAST(? AS DOUBLE)
+-- boolean: boolean
+--   s."C"
+--   CAST(? AS BOOLEAN)
+-- date: date
+--   CHAR(s."C", ISO)
+--   CAST(CAST(? AS VARCHAR(10)) AS DATE)
+-- time: time
+--   CHAR(s."C", JIS)
+--   CAST(CAST(? AS VARCHAR(8)) AS TIME)
+-- timestamp: datetime
+--   VARCHAR_FORMAT(s."C", 'YYYY-MM-DD HH24:MI:SS.FF9')
+--   CAST(CAST(? AS VARCHAR(32)) AS TIMESTAMP(9))
+-- character: text
+--   s."C"
+--   CAST(? AS VARCHAR(4000))
+-- varchar: text
+--   s."C"
+--   CAST(? AS VARCHAR(4000))
+-- graphic: text
+--   s."C"
+--   CAST(? AS VARCHAR(4000))
+-- vargraphic: text
+--   s."C"
+--   CAST(? AS VARCHAR(4000))
+-- clob: text
+--   SUBSTRING(s."C", 1, 4097, CODEUNITS32)
+--   ?
+-- dbclob: text
+--   SUBSTRING(s."C", 1, 4097, CODEUNITS32)
+--   ?
+-- long varchar: text
+--   SUBSTRING(s."C", 1, 4097, CODEUNITS32)
+--   ?
+-- xml: text
+--   XMLSERIALIZE(s."C" AS CLOB(64M))
+--   ?
+-- character for bit data: binary
+--   s."C"
+--   ?
+-- varchar for bit data: binary
+--   s."C"
+--   ?
+-- binary: binary
+--   s."C"
+--   ?
+-- varbinary: binary
+--   s."C"
+--   ?
+-- blob: binary
+--   SUBSTRING(s."C", 1, 4097, OCTETS)
+--   ?

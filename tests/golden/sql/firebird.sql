@@ -1,0 +1,200 @@
+-- == session
+
+SET STATEMENT TIMEOUT 30000 MILLISECOND
+
+-- == isolations
+
+-- (none)
+
+-- == connection options
+
+READONLY=Y;NOWAIT=Y
+
+-- == version
+
+SELECT 'Firebird ' || RDB$GET_CONTEXT('SYSTEM', 'ENGINE_VERSION') FROM RDB$DATABASE
+
+-- == clock
+
+SELECT CAST(CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP) AS VARCHAR(24)),
+ CAST(LOCALTIMESTAMP AS VARCHAR(24)) FROM RDB$DATABASE
+
+-- == catalog
+
+SELECT '', TRIM(r.RDB$RELATION_NAME), CASE WHEN r.RDB$VIEW_BLR IS NULL THEN 0 ELSE 1 END, TRIM(c.RDB$FIELD_NAME),
+ CASE WHEN f.RDB$FIELD_TYPE IN (7, 8, 16, 26, 27) AND f.RDB$FIELD_SCALE < 0 THEN 'numeric'
+  ELSE CASE f.RDB$FIELD_TYPE WHEN 7 THEN 'smallint' WHEN 8 THEN 'integer' WHEN 10 THEN 'float' WHEN 12 THEN 'date'
+   WHEN 13 THEN 'time' WHEN 16 THEN 'bigint' WHEN 23 THEN 'boolean' WHEN 24 THEN 'decfloat' WHEN 25 THEN 'decfloat'
+   WHEN 26 THEN 'int128' WHEN 27 THEN 'double precision' WHEN 28 THEN 'time with time zone'
+   WHEN 29 THEN 'timestamp with time zone' WHEN 35 THEN 'timestamp'
+   WHEN 14 THEN CASE WHEN f.RDB$CHARACTER_SET_ID = 1 THEN 'char octets' ELSE 'char' END
+   WHEN 37 THEN CASE WHEN f.RDB$CHARACTER_SET_ID = 1 THEN 'varchar octets' ELSE 'varchar' END
+   WHEN 261 THEN CASE WHEN f.RDB$FIELD_SUB_TYPE = 1 THEN 'blob text' ELSE 'blob' END ELSE 'other' END END,
+ CASE WHEN COALESCE(c.RDB$NULL_FLAG, f.RDB$NULL_FLAG, 0) = 1 THEN 0 ELSE 1 END
+FROM RDB$RELATIONS r JOIN RDB$RELATION_FIELDS c ON c.RDB$RELATION_NAME = r.RDB$RELATION_NAME
+ JOIN RDB$FIELDS f ON f.RDB$FIELD_NAME = c.RDB$FIELD_SOURCE
+WHERE r.RDB$RELATION_NAME IN (CAST(? AS VARCHAR(63)), UPPER(CAST(? AS VARCHAR(63))))
+ORDER BY r.RDB$RELATION_NAME, c.RDB$FIELD_POSITION
+
+-- == first columns of indexes
+
+SELECT TRIM(k.RDB$FIELD_NAME) FROM RDB$INDICES i
+ JOIN RDB$INDEX_SEGMENTS k ON k.RDB$INDEX_NAME = i.RDB$INDEX_NAME AND k.RDB$FIELD_POSITION = 0
+WHERE COALESCE(i.RDB$INDEX_INACTIVE, 0) = 0 AND CAST(? AS VARCHAR(63)) = ''
+ AND i.RDB$RELATION_NAME = CAST(? AS VARCHAR(63))
+
+-- == lowest open version
+
+-- (none)
+
+-- == columns of a query
+
+-- (none)
+
+-- == first page by time
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS VARCHAR(24)), CAST(s."QTY" AS VARCHAR(60)), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), SUBSTRING(s."NOTE" FROM 1 FOR 4097)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" IS NOT NULL
+ORDER BY s."CHANGED", s."ORDER_NO", s."LINE"
+ROWS 500
+
+-- == next page by time
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS VARCHAR(24)), CAST(s."QTY" AS VARCHAR(60)), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), SUBSTRING(s."NOTE" FROM 1 FOR 4097)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" > CAST(? AS TIMESTAMP)
+ORDER BY s."CHANGED", s."ORDER_NO", s."LINE"
+ROWS 500
+
+-- == next page by time and key
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS VARCHAR(24)), CAST(s."QTY" AS VARCHAR(60)), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), SUBSTRING(s."NOTE" FROM 1 FOR 4097)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" >= CAST(? AS TIMESTAMP) AND (s."CHANGED" > CAST(? AS TIMESTAMP) OR (s."CHANGED" = CAST(? AS TIMESTAMP) AND (s."ORDER_NO" > CAST(? AS VARCHAR(8000)) OR (s."ORDER_NO" = CAST(? AS VARCHAR(8000)) AND s."LINE" > CAST(? AS BIGINT)))))
+ORDER BY s."CHANGED", s."ORDER_NO", s."LINE"
+ROWS 500
+
+-- == next page by id
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS VARCHAR(24)), CAST(s."QTY" AS VARCHAR(60)), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), SUBSTRING(s."NOTE" FROM 1 FOR 4097)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."ID" > CAST(? AS BIGINT)
+ORDER BY s."ID"
+ROWS 500
+
+-- == sizes before a page
+
+SELECT COALESCE(OCTET_LENGTH(s."SCAN"), 0) + COALESCE(OCTET_LENGTH(s."NOTE"), 0)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."ID" > CAST(? AS BIGINT)
+ORDER BY s."ID"
+ROWS 500
+
+-- == next page by version, below the lowest open one
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS VARCHAR(24)), CAST(s."QTY" AS VARCHAR(60)), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), SUBSTRING(s."NOTE" FROM 1 FOR 4097)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."VERSION" >= CAST(? AS BIGINT) AND (s."VERSION" > CAST(? AS BIGINT) OR (s."VERSION" = CAST(? AS BIGINT) AND (s."ORDER_NO" > CAST(? AS VARCHAR(8000)) OR (s."ORDER_NO" = CAST(? AS VARCHAR(8000)) AND s."LINE" > CAST(? AS BIGINT))))) AND s."VERSION" < CAST(? AS BIGINT)
+ORDER BY s."VERSION", s."ORDER_NO", s."LINE"
+ROWS 500
+
+-- == next page of a query
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS VARCHAR(24)), CAST(s."QTY" AS VARCHAR(60)), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), SUBSTRING(s."NOTE" FROM 1 FOR 4097)
+FROM (
+SELECT * FROM ERP.ORDER_LINES -- all
+) s
+WHERE (
+s.LINE > 0
+) AND s."ID" > CAST(? AS BIGINT)
+ORDER BY s."ID"
+ROWS 500
+
+-- == newest
+
+SELECT CAST(MAX(s."CHANGED") AS VARCHAR(24))
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND s."CHANGED" IS NOT NULL
+
+-- == unmarked
+
+SELECT COUNT(*)
+FROM "ORDER_LINES" s
+WHERE (
+s.LINE > 0
+) AND 1 = 0
+
+-- == types: kind, read, bound
+
+-- smallint: integer
+--   s."C"
+--   CAST(? AS BIGINT)
+-- integer: integer
+--   s."C"
+--   CAST(? AS BIGINT)
+-- bigint: integer
+--   s."C"
+--   CAST(? AS BIGINT)
+-- numeric: decimal
+--   CAST(s."C" AS VARCHAR(60))
+--   CAST(? AS DECFLOAT(34))
+-- int128: decimal
+--   CAST(s."C" AS VARCHAR(60))
+--   CAST(? AS DECFLOAT(34))
+-- decfloat: decimal
+--   CAST(s."C" AS VARCHAR(60))
+--   CAST(? AS DECFLOAT(34))
+-- float: float
+--   s."C"
+--   CAST(? AS DOUBLE PRECISION)
+-- double precision: float
+--   s."C"
+--   CAST(? AS DOUBLE PRECISION)
+-- boolean: boolean
+--   s."C"
+--   CAST(? AS BOOLEAN)
+-- date: date
+--   CAST(s."C" AS VARCHAR(10))
+--   CAST(? AS DATE)
+-- time: time
+--   CAST(s."C" AS VARCHAR(13))
+--   CAST(? AS TIME)
+-- timestamp: datetime
+--   CAST(s."C" AS VARCHAR(24))
+--   CAST(? AS TIMESTAMP)
+-- timestamp with time zone: datetimetz
+--   CAST(CAST(s."C" AT TIME ZONE 'UTC' AS TIMESTAMP) AS VARCHAR(24)) || '+00:00'
+--   CAST(? AS TIMESTAMP WITH TIME ZONE)
+-- char: text
+--   s."C"
+--   CAST(? AS VARCHAR(8000))
+-- varchar: text
+--   s."C"
+--   CAST(? AS VARCHAR(8000))
+-- blob text: text
+--   SUBSTRING(s."C" FROM 1 FOR 4097)
+--   ?
+-- char octets: binary
+--   s."C"
+--   ?
+-- varchar octets: binary
+--   s."C"
+--   ?
+-- blob: binary
+--   SUBSTRING(s."C" FROM 1 FOR 4097)
+--   ?
