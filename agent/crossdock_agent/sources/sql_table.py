@@ -10,6 +10,10 @@ from crossdock_agent.sql.watermark import WatermarkTable
 
 
 def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
+    if settings.aggregate is not None:
+        from crossdock_agent.sql.aggregate import AggregateTable
+
+        return AggregateTable(settings, context)
     return WatermarkTable(settings, context)
 
 

@@ -46,6 +46,7 @@ class Dialect:
     )
     indexed: str = ""  # ?, ? = schema, table; rows of the first column of each index
     changes: str = ""  # a value that differs once any transaction has changed anything; empty: the database has none
+    snapshot: tuple[str, ...] = ()  # begin a read of several statements that all see one state; ended by COMMIT
 
     def quoted(self, identifier: str) -> str:
         return f"{self.quote}{identifier.replace(self.quote, self.quote * 2)}{self.quote}"
@@ -82,6 +83,7 @@ SQLITE = Dialect(
     other=TypeRule("text"),
     version="SELECT 'SQLite ' || sqlite_version()",
     changes="PRAGMA data_version",
+    snapshot=("BEGIN",),  # a read transaction keeps the state its first statement saw (sqlite.org/isolation.html)
 )
 
 # --- PostgreSQL
@@ -144,6 +146,7 @@ POSTGRESQL = Dialect(
     catalog=_POSTGRESQL_CATALOG,
     indexed=_POSTGRESQL_INDEXED,
     changes="SELECT CAST(txid_current_snapshot() AS text)",
+    snapshot=("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
 )
 
 # --- MariaDB and MySQL
@@ -186,6 +189,11 @@ _MARIADB_SESSION = (
     "SET SESSION innodb_lock_wait_timeout = {seconds}",
 )
 
+_MARIADB_SNAPSHOT = (  # the session reads committed; the level holds for the next transaction only
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "START TRANSACTION READ ONLY",
+)
+
 MARIADB = Dialect(
     name="mariadb",
     quote="`",
@@ -199,6 +207,7 @@ MARIADB = Dialect(
     version="SELECT VERSION()",
     catalog=_MARIADB_CATALOG,
     indexed=_MARIADB_INDEXED,
+    snapshot=_MARIADB_SNAPSHOT,
 )
 
 MYSQL = Dialect(
@@ -213,6 +222,7 @@ MYSQL = Dialect(
     version=MARIADB.version,
     catalog=_MARIADB_CATALOG,
     indexed=_MARIADB_INDEXED,
+    snapshot=_MARIADB_SNAPSHOT,
 )
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType({d.name: d for d in (SQLITE, POSTGRESQL, MARIADB, MYSQL)})

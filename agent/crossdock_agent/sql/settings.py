@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from crossdock_agent.sql.children import Aggregate
+
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -52,6 +54,7 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     page_rows: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 5_000
     poll_seconds: _Seconds = 5.0
     statement_timeout_seconds: _Seconds = 30.0
+    aggregate: Aggregate | None = None  # rows of child tables that are read as part of the parent's record
 
     def __post_init__(self) -> None:
         if not self.watermark:
@@ -62,6 +65,8 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError("mode timestamp needs 'key': the columns that tell rows with equal timestamps apart")
         if self.columns is not None and not self.columns:
             raise ValueError("'columns' is empty; leave it out to read all")
+        if self.aggregate is not None:
+            self.aggregate.check(self.key, incrementing=self.mode == "incrementing")
 
     @property
     def watermark(self) -> list[str]:

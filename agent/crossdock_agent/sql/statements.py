@@ -88,6 +88,7 @@ class Statements:
         names = [table.schema, table.name] if table.schema else [table.name]
         self._from = f"{'.'.join(dialect.quoted(n) for n in names)} AS s"
         self._where = f"(\n{where}\n)" if where else ""  # on lines of its own: it may end in a comment
+        self.source, self.where = self._from, self._where  # for those who build statements of another shape
         marks = {c.quoted for c in watermark} if len(watermark) == 1 else set()
         self._terms = [_coalesced(watermark), *(_term(c) for c in key if c.quoted not in marks)]
         reads = [c.read for c in columns]
