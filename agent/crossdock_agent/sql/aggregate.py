@@ -69,6 +69,7 @@ class AggregateTable:
             child = child_settings(settings, self._aggregate.children[i - 1])
             self._tracks.append(Track(child, context, f"child/{i}/", extra))
         self._patience = Patience(self._aggregate.settle_seconds, self._aggregate.incomplete_seconds)
+        self._is_patient = bool(self._aggregate.settle_seconds or self._aggregate.expect)
         self._waiting = Waiting(len(self._tracks))
         self._families: Families | None = None
         self._key_at: list[tuple[int, ...]] = []  # for each track, where a row holds its parent's key
@@ -251,25 +252,20 @@ class AggregateTable:
 
         The database may know a key in another spelling than ours; a family of no spelling we know goes to the first.
         """
-        spelled: dict[tuple[str, ...], list[Key]] = {}
-        for key in keys:
-            spelled.setdefault(_spelling(key), []).append(key)
         found: dict[Key, list[Family]] = {}
         for family in families.of(keys) if keys else ():
-            alike = spelled.get(_spelling(family.key), [family.key])
-            found.setdefault(family.key if family.key in alike else alike[0], []).append(family)
-        for alike in spelled.values():
-            for key in alike:
-                if key not in found and any(other in found for other in alike):
-                    found[key] = []
-        strange = [key for key in found if _spelling(key) not in spelled]
-        for key in strange:
-            found.setdefault(keys[0], []).extend(found.pop(key))
+            found.setdefault(family.key, []).append(family)
+        if all(key in found for key in keys):
+            return found, 0
+        wanted = dict.fromkeys(keys)
+        spelled = {_spelling(key): key for key in reversed(keys) if key not in found}
+        for strange in [key for key in found if key not in wanted]:
+            found.setdefault(spelled.get(_spelling(strange), keys[0]), []).extend(found.pop(strange))
         return found, sum(1 for key in keys if key not in found)
 
     def _sent(self, families: list[Family], index: int, change: Change) -> list[Family]:
         """Those of *families* to be sent now; none when they are to wait."""
-        if change.hash is None or change.order is None or len(self._waiting) >= MAX_WAITING:
+        if not self._is_patient or change.hash is None or change.order is None or len(self._waiting) >= MAX_WAITING:
             return families
         now = self._context.monotonic()
         for family in families:
@@ -288,10 +284,8 @@ class AggregateTable:
         """Those that waited and are due: sent, or left to wait on."""
         now = self._context.monotonic()
         due = self._waiting.due(now)
-        for start in range(0, len(due), families.keys_at_once):
-            if self._context.stop.is_set():
-                return
-            some = due[start : start + families.keys_at_once]
+        while due and not self._context.stop.is_set():
+            some, due = due[: families.keys_at_once], due[families.keys_at_once :]
             found, gone = self._look(families, some)
             self._context.counters.add("changes_without_parent", gone) if gone else None
             for key in some:
@@ -332,7 +326,7 @@ class AggregateTable:
         wait, and lead to it again."""
         for track, member in zip(self._tracks, self._members, strict=True):
             part = family.parts[member]
-            orders = [track.order(stamp) for stamp in part.stamps]
+            orders = list(map(track.order, part.stamps))
             packed = part.packed
             if forced and self._aggregate.settle_seconds:
                 old = [i for i, order in enumerate(orders) if not self._is_young(track, order)]
@@ -353,11 +347,7 @@ class AggregateTable:
         return min((age for age in ages if age is not None), default=None)
 
     def _state(self, family: Family) -> int:
-        return state_of([row_hash(row) for part in family.parts for row in part.packed]) if self._is_patient else 0
-
-    @property
-    def _is_patient(self) -> bool:
-        return bool(self._aggregate.settle_seconds or self._aggregate.expect)
+        return state_of([row_hash(row) for part in family.parts for row in part.packed])
 
     def _hold(self, index: int) -> int | None:
         return earliest([self._waiting.hold(index), self._tracks[index].inherited])

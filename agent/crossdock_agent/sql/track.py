@@ -51,6 +51,7 @@ class Track:
         self.at: UnderWay | None = stored.under_way if stored else None
         self.inherited = hold
         self._pending: dict[int, int | None] = {}
+        self._bind()
 
     def stored(self) -> Checkpoint:
         high, floor = self.cursor.high, self.cursor.floor
@@ -64,8 +65,7 @@ class Track:
         if not self._pending:
             return ()
         orders = self._pending.values()
-        known = [order for order in orders if order is not None]
-        top = max(known) if len(known) == len(self._pending) else None
+        top = None if None in orders else max(order for order in orders if order is not None)
         self.window.add(list(self._pending), top, self._context.monotonic())
         self._pending = {}
         return self._named(self.window.newest_row())
@@ -102,8 +102,7 @@ class Track:
 
     def mark(self, packed: Iterable[bytes], orders: Iterable[int | None]) -> None:
         """These rows were sent. Those that the window will never reach back to are not remembered."""
-        floor = self.scale.order(self.cursor.floor)
-        bound = max((value for value in (floor, self.settled) if value is not None), default=None)
+        bound = self._bound
         for data, order in zip(packed, orders, strict=True):
             if order is None or bound is None or order > bound:
                 self.mark_hash(row_hash(data), order)
@@ -134,6 +133,7 @@ class Track:
     def begin_at_present(self) -> None:
         """What is in the table now is read with its parents; its own changes are followed from here."""
         self.cursor.begin_at(self._newest, self.ceiling, self._context.monotonic())
+        self._bind()
 
     def remember_window(self) -> None:
         """What stands in the look-back window counts as sent, so that late commits are found from the start."""
@@ -149,6 +149,7 @@ class Track:
         if self._newest is not None and self.cursor.high is None and self._extra is not None:
             bound = self.cursor.settled_by(done, [self._newest])
             self.settled = None if bound is None else bound - self._extra
+        self._bind()
         return done
 
     def pages(self, done: Pass) -> Iterator[Page]:
@@ -168,11 +169,17 @@ class Track:
         if below is not None:
             self.cursor.cap(below, before)
         self.at, self.settled = None, None
+        self._bind()
         floor = self.scale.order(self.cursor.floor)
         if self.window.prune(floor):
             self._context.counters.add("window_overflows")
         if floor is not None:
             self._pending = {h: o for h, o in self._pending.items() if o is None or o >= floor}
+
+    def _bind(self) -> None:
+        """Rows up to this order are not remembered: no pass reads them again."""
+        bounds = (self.scale.order(self.cursor.floor), self.settled)
+        self._bound = max((bound for bound in bounds if bound is not None), default=None)
 
     def open(self, reading: Reading) -> None:
         """Read by *reading* from now on; each row is a unit of its own."""
