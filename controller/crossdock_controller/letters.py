@@ -47,8 +47,9 @@ def retry(
     """Try dead letter *number* again; the letter as it stands after. Wake "normalize" and "dispatch" afterwards.
 
     A delivery is due now. A record is mapped again by the revision in force, with *changes* made to its columns:
-    "COLUMN" in every row, "2.COLUMN" in the second, "lines.2.COLUMN" in the second element of a list. Raises Refused when it is not open, cannot be corrected, or has no
-    such column; Rejected when the mapping still refuses it (it stays open then).
+    "COLUMN" in every row, "2.COLUMN" in the second, "lines.2.COLUMN" in the second element of a list. Raises Refused
+    when it is not open, cannot be corrected, or has no such column; Rejected when the mapping still refuses it (it
+    stays open then).
     """
     letter = _open(db, number)
     now_us = time.time_ns() // 1000

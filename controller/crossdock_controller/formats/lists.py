@@ -56,7 +56,9 @@ def elements_of(cells: Sequence[Any], names: tuple[str, ...] | None) -> Elements
 
 def named(cell: Any, names: tuple[str, ...]) -> Any:
     """Elements as a dead letter shows and corrects them: by column name."""
-    return [dict(zip(names, element, strict=False)) for element in cell] if isinstance(cell, list) else cell
+    if not isinstance(cell, list):
+        return cell
+    return [dict(zip(names, element, strict=False)) if isinstance(element, list) else element for element in cell]
 
 
 def _all_sound(flat: Sequence[Any], names: tuple[str, ...] | None) -> bool:

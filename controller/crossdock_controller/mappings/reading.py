@@ -14,6 +14,7 @@ from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.formats.base import BLANK, Decoded, Fault, Format
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD
+from crossdock_controller.mappings.fields import AROUND
 from crossdock_controller.mappings.tombstones import IGNORED, is_delete, split
 from crossdock_controller.mappings.where import trimmed
 from crossdock_controller.outcomes import Locator, Outcomes
@@ -94,10 +95,23 @@ def _header_fault(decoded: Decoded, program: Program) -> tuple[str, str, str] | 
         return (*decoded.header_fault, "")
     missing = [name for name in program.columns if name not in decoded.columns]
     if not missing:
-        return None
+        return _list_fault(decoded, program)
     doubled = [name for name in missing if any(seen.startswith(f"{name}#") for seen in decoded.columns)]
     said = f"column {doubled[0]} stands more than once" if doubled else f"column {', '.join(missing)} is missing"
     return "header_changed", f"{said}; header seen: {decoded.header_seen or ', '.join(decoded.columns)}", missing[0]
+
+
+def _list_fault(decoded: Decoded, program: Program) -> tuple[str, str, str] | None:
+    """The rows of a child table have columns of their own, which may change as well."""
+    name = program.lines_of
+    if name is None or name not in decoded.nested or program.lines is None:
+        return None
+    seen = decoded.nested[name]
+    missing = [column for column in program.lines.columns if not column.startswith(AROUND) and column not in seen]
+    if not missing:
+        return None
+    said = f"column {', '.join(missing)} of {name} is missing; columns seen there: {', '.join(seen)}"
+    return "header_changed", said, missing[0]
 
 
 def _refused(form: Format, header: BatchHeader, j: int) -> Fault:
