@@ -10,8 +10,6 @@ from crossdock_agent.sql.families import MAX_CHILD_ROWS, Families, Family
 from crossdock_agent.sql.rows import MAX_ROW_BYTES, SAMPLE_BYTES
 from crossdock_agent.sql.settings import SqlTableSettings
 
-Ledger = tuple[tuple[str, bytes], ...]
-
 
 @dataclass(slots=True)
 class AggregateBatch:

@@ -75,6 +75,10 @@ class Family:
             pieces += part.packed
         return b"".join(pieces)
 
+    def state(self) -> int:
+        """The same for the same content, within this process."""
+        return hash(tuple(row for part in self.parts for row in part.packed))
+
     @property
     def bytes(self) -> int:
         return sum(len(row) for part in self.parts for row in part.packed)
@@ -223,6 +227,28 @@ class _Fetch:
                 parts.append(f"({' AND '.join(tests)})")
                 values += [value for value in key if value is not None]
         return (parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"), values
+
+
+def look(families: Families, keys: Sequence[Key]) -> tuple[dict[Key, list[Family]], int]:
+    """The families of *keys*, by the key that was asked for; how many keys have none.
+
+    The database may know a key in another _spelling than ours; a family of no _spelling we know goes to the first.
+    """
+    found: dict[Key, list[Family]] = {}
+    for family in families.of(keys) if keys else ():
+        found.setdefault(family.key, []).append(family)
+    if all(key in found for key in keys):
+        return found, 0
+    wanted = dict.fromkeys(keys)
+    spelled = {_spelling(key): key for key in reversed(keys) if key not in found}
+    for strange in [key for key in found if key not in wanted]:
+        found.setdefault(spelled.get(_spelling(strange), keys[0]), []).extend(found.pop(strange))
+    return found, sum(1 for key in keys if key not in found)
+
+
+def _spelling(key: Key) -> tuple[str, ...]:
+    """What databases may take for the same key: other capitals, padding, a number for its text."""
+    return tuple(str(value).rstrip(" \x00").casefold() for value in key)
 
 
 def child_settings(settings: SqlTableSettings, child: Child) -> SqlTableSettings:

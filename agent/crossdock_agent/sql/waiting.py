@@ -6,7 +6,7 @@ process that is killed finds it again by reading.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from crossdock_agent.sql.families import Family, Key
@@ -110,7 +110,3 @@ def _agrees(said: object, count: int) -> bool:
         return float(str(said)) == count
     except ValueError:
         return False
-
-
-def state_of(hashes: Sequence[int]) -> int:
-    return hash(tuple(hashes))
