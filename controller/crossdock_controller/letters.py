@@ -47,8 +47,9 @@ def retry(
     """Try dead letter *number* again; the letter as it stands after. Wake "normalize" and "dispatch" afterwards.
 
     A delivery is due now. A record is mapped again by the revision in force, with *changes* made to its columns:
-    "COLUMN" in every row, "2.COLUMN" in the second. Raises Refused when it is not open, cannot be corrected, or has no
-    such column; Rejected when the mapping still refuses it (it stays open then).
+    "COLUMN" in every row, "2.COLUMN" in the second, "lines.2.COLUMN" in the second element of a list. Raises Refused
+    when it is not open, cannot be corrected, or has no such column; Rejected when the mapping still refuses it (it
+    stays open then).
     """
     letter = _open(db, number)
     now_us = time.time_ns() // 1000
@@ -85,10 +86,41 @@ def corrected(letter: DeadLetter, changes: Mapping[str, str], columns: Sequence[
         )
     known = {column for row in rows for column in row} | set(columns)
     for name, value in changes.items():
+        if name not in known and _set_in_list(letter, rows, name, value):
+            continue
         column, meant = _meant(letter, rows, known, name)
         for row in meant:
             row[column] = value
     return rows
+
+
+def _set_in_list(letter: DeadLetter, rows: list[dict[str, object]], name: str, value: str) -> bool:
+    """Sets `lines.2.QTY`, the second element of a list; False when *name* means no list. Raises Refused."""
+    ordinal, _, rest = name.partition(".")
+    meant = rows
+    if ordinal.isdigit() and 1 <= int(ordinal) <= len(rows):  # `1.lines.2.QTY`
+        meant, name = [rows[int(ordinal) - 1]], rest
+    column, _, rest = name.partition(".")
+    number, _, inner = rest.partition(".")
+    found = False
+    for row in meant:
+        elements = row.get(column)
+        if not (isinstance(elements, list) and number.isdigit() and inner):
+            continue
+        found = True
+        if not 1 <= int(number) <= len(elements):
+            raise Refused(
+                f"{column} of dead letter {letter.id} has {len(elements)} elements, not {number}",
+                hint="elements count from 1",
+            )
+        changed = dict(elements[int(number) - 1])
+        if inner not in changed:
+            raise Refused(
+                f"{column} of dead letter {letter.id} has no column {inner!r}",
+                hint=f"its columns are {', '.join(sorted(changed))}",
+            )
+        row[column] = [*elements[: int(number) - 1], changed | {inner: value}, *elements[int(number) :]]
+    return found
 
 
 def _meant(

@@ -56,15 +56,23 @@ def file_batches(settings: dict[str, Any], data: bytes, *, records: int = 5000, 
 
 
 def table_batches(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, records: int = 5000, key: str = ""
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    records: int = 5000,
+    key: str = "",
+    nested: dict[str, list[str]] | None = None,
 ) -> list[Batch]:
-    """One complete poll of a table."""
+    """One complete poll of a table; *nested* are the columns of the rows inside a column."""
     batches: list[Batch] = []
     for start in range(0, len(rows), records):
         part = rows[start : start + records]
         header = BatchHeader(format="rows", records=len(part), key_columns=[key] if key else [])
         for column in columns:
-            header.columns.add(name=column, type="text")
+            inner = (nested or {}).get(column)
+            added = header.columns.add(name=column, type="text" if inner is None else "rows")
+            for name in inner or ():
+                added.columns.add(name=name, type="text")
         header.origin.kind, header.origin.name, header.origin.first_record = "table", "ORDERS", start
         batches.append((header, b"".join(map(msgspec.msgpack.encode, part)), 0))
     if batches:

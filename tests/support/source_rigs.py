@@ -183,6 +183,38 @@ class QueryRig(TableRig):
         self._execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT)")
 
 
+class AggregateRig(TableRig):
+    """A table of orders with a table of their lines: one each, and none for every third."""
+
+    large = 50_000  # aggregates that count as a large input: each is read from two tables
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base, "timestamp")
+        self._execute(
+            "CREATE TABLE lines (order_id INTEGER, no INTEGER, at TEXT DEFAULT '2024-06-01 11:59:59',"
+            " PRIMARY KEY (order_id, no)) WITHOUT ROWID"
+        )
+        self._execute("CREATE INDEX lines_at ON lines (at, order_id, no)")
+        on = {"order_id": "id"}
+        child = {"table": "lines", "as": "lines", "on": on, "key": ["no"], "column": "at", "columns": ["no"]}
+        self.settings["aggregate"] = {"children": [child]}
+
+    def put(self, n: int, *, bytes_each: int = 40) -> None:
+        super().put(n, bytes_each=bytes_each)
+        self._put_lines()
+
+    def put_hostile(self) -> int:
+        count = super().put_hostile()
+        self._put_lines()
+        return count
+
+    def _put_lines(self) -> None:
+        self._execute(
+            "INSERT INTO lines (order_id, no) SELECT id, 1 FROM orders"
+            " WHERE id % 3 AND id > (SELECT COALESCE(MAX(order_id), 0) FROM lines)"
+        )
+
+
 def _split(draft: Draft) -> list[bytes]:
     """Records of a payload by the plainest means: quotes are counted, so every quote in the rig's rows is paired."""
     rows: list[bytes] = []

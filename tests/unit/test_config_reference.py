@@ -35,7 +35,8 @@ def documented() -> list[str]:
     keys += [key for kind in sink_kinds().values() for key in keys_of(kind.settings)]
     keys += [key for name, kind in format_kinds().items() if name != "rows" for key in keys_of(kind.settings)]
     keys += [*sink_kinds(), *schema.source_kinds(), *entities(), *converters(), *RULES]
-    elsewhere = {"settings", "options", "outbox", "connection", "lines"}  # described by their parts, or not written
+    not_written = {"lines", "lines_of", "deletes_ignored"}  # as the model holds what is written otherwise
+    elsewhere = {"settings", "options", "outbox", "connection", *not_written}  # described by their parts
     return sorted(set(keys) - elsewhere)
 
 

@@ -5,14 +5,20 @@
 from __future__ import annotations
 
 from crossdock_agent.sources.base import Source, SourceContext, register
-from crossdock_agent.sql.rowversion import RowversionTable
 from crossdock_agent.sql.settings import SqlTableSettings
-from crossdock_agent.sql.watermark import WatermarkTable
 
 
 def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
+    if settings.aggregate is not None:
+        from crossdock_agent.sql.aggregate import AggregateTable
+
+        return AggregateTable(settings, context)
     if settings.mode == "rowversion":
+        from crossdock_agent.sql.rowversion import RowversionTable
+
         return RowversionTable(settings, context)
+    from crossdock_agent.sql.watermark import WatermarkTable
+
     return WatermarkTable(settings, context)
 
 

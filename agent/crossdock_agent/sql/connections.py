@@ -42,6 +42,9 @@ class Database(Protocol):
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         """All rows of *sql*. Raises SourceUnavailable, ConfigError or Corrupt; the connection is then gone."""
 
+    def snapshot(self) -> contextlib.AbstractContextManager[None]:
+        """All statements inside see one state of the database; keep it short. Raises as `rows`."""
+
     def changes(self) -> object:
         """A value that differs once anything was committed; None when this database cannot tell."""
 
@@ -107,6 +110,13 @@ class SqliteDatabase:
                 return self._connection.execute(sql, values).fetchall()
             finally:
                 self._connection.text_factory = strict
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        for statement in SQLITE.snapshot:
+            self.rows(statement)
+        yield  # after an error the connection is discarded, and the transaction with it
+        self.rows("COMMIT")
 
     def changes(self) -> object:
         return self.rows(SQLITE.changes)[0][0]
@@ -249,6 +259,15 @@ class OdbcDatabase:
             return cursor.execute(sql, *values)
         finally:
             self._running = None
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self._faults():
+            for statement in self.dialect.snapshot:
+                self._connection.execute(statement).close()
+        yield  # after an error the connection is discarded, and the transaction with it
+        with self._faults():
+            self._connection.execute("COMMIT").close()
 
     def changes(self) -> object:
         return self.rows(self.dialect.changes)[0][0] if self.dialect.changes else None

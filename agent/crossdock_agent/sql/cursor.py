@@ -186,6 +186,15 @@ class Cursor:
             self.settled_once = True
         self._forget_marks()
 
+    def cap(self, below: int, before: Position | None) -> None:
+        """Keep the floor under *below* (an order): there something was read that is still to be sent. *before* is the
+        floor there was, which is not gone back behind."""
+        floor, old = self.scale.order(self.floor), self.scale.order(before)
+        if floor is None or floor < below:
+            return
+        shown = self._shown(below - 1)
+        self.floor = before if shown is None or (old is not None and old >= below - 1) else [shown]
+
     def begin_at(self, newest: object, ceiling: int | None, now: float) -> None:
         """What is in the table up to *newest* (None: it is empty) is not wanted; the window below it is watched."""
         if newest is not None:

@@ -49,6 +49,7 @@ class Dialect:
     )
     indexed: str = ""  # ?, ? = schema, table; rows of the first column of each index
     changes: str = ""  # a value that differs once any transaction has changed anything; empty: the database has none
+    snapshot: tuple[str, ...] = ()  # begin a read of several statements that all see one state; ended by COMMIT
     closing: str = ""  # the quote at an identifier's end, where it is another one
     alias: str = " AS s"  # behind the table's name
     page: str = _PAGE

@@ -47,6 +47,7 @@ SQLITE = Dialect(
     min_active="SELECT NULL",  # one writer at a time: what is committed later is higher
     version="SELECT 'SQLite ' || sqlite_version()",
     changes="PRAGMA data_version",
+    snapshot=("BEGIN",),  # a read transaction keeps the state its first statement saw (sqlite.org/isolation.html)
 )
 
 # --- PostgreSQL
@@ -120,6 +121,7 @@ POSTGRESQL = Dialect(
     min_active="SELECT txid_snapshot_xmin(txid_current_snapshot())",
     typeof=_POSTGRESQL_TYPEOF,
     isolations=MappingProxyType({"read_committed": "SET default_transaction_isolation = 'read committed'"}),
+    snapshot=("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",),
 )
 
 # --- MariaDB and MySQL
@@ -168,6 +170,11 @@ _MARIADB_SESSION = (
     "SET SESSION innodb_lock_wait_timeout = {lock_seconds}",
 )
 
+_MARIADB_SNAPSHOT = (  # the session reads committed; the level holds for the next transaction only
+    "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "START TRANSACTION READ ONLY",
+)
+
 MARIADB = Dialect(
     name="mariadb",
     quote="`",
@@ -183,6 +190,7 @@ MARIADB = Dialect(
     version="SELECT VERSION()",
     catalog=_MARIADB_CATALOG,
     indexed=_MARIADB_INDEXED,
+    snapshot=_MARIADB_SNAPSHOT,
     isolations=MappingProxyType(
         {
             "snapshot": "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",

@@ -97,6 +97,10 @@ class Page:
     def key(self, row: int) -> str:
         return ", ".join(str(self._rows[row][i]) for i in self._shape.position)
 
+    def cells(self, row: int, at: Sequence[int]) -> tuple[Any, ...]:
+        """Values of *row* at the indexes *at*."""
+        return tuple(self._rows[row][i] for i in at)
+
     def fit(self, start: int, end: int, size: int, records: int) -> int:
         """The end of the last unit before *end* up to which the rows from *start* have at most *size* bytes and
         *records* rows; *start* when not even the first unit does."""

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from crossdock_agent.sql.children import Aggregate
+
 MAX_LOB_BYTES = 8 * 1024 * 1024  # a row may not be larger either
 
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -59,6 +61,7 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     poll_seconds: _Seconds = 5.0
     statement_timeout_seconds: _Seconds = 30.0
     max_lob_bytes: Annotated[int, msgspec.Meta(ge=256, le=MAX_LOB_BYTES)] = MAX_LOB_BYTES  # longer: set aside
+    aggregate: Aggregate | None = None  # rows of child tables that are read as part of the parent's record
 
     def __post_init__(self) -> None:
         if not self.watermark:
@@ -73,6 +76,8 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             _require_zone(self.zone, self.clock)
         if self.columns is not None and not self.columns:
             raise ValueError("'columns' is empty; leave it out to read all")
+        if self.aggregate is not None:
+            self.aggregate.check(self.key, incrementing=self.mode == "incrementing")
 
     @property
     def watermark(self) -> list[str]:

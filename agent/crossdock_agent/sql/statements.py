@@ -111,6 +111,7 @@ class Statements:
         named = ".".join(dialect.quoted(n) for n in names) if table.query is None else as_table(table.query)
         self._from = f"{named}{dialect.alias}"
         self._where = f"(\n{where}\n)" if where else ""  # on lines of its own: it may end in a comment
+        self.source, self.where = self._from, self._where  # for those who build statements of another shape
         marks = {c.quoted for c in watermark} if len(watermark) == 1 else set()
         self._terms = [_coalesced(watermark), *(_term(c) for c in key if c.quoted not in marks)]
         cursor = {c.quoted for c in (*watermark, *key)}

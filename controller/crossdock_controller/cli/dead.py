@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 SAMPLE_CHARACTERS = 600
 REASON_CHARACTERS = 160
 ROWS_SHOWN = 5
+ELEMENTS_SHOWN = 20
+_IN_LIST = re.compile(r"\.\d+\.")
 
 
 @click.group()
@@ -170,10 +174,11 @@ def _show_content(found: DeadLetter) -> None:
     for i, row in enumerate(found.rows[:ROWS_SHOWN], 1):
         if len(found.rows) > 1:
             screen().print(Text(f"  row {i}", style="dim"))
-        width = max((len(str(name)) for name in row), default=0)
-        for name, value in row.items():
+        cells = list(cells_of(row, found.reason))
+        width = max((len(name) for name, _ in cells), default=0)
+        for name, value in cells:
             text = "(nothing)" if value is None else str(value)
-            guilty = str(value) != "" and repr(value) in found.reason
+            guilty = is_guilty(name, value, found.reason)
             screen().print(Text.assemble("    ", (f"{name:<{width}}  ", "dim"), (text, "bold red" if guilty else "")))
     if len(found.rows) > ROWS_SHOWN:
         screen().print(Text(f"  and {len(found.rows) - ROWS_SHOWN} more rows: --json shows all", style="dim"))
@@ -182,13 +187,36 @@ def _show_content(found: DeadLetter) -> None:
         screen().print(Text("    " + found.sample.decode("utf-8", "backslashreplace")[:SAMPLE_CHARACTERS]))
 
 
+def cells_of(row: dict[str, Any], reason: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of *row* under the name by which it is corrected: `lines.2.QTY` inside a list of records. Of a long
+    list the first elements, and those that *reason* names."""
+    for name, value in row.items():
+        if not (isinstance(value, list) and value and all(isinstance(element, dict) for element in value)):
+            yield str(name), value
+            continue
+        for i, element in enumerate(value, 1):
+            if i > ELEMENTS_SHOWN and f"{name}.{i}." not in reason:
+                continue
+            yield from ((f"{name}.{i}.{inner}", held) for inner, held in element.items())
+        if len(value) > ELEMENTS_SHOWN:
+            yield str(name), f"{len(value)} in all: --json shows every one"
+
+
+def is_guilty(name: str, value: Any, reason: str) -> bool:
+    """Whether *reason* speaks of this value: of one in a list by its name, of others by what they are."""
+    if _IN_LIST.search(name):
+        return f"{name}:" in reason
+    return bool(value) and repr(value) in reason
+
+
 def steps(found: DeadLetter) -> list[str]:
     """The ways out of an open letter."""
     discard = f'crossdock dead discard {found.id} --note "why it may go"'
     if found.kind == "delivery":
         return [f"when {found.sink} would take it now: crossdock dead retry {found.id}", discard]
     if found.rows:
-        field = next((str(n) for row in found.rows for n, v in row.items() if v and repr(v) in found.reason), "FIELD")
+        cells = (cell for row in found.rows for cell in cells_of(row, found.reason))
+        field = next((name for name, value in cells if is_guilty(name, value, found.reason)), "FIELD")
         return [
             f"correct it by hand: crossdock dead retry {found.id} --set {field}=VALUE",
             f"or correct the mapping, apply it, then: crossdock dead retry {found.id}",

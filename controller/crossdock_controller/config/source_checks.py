@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crossdock_controller.config import typed, variables
@@ -56,20 +56,46 @@ def mappings_fit_their_sources(parts: Parts) -> Iterator[Problem]:
     sources = models(parts.sources)
     for part in parts.mappings:
         if part.model is not None:
-            for finding in mapping_compile.problems(part.model, _columns(sources.get(part.model.reads))):
+            for finding in mapping_compile.problems(part.model, _declared(sources.get(part.model.reads))):
                 path = yaml_path(part.file.value, finding.path)
                 yield part.file.problem(path, finding.message, finding.hint)
 
 
-def _columns(source: Source | None) -> tuple[str, ...] | None:
-    """Columns that *source* is known to have; None when only the data tells them, or its settings are not sound."""
+def _declared(source: Source | None) -> mapping_compile.Declared:
+    """What the settings of *source* tell about its records; nothing where only the data does."""
     if source is None:
-        return None
-    if source.kind == "sql_table" and isinstance(source.settings.get("columns"), list):
-        listed = [source.settings.get(name) for name in ("columns", "key", "column")]
-        return tuple(str(name) for names in listed for name in (names if isinstance(names, list) else [names]) if name)
+        return mapping_compile.Declared()
+    if source.kind == "sql_table":
+        return _declared_rows(source.settings)
     known = typed_format(source.settings)
-    return known.columns_declared() if known is not None else None
+    lists = None if known is None or known.kind == "jsonl" else dict[str, Any]()
+    return mapping_compile.Declared(known.columns_declared() if known is not None else None, lists)
+
+
+def _declared_rows(settings: Mapping[str, Any]) -> mapping_compile.Declared:
+    """Of a table: its columns, those of its child tables, and what is left of a deleted row."""
+    aggregate = settings.get("aggregate")
+    children = aggregate.get("children") if isinstance(aggregate, dict) else None
+    lists: dict[str, list[str] | None] = {}
+    for child in children if isinstance(children, list) else ():
+        if isinstance(child, dict):
+            foreign = list(child["on"]) if isinstance(child.get("on"), dict) else []
+            lists[str(child.get("as"))] = _listed(child, "columns", "column", "key", extra=foreign)
+    columns = _listed(settings, "columns", "key", "column", extra=list(lists))
+    # The change log keeps the whole row that was deleted; every other mode knows its key.
+    delete = None if settings.get("mode") == "change_log" else _names(settings.get("key") or settings.get("column"))
+    return mapping_compile.Declared(columns, lists, delete)
+
+
+def _listed(settings: Mapping[str, Any], first: str, *others: str, extra: list[str]) -> list[str] | None:
+    """The columns that *settings* name, None when *first* is not given: then the table has them all."""
+    if not isinstance(settings.get(first), list):
+        return None
+    return [name for key in (first, *others) for name in _names(settings.get(key))] + extra
+
+
+def _names(value: Any) -> list[str]:
+    return [str(name) for name in (value if isinstance(value, list) else [value]) if name]
 
 
 def _selector_hint(source: Source, sites: list[Site]) -> str:

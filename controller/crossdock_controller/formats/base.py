@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from crossdock.errors import ConfigError
 from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller.formats.lists import Elements, elements_of, named
 
 SAMPLE_BYTES = 4096  # of a record, for the eyes of a person
 REPLACEMENT = "\ufffd"  # stands in a leniently decoded text where bytes could not be read
@@ -140,6 +141,8 @@ class Decoded:
     header_seen: str = ""
     # Whole records by field, of a format without fixed columns (JSON).
     objects: list[dict[str, object]] | None = None
+    # Columns of the rows inside a column, by its name (rows of a child table); their elements are arrays.
+    nested: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def column(self, name: str) -> Sequence[Any]:
         """The values of one column, a row each."""
@@ -148,11 +151,18 @@ class Decoded:
         at = self.columns.index(name)
         return self.rows.column(at) if isinstance(self.rows, Flat) else [row[at] for row in self.rows]
 
+    def elements(self, name: str) -> Elements:
+        """The lists in one column."""
+        return elements_of(self.column(name), None if self.objects is not None else self.nested.get(name))
+
     def fields(self, i: int) -> dict[str, object]:
         """Row *i* by column name, as a dead letter shows and corrects it."""
         if self.objects is not None:
             return self.objects[i]
-        return dict(zip(self.columns, self.rows[i], strict=False))
+        row = dict(zip(self.columns, self.rows[i], strict=False))
+        for name, names in self.nested.items():
+            row[name] = named(row.get(name), names)
+        return row
 
     def select(self, keep: Sequence[int]) -> Decoded:
         """Only the rows at the indices *keep*; faults and blanks stay."""
@@ -169,6 +179,7 @@ class Decoded:
             header_fault=self.header_fault,
             header_seen=self.header_seen,
             objects=None if self.objects is None else [self.objects[i] for i in keep],
+            nested=self.nested,
         )
 
 

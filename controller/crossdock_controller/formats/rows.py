@@ -1,5 +1,7 @@
 """Rows of a table: concatenated msgpack arrays under the names and types of the header's columns.
 
+A column of type "rows" holds the rows of a child table: an array of arrays under columns of its own.
+
 Payloads are written by our own agent, so a broken one is damage, not bad input: what stands before the damage is read,
 the rest is reported as missing records.
 """
@@ -44,6 +46,7 @@ class RowsFormat:
             count=len(rows),
             sample=lambda position: self._json(columns, rows[position]),
             header_seen=", ".join(columns),
+            nested={c.name: tuple(inner.name for inner in c.columns) for c in header.columns if c.type == "rows"},
         )
         if set(map(len, rows)) <= {len(columns)}:
             return decoded
@@ -55,7 +58,7 @@ class RowsFormat:
         return [self._encode(row) for row in decoded.rows]
 
     def content(self, row: dict[str, object]) -> bytes:
-        return self._encode(list(row.values()))
+        return self._encode([_as_array(value) for value in row.values()])
 
     def glimpse(self, header: BatchHeader, sample: bytes) -> dict[str, object]:  # noqa: ARG002
         return {}
@@ -74,6 +77,13 @@ class RowsFormat:
 
     def _json(self, columns: Sequence[str], row: Sequence[object]) -> bytes:
         return msgspec.json.encode(dict(zip(columns, row, strict=False)))[:SAMPLE_BYTES]
+
+
+def _as_array(value: object) -> object:
+    """Rows inside a row are shown by column name, and hashed as they were sent."""
+    if isinstance(value, list):
+        return [list(element.values()) if isinstance(element, dict) else element for element in value]
+    return value
 
 
 def _whole_arrays(payload: bytes) -> tuple[int, int]:

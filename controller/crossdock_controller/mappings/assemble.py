@@ -15,6 +15,7 @@ from crossdock_controller.formats.base import Decoded
 from crossdock_controller.mappings.build import Built
 from crossdock_controller.mappings.cells import Columns
 from crossdock_controller.mappings.compile import Program
+from crossdock_controller.mappings.lists import built_lines
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.mappings.where import trimmed
 
@@ -77,11 +78,17 @@ def assemble(program: Program, rows: Decoded, firsts: Sequence[int], lasts: Sequ
 
 
 def _one_each(program: Program, rows: Decoded, firsts: Sequence[int], lasts: Sequence[int], *, text_only: bool) -> Work:
-    """Without grouping: record g is document g, with one line if lines are mapped."""
+    """Without grouping: record g is document g, with the lines of its list, or one line if lines are mapped."""
     n = len(firsts)
     columns = _columns(program, rows, n)
-    lines = program.lines.build(columns, n, text_only=text_only) if program.lines else Built([])
-    given = {"lines": [(line,) for line in lines.structs]} if program.lines else None
+    given: dict[str, Sequence[Any]] | None = None
+    lines = Built([])
+    if program.lines_of is not None:
+        lines, given_lines = built_lines(program, rows, columns, n)
+        given = {"lines": given_lines}
+    elif program.lines is not None:
+        lines = program.lines.build(columns, n, text_only=text_only)
+        given = {"lines": [(line,) for line in lines.structs]}
     built = program.header.build(columns, n, text_only=text_only, given=given)
     work = Work(built.structs, firsts, lasts, warnings=built.warnings)
     for i, warned in lines.warnings.items():

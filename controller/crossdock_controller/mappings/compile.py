@@ -19,7 +19,8 @@ from crossdock.errors import ConfigError
 from crossdock_controller.documents.base import Document, Line, Money, Quantity, entities
 from crossdock_controller.mappings.build import Builder
 from crossdock_controller.mappings.cells import Cell, Constant
-from crossdock_controller.mappings.fields import Problem, Site, StructFields, Work, near, plain_type
+from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD, delete_builder
+from crossdock_controller.mappings.fields import AROUND, Problem, Site, StructFields, Work, near, plain_type
 from crossdock_controller.mappings.model import Mapping
 from crossdock_controller.mappings.rules import Check, compile_rule
 from crossdock_controller.mappings.where import Test
@@ -36,51 +37,100 @@ class Program:
     where: tuple[Test, ...]
     checks: tuple[Check, ...]
     columns: tuple[str, ...]  # every column it reads
+    lines_of: str | None = None  # the column whose list holds the lines
+    deletes: Builder | None = None  # makes the document of a deleted record
+    deletes_ignored: bool = False
 
 
-def problems(model: Mapping, columns: Sequence[str] | None = None) -> list[Problem]:
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the settings of a source tell about its records; None where only the data does.
+
+    *lists*: the columns of the elements of each list in a record (None: not known); empty when it has no lists.
+    *delete*: the columns that are filled when a record was deleted.
+    """
+
+    columns: Sequence[str] | None = None
+    lists: typing.Mapping[str, Sequence[str] | None] | None = None
+    delete: Sequence[str] | None = None
+
+
+def problems(model: Mapping, columns: Declared | Sequence[str] | None = None) -> list[Problem]:
     """Everything wrong with *model*; *columns* are those its source declares, where the settings tell them."""
-    return _compile(model, Site(), columns)[1]
+    return _compile(model, Site(), columns if isinstance(columns, Declared) else Declared(columns))[1]
 
 
 def compile_mapping(model: Mapping, site: Site) -> Program:
     """Raises ConfigError listing every problem."""
-    program, found = _compile(model, site, None)
+    program, found = _compile(model, site, Declared())
     if program is None or found:
         listed = "; ".join(f"{'.'.join(map(str, p.path))}: {p.message}" for p in found)
         raise ConfigError(f"mapping {model.mapping}: {listed}", hint="run 'crossdock plan' to see each with its line")
     return program
 
 
-def _compile(model: Mapping, site: Site, columns: Sequence[str] | None) -> tuple[Program | None, list[Problem]]:
+def _compile(model: Mapping, site: Site, declared: Declared) -> tuple[Program | None, list[Problem]]:
     entity = entities().get(model.document)
     if entity is None:
         return None, [Problem(("document",), f"unknown document {model.document!r}", near(model.document, entities()))]
-    work = Work(site, frozenset(columns) if columns is not None else None)
+    work = Work(site, frozenset(declared.columns) if declared.columns is not None else None)
     header = StructFields(work, entity, ("fields",)).cells(model.fields)
     _add_zone(work, entity, header)
     line_type = _line_type(entity)
-    lines: dict[str, Cell] = {}
-    if model.lines and line_type is None:
-        work.problem(("lines",), f"{model.document} has no lines")
-    elif model.lines and line_type is not None:
-        lines = StructFields(work, line_type, ("lines",)).cells(model.lines)
-    elif model.each:
-        work.problem(
-            ("each",), "records are grouped, but no lines are mapped", "add 'lines' to the fields, or leave 'each' out"
-        )
+    lines = _lines(work, model, line_type, declared)
     for name in model.each:
         work.column(("each",), name)
     tests = _tests(work, model)
     checks = _checks(work, model, entity, line_type)
+    deletes = delete_builder(work, model, entity, declared.delete) if model.deletes is not None else None
     if work.problems:
         return None, work.problems
     head = Builder(entity, header)
     line = Builder(line_type, lines) if lines and line_type else None
-    read = dict.fromkeys(
-        (*model.each, *(test.column for test in tests), *head.columns, *(line.columns if line else ()))
+    inner = line.columns if line else ()
+    if model.lines_of is not None:
+        around = (name[len(AROUND) :] for name in inner if name.startswith(AROUND))
+        inner = (model.lines_of, *around)
+    asked = (test.column for test in tests if test.column not in ABOUT_THE_RECORD)
+    read = dict.fromkeys((*model.each, *asked, *head.columns, *inner, *(deletes.columns if deletes else ())))
+    program = Program(
+        entity, head, line, model.each, tests, checks, tuple(read), model.lines_of, deletes, model.deletes_ignored
     )
-    return Program(entity, head, line, model.each, tests, checks, tuple(read)), []
+    return program, []
+
+
+def _lines(work: Work, model: Mapping, line_type: type[Line] | None, declared: Declared) -> dict[str, Cell]:
+    """Cells of the lines: of each record of a group, of the record itself, or of the elements of a list in it."""
+    if line_type is None:
+        if model.lines or model.lines_of is not None:
+            work.problem(("lines",), f"{model.document} has no lines")
+            return {}
+    elif model.lines_of is not None:
+        _check_list(work, model, declared)
+        known = declared.lists.get(model.lines_of) if declared.lists is not None else None
+        work.enter(known)
+        cells = StructFields(work, line_type, ("lines",)).cells(model.lines)
+        work.leave()
+        return cells
+    elif model.lines:
+        return StructFields(work, line_type, ("lines",)).cells(model.lines)
+    if model.each:
+        work.problem(
+            ("each",), "records are grouped, but no lines are mapped", "add 'lines' to the fields, or leave 'each' out"
+        )
+    return {}
+
+
+def _check_list(work: Work, model: Mapping, declared: Declared) -> None:
+    name = str(model.lines_of)
+    if model.each:
+        work.problem(
+            ("lines_of",), f"lines are the elements of {name!r}, and records are grouped as well",
+            "leave one 'each' out: a record is a whole document, or a line of one",
+        )  # fmt: skip
+    if declared.lists is not None and name not in declared.lists:
+        hint = near(name, declared.lists) if declared.lists else "a record here is flat; group records with 'each'"
+        work.problem(("lines_of",), f"the source has no list {name!r} in its records", hint)
 
 
 def _add_zone(work: Work, entity: type[Document], cells: dict[str, Cell]) -> None:
@@ -92,7 +142,8 @@ def _add_zone(work: Work, entity: type[Document], cells: dict[str, Cell]) -> Non
 def _tests(work: Work, model: Mapping) -> tuple[Test, ...]:
     tests: list[Test] = []
     for i, condition in enumerate(model.where):
-        work.column(("where", i, "column"), condition.column)
+        if condition.column not in ABOUT_THE_RECORD:
+            work.column(("where", i, "column"), condition.column)
         try:
             tests.append(Test(condition))
         except re.error as error:

@@ -6,20 +6,21 @@ outcomes and event ids, however they were cut into batches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from zoneinfo import ZoneInfo
 
 from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.documents.base import encode
-from crossdock_controller.formats.base import Decoded, FormatSettings, create
+from crossdock_controller.formats.base import Decoded, Fault, FormatSettings, create
 from crossdock_controller.mappings.assemble import Failure, Work, assemble, at, check
 from crossdock_controller.mappings.compile import compile_mapping
 from crossdock_controller.mappings.emit import Emitter, sample_of
 from crossdock_controller.mappings.fields import Site
 from crossdock_controller.mappings.grouping import Group, Groups, Segment, group, key_in, segments
 from crossdock_controller.mappings.model import Mapping
-from crossdock_controller.mappings.reading import read
+from crossdock_controller.mappings.reading import Piece, Stray, first_failed, read
 from crossdock_controller.mappings.rules import KnownKeys, Lookup
+from crossdock_controller.mappings.tombstones import IGNORED, UNMAPPED, is_delete, made, refused
 from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
 
 
@@ -83,7 +84,10 @@ class Engine:
         program = self._program
         failure = self._unfit(rows)
         work = Work([], [], [])
-        if failure is None:
+        if failure is None and is_delete(rows[0]) and program.deletes is not None:
+            work = made(program.deletes, _decoded(program.columns, rows))
+            failure = work.failures.get(0)
+        elif failure is None:
             work = self._assemble(_decoded(program.columns, rows), [0], [len(rows)], text_only=False)
             check(program, work, KnownKeys(lookup))
             failure = work.failures.get(0)
@@ -108,9 +112,13 @@ class Engine:
                 return Failure(
                     "missing_column", f"record {i} has no {', '.join(missing)}: set it, or discard", missing[0]
                 )
-            for test in program.where:
-                if not test.holds([row[test.column]])[0]:
-                    return Failure("left_out", f"record {i} is {test.reason}; discard it", test.column)
+            failed = first_failed(program, row)
+            if failed is not None:
+                return Failure("left_out", f"record {i} is {failed}; discard it", "")
+            if is_delete(row) and program.deletes_ignored:
+                return Failure("left_out", f"record {i} was {IGNORED}; discard it", "")
+            if is_delete(row) and program.deletes is None:
+                return UNMAPPED
         keys = {key_in(row, program.each) for row in rows}
         if program.each and keys == {None}:
             return Failure("group_key_blank", "the record names no group", ", ".join(program.each))
@@ -134,6 +142,20 @@ class Engine:
         self._emitter.documents(segment, rows, work)
         self._emitter.loners(segment, [(stray.position, stray) for stray in piece.strays], None)
         self._emitter.left_out(segment, None)
+        if piece.gone is not None:
+            self._run_deletes(segment, piece, piece.gone)
+
+    def _run_deletes(self, segment: Segment, piece: Piece, rows: Decoded) -> None:
+        """Each deleted record is a document that says so, in its place among the others."""
+        if piece.fault is not None:
+            work = refused(rows, Failure(*piece.fault))
+        elif self._program.deletes is None:
+            work = refused(rows, UNMAPPED)
+        else:
+            work = made(self._program.deletes, rows)
+        self._emitter.documents(segment, rows, work)
+        piece.out.mapped.sort(key=lambda mapped: mapped.locator.record)
+        piece.out.dead.sort(key=lambda dead: dead.locator.record)
 
     def _run_groups(self, segment: Segment, known: KnownKeys, *, cap_reached: bool) -> None:
         """Each group of records is a document."""
@@ -145,7 +167,7 @@ class Engine:
             groups.open_from = None
         work = self._map_groups(segment, groups, waiting, known)
         self._emitter.documents(segment, rows, work, groups.closed)
-        self._emitter.loners(segment, groups.loners, groups.open_from)
+        self._emitter.loners(segment, [*groups.loners, *_deleted(segment)], groups.open_from)
         self._emitter.left_out(segment, groups.open_from)
         if groups.open_from is not None:
             for base, piece in zip(segment.bases, segment.pieces, strict=True):
@@ -189,6 +211,16 @@ class Engine:
         if entry.scattered:
             return Failure("group_scattered", f"{name} began earlier, and other records stand between", each)
         return None
+
+
+def _deleted(segment: Segment) -> Iterator[tuple[int, Stray]]:
+    """Deleted records of a grouped source: what a deleted line means for its document is not known."""
+    for base, piece in zip(segment.bases, segment.pieces, strict=True):
+        rows = piece.gone
+        for i, position in enumerate(rows.positions if rows is not None else ()):
+            assert rows is not None  # noqa: S101 - there are none without
+            fault = Fault(position, rows.lines[i], UNMAPPED.code, UNMAPPED.reason, sample=rows.sample(position))
+            yield base + position, Stray(fault, rows=(rows.fields(i),))
 
 
 def _decoded(columns: tuple[str, ...], rows: list[dict[str, object]]) -> Decoded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -21,6 +21,7 @@ from crossdock_controller.mappings.converters import ConverterKind, Warned, conv
 from crossdock_controller.mappings.model import FieldSpec
 
 Path = tuple[str | int, ...]
+AROUND = "^"  # before a column of the record around a list, in the fields of its elements
 
 _ALWAYS = {"from_", "value", "as_", "default", "required", "trim", "blank", "codes"}  # options of every converter
 _NATURAL: dict[Any, str] = {
@@ -54,20 +55,39 @@ class Work:
     declared: frozenset[str] | None
     problems: list[Problem] = field(default_factory=list)
     zones: set[str] = field(default_factory=set)  # in which the mapping reads local times
+    around: frozenset[str] | None = None  # inside a list: the columns of the record; `declared` are its elements'
+    in_list: bool = False
 
     def problem(self, path: Path, message: str, hint: str = "") -> None:
         self.problems.append(Problem(path, message, hint))
 
     def column(self, path: Path, name: str) -> None:
-        if self.declared is not None and name not in self.declared:
-            self.problem(path, f"the source has no column {name!r}", near(name, self.declared))
+        known, what = self.declared, "the list" if self.in_list else "the source"
+        if name.startswith(AROUND):
+            if not self.in_list:
+                self.problem(path, f"{name!r} is a column around a list, and these fields are of no list's elements")
+                return
+            known, name, what = self.around, name[len(AROUND) :], "the source"
+        if known is not None and name not in known:
+            self.problem(path, f"{what} has no column {name!r}", near(name, known))
+
+    def enter(self, elements: Sequence[str] | None) -> None:
+        """What follows is about the elements of a list with the columns *elements* (None: only the data tells)."""
+        self.around, self.declared, self.in_list = self.declared, None, True
+        if elements is not None:
+            self.declared = frozenset(elements)
+
+    def leave(self) -> None:
+        if self.in_list:
+            self.declared, self.around, self.in_list = self.around, None, False
 
 
 class StructFields:
     """The fields of one struct (a document, a line, a party)."""
 
-    def __init__(self, work: Work, struct: type[msgspec.Struct], path: Path) -> None:
-        self._work, self._struct, self._path = work, struct, path
+    def __init__(self, work: Work, struct: type[msgspec.Struct], path: Path, *, partial: bool = False) -> None:
+        """*partial*: what the struct requires comes from elsewhere."""
+        self._work, self._struct, self._path, self._partial = work, struct, path, partial
         self._prefix = "lines." if path == ("lines",) else ""  # as a rule and a person name the field
         self._fields = {f.name: f for f in msgspec.structs.fields(struct)}
 
@@ -94,7 +114,7 @@ class StructFields:
 
     def _missing(self, mapped: set[str]) -> None:
         for name, info in self._fields.items():
-            if info.required and name not in mapped:
+            if info.required and name not in mapped and not self._partial:
                 self._work.problem(
                     self._path, f"{self._struct.__name__} needs the field {name!r}", f"add '{name}: COLUMN'"
                 )

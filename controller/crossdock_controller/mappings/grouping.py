@@ -115,6 +115,7 @@ def merged(segment: Segment) -> Decoded:
         objects=list(chain.from_iterable(part.objects or () for part in parts))
         if parts[0].objects is not None
         else None,
+        nested=parts[0].nested,
     )
 
 

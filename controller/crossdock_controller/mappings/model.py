@@ -50,7 +50,8 @@ class FieldSpec(_Model):
     """Where one field comes from. A bare column name is short for `{from: COLUMN}`.
 
     Which options mean anything depends on the converter (`as`), which follows the field's type unless named.
-    `$site` and `$source` stand for the names of the site and source as columns.
+    `$site` and `$source` stand for the names of the site and source as columns. In the fields of a line that is an
+    element of a list, `^NAME` is a column of the record around it.
     """
 
     from_: str | None = Field(default=None, alias="from")
@@ -99,6 +100,16 @@ class Condition(_Model):
         if self.equals is None and self.not_equals is None and self.matches is None and self.blank is None:
             raise ValueError("a condition needs one of: equals, not_equals, matches, blank")
         return self
+
+
+def _overrides(value: object) -> object:
+    """`status: deleted` is short for a constant, where `fields` would mean a column."""
+    if not isinstance(value, dict):
+        return value
+    return {name: spec if isinstance(spec, dict) else {"value": spec} for name, spec in value.items()}
+
+
+Overrides = Annotated[dict[str, FieldSpec], BeforeValidator(_overrides)]
 
 
 class RangeRule(_Model):
@@ -169,6 +180,9 @@ class Mapping(_Model):
     where: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = ()  # a record counts when all hold
     fields: dict[str, FieldSpec]
     lines: dict[str, FieldSpec] = {}  # written inside `fields`
+    lines_of: str | None = None  # the list inside a record whose elements are the lines; `each` inside `fields.lines`
+    deletes: Overrides | None = None  # fields of the document a deleted record becomes; None: a dead letter
+    deletes_ignored: bool = False  # written `deletes: ignore`
     rules: tuple[Rule, ...] = ()
 
     @model_validator(mode="before")
@@ -180,7 +194,19 @@ class Mapping(_Model):
         if "lines" in value:
             raise ValueError("'lines' stands twice: write it once, inside 'fields'")
         fields = dict(value["fields"])
-        return {**value, "lines": fields.pop("lines"), "fields": fields}
+        lines = fields.pop("lines")
+        found = {**value, "lines": lines, "fields": fields}
+        if isinstance(lines, dict) and "each" in lines:
+            found["lines"] = {name: spec for name, spec in lines.items() if name != "each"}
+            found["lines_of"] = lines["each"]
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignored_deletes(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("deletes") == "ignore":
+            return {**value, "deletes": None, "deletes_ignored": True}
+        return value
 
     @property
     def reads(self) -> str:
@@ -190,6 +216,8 @@ class Mapping(_Model):
 
 def yaml_path(tree: object, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where *path* of the model stands in *tree*, the file as written: the fields of a line stand inside `fields`."""
+    if path[:1] == ("lines_of",):
+        return ("fields", "lines", "each")
     if path[:1] == ("lines",) and isinstance(tree, dict) and "lines" not in tree:
         return ("fields", *path)
     return path

@@ -13,6 +13,9 @@ from typing import Any
 from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.formats.base import BLANK, Decoded, Fault, Format
 from crossdock_controller.mappings.compile import Program
+from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD
+from crossdock_controller.mappings.fields import AROUND
+from crossdock_controller.mappings.tombstones import IGNORED, is_delete, split
 from crossdock_controller.mappings.where import trimmed
 from crossdock_controller.outcomes import Locator, Outcomes
 
@@ -39,6 +42,7 @@ class Piece:
     total: int  # records of the batch, rejects counted
     strays: list[Stray] = field(default_factory=list)  # by position
     left_out: list[tuple[int, str]] = field(default_factory=list)  # position and reason
+    gone: Decoded | None = None  # deleted records, which are in none of the others
     fault: tuple[str, str, str] | None = None  # of the header: code, reason, column; then no row can be mapped
 
     def locator(self, position: int, line: int, row: dict[str, object] | None = None) -> Locator:
@@ -91,10 +95,23 @@ def _header_fault(decoded: Decoded, program: Program) -> tuple[str, str, str] | 
         return (*decoded.header_fault, "")
     missing = [name for name in program.columns if name not in decoded.columns]
     if not missing:
-        return None
+        return _list_fault(decoded, program)
     doubled = [name for name in missing if any(seen.startswith(f"{name}#") for seen in decoded.columns)]
     said = f"column {doubled[0]} stands more than once" if doubled else f"column {', '.join(missing)} is missing"
     return "header_changed", f"{said}; header seen: {decoded.header_seen or ', '.join(decoded.columns)}", missing[0]
+
+
+def _list_fault(decoded: Decoded, program: Program) -> tuple[str, str, str] | None:
+    """The rows of a child table have columns of their own, which may change as well."""
+    name = program.lines_of
+    if name is None or name not in decoded.nested or program.lines is None:
+        return None
+    seen = decoded.nested[name]
+    missing = [column for column in program.lines.columns if not column.startswith(AROUND) and column not in seen]
+    if not missing:
+        return None
+    said = f"column {', '.join(missing)} of {name} is missing; columns seen there: {', '.join(seen)}"
+    return "header_changed", said, missing[0]
 
 
 def _refused(form: Format, header: BatchHeader, j: int) -> Fault:
@@ -150,7 +167,7 @@ def _line_at(piece: Piece, position: int) -> int:
 
 
 def _keep(piece: Piece, program: Program) -> None:
-    """Drops rows before the skip, blank ones, and those `where` leaves out."""
+    """Drops rows before the skip, blank ones, and those `where` leaves out; sets deletes apart."""
     decoded, skip = piece.decoded, piece.skip
     if skip and decoded.positions and decoded.positions[0] < skip:
         decoded = decoded.select([i for i, position in enumerate(decoded.positions) if position >= skip])
@@ -160,17 +177,55 @@ def _keep(piece: Piece, program: Program) -> None:
         for i in sorted(blank):
             _leave_out(piece, decoded.positions[i], _BLANK_RECORD)
         keep = [i for i in keep if i not in blank] if blank else keep
+    decoded = decoded if len(keep) == len(decoded.rows) else decoded.select(keep)
+    decoded, gone = split(decoded)
+    piece.decoded = _wanted(piece, program, decoded)
+    if gone is not None:
+        _keep_deletes(piece, program, gone)
+
+
+def _wanted(piece: Piece, program: Program, decoded: Decoded) -> Decoded:
+    """The rows for which every condition of `where` holds."""
+    keep: Sequence[int] = range(len(decoded.rows))
     for test in program.where:
-        if test.column not in decoded.columns:
+        if test.column in decoded.columns:
+            values = decoded.column(test.column)
+        elif test.column in ABOUT_THE_RECORD:
+            values = [ABOUT_THE_RECORD[test.column]] * len(decoded.rows)
+        else:
             continue
-        values = decoded.column(test.column)
         holds = test.holds(values if len(keep) == len(values) else [values[i] for i in keep])
         if not all(holds):
             for i, held in zip(keep, holds, strict=True):
                 if not held:
                     _leave_out(piece, decoded.positions[i], test.reason)
             keep = [i for i, held in zip(keep, holds, strict=True) if held]
-    piece.decoded = decoded if len(keep) == len(decoded.rows) else decoded.select(keep)
+    return decoded if len(keep) == len(decoded.rows) else decoded.select(keep)
+
+
+def _keep_deletes(piece: Piece, program: Program, gone: Decoded) -> None:
+    """A condition is asked of a delete only where its column is filled: what is not told must not lose the delete."""
+    keep: list[int] = []
+    for i in range(len(gone.rows)):
+        failed = first_failed(program, gone.fields(i))
+        if failed is not None:
+            _leave_out(piece, gone.positions[i], failed)
+        elif program.deletes_ignored:
+            _leave_out(piece, gone.positions[i], IGNORED)
+        else:
+            keep.append(i)
+    piece.gone = gone.select(keep) if keep else None
+
+
+def first_failed(program: Program, row: dict[str, object]) -> str | None:
+    """Why `where` leaves *row* out; None when it does not."""
+    for test in program.where:
+        value = row.get(test.column, ABOUT_THE_RECORD.get(test.column))
+        if value is None and is_delete(row):
+            continue
+        if not test.holds([value])[0]:
+            return test.reason
+    return None
 
 
 def _perhaps_blank(values: Sequence[Any]) -> list[int]:

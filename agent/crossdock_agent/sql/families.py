@@ -1,0 +1,324 @@
+"""Parents with all their children, as one state of the database shows them: a bounded list of keys, a short read.
+
+Children are matched to their parent by the database (a join), not here: it alone knows that `A1` and `a1`, or the
+number 7 and the text 7, are the same key to it. They are ordered by the child's key; rows that it does not tell apart
+are ordered by their bytes, so that the same state always gives the same record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from crossdock.errors import ConfigError
+from crossdock.v1.batch_pb2 import Column
+from crossdock_agent.sql.children import Child
+from crossdock_agent.sql.connections import Database
+from crossdock_agent.sql.faults import table_missing
+from crossdock_agent.sql.reading import Reading
+from crossdock_agent.sql.rows import RowShape
+from crossdock_agent.sql.settings import SqlTableSettings
+from crossdock_agent.sql.statements import CatalogTable, Statements, TableColumn, resolve
+
+Key = tuple[Any, ...]  # values of the parent's key columns, as the cursor reads them
+
+KEYS_AT_ONCE = (1, 8, 40, 200)  # lengths of a list of keys; fixed ones, so that a statement stays prepared
+ROWS_AT_ONCE = 20_000  # more child rows in one answer: fewer keys are asked for
+MAX_CHILD_ROWS = 200_000  # of one parent; more is no record of a size that can travel
+COMFORTABLE_BYTES = 1024 * 1024  # an answer below it: more keys may be asked for next time
+MAX_ANSWER_BYTES = 4 * COMFORTABLE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One table of an aggregate: how its rows are read and packed. *stamp* is the watermark's index in a row, *order*
+    those of the columns by which a child's rows stand."""
+
+    name: str
+    table: CatalogTable
+    columns: tuple[TableColumn, ...]
+    statements: Statements
+    shape: RowShape
+    stamp: int | None
+    order: tuple[int, ...] = ()
+    parent_at: tuple[int, ...] = ()  # where a child's row holds its parent's key
+
+    def header(self) -> list[Column]:
+        return [Column(name=c.name, type=c.kind) for c in self.columns]
+
+
+@dataclass(slots=True)
+class Part:
+    """The rows of one member that belong to one parent: packed, and their watermarks."""
+
+    packed: list[bytes]
+    stamps: list[object]
+
+
+@dataclass(slots=True)
+class Family:
+    """One parent and its children at one moment. *parts* has the parent's row first, then a Part for each child."""
+
+    key: Key
+    parts: list[Part]
+    expected: list[object]  # beside the children: how many rows the parent says there are; None: it says nothing
+    overflow: bool = False  # a child has more than MAX_CHILD_ROWS; its rows are not all here
+
+    def encode(self, width: int) -> bytes:
+        """One msgpack array: the parent's *width* values, then the rows of each child as an array of arrays."""
+        parent = self.parts[0].packed[0]
+        pieces = [_head(width + len(self.parts) - 1), parent[len(_head(width)) :]]
+        for part in self.parts[1:]:
+            pieces.append(_head(len(part.packed)))
+            pieces += part.packed
+        return b"".join(pieces)
+
+    def state(self) -> int:
+        """The same for the same content, within this process."""
+        return hash(tuple(row for part in self.parts for row in part.packed))
+
+    @property
+    def bytes(self) -> int:
+        return sum(len(row) for part in self.parts for row in part.packed)
+
+
+class Families:
+    """Fetches families by key. *members*[0] is the parent, the children follow in the order of the settings."""
+
+    def __init__(self, database: Database, settings: SqlTableSettings, parent: Reading) -> None:
+        """Raises SourceUnavailable for a missing table, ConfigError for a missing column or a database that cannot."""
+        aggregate = settings.aggregate
+        assert aggregate is not None  # noqa: S101 - who reads families has children
+        if not database.dialect.snapshot:
+            raise ConfigError(
+                f"aggregates cannot be read from {database.dialect.name} yet",
+                hint="read the child table as a source of its own",
+            )
+        self._database, self._settings = database, settings
+        shape = RowShape(parent.shape.payload, parent.shape.position, len(parent.shape.position), parent.shape.flags)
+        self.members = [Member("", parent.table, parent.columns, parent.statements, shape, shape.position[0])]
+        self.key = [_found(database, parent.table, settings.table, name) for name in settings.key]
+        self.key_at = tuple(parent.statements.select.index(_position(c)) for c in self.key)
+        self.keys_at_once = KEYS_AT_ONCE[1]
+        self._fetches = [_Fetch(f"{parent.statements.source} ", parent.statements, "", self.key, "s")]
+        for child in aggregate.children:
+            member, foreign = _member(database, settings, child)
+            self.members.append(member)
+            self._fetches.append(self._joined(child, member, foreign))
+        self._expect = [self._expected_at(aggregate.expect.get(child.name)) for child in aggregate.children]
+
+    def of(self, keys: Sequence[Key]) -> Iterator[Family]:
+        """The families of those *keys* that have a parent; fewer keys at a time where their answers are large."""
+        keys = list(dict.fromkeys(keys))
+        at = 0
+        while at < len(keys):
+            some = keys[at : at + self.keys_at_once]
+            found = self._fetch(some)
+            if found is None:
+                self.keys_at_once = max(n for n in KEYS_AT_ONCE if n < len(some))
+                continue
+            at += len(some)
+            size = sum(family.bytes for family in found)
+            self._adapt(size, full=len(some) == self.keys_at_once)
+            yield from found
+
+    def _adapt(self, size: int, *, full: bool) -> None:
+        index = KEYS_AT_ONCE.index(self.keys_at_once)
+        if size > MAX_ANSWER_BYTES:
+            self.keys_at_once = KEYS_AT_ONCE[max(0, index - 1)]
+        elif full and size < COMFORTABLE_BYTES:
+            self.keys_at_once = KEYS_AT_ONCE[min(len(KEYS_AT_ONCE) - 1, index + 1)]
+
+    def _fetch(self, keys: Sequence[Key]) -> list[Family] | None:
+        """None when there are too many child rows and fewer keys can be asked for."""
+        limit = ROWS_AT_ONCE if len(keys) > 1 else MAX_CHILD_ROWS
+        with self._database.snapshot():
+            answers = []
+            for i, fetch in enumerate(self._fetches):
+                answers.append(self._database.rows(*fetch.statement(keys, limit + 1 if i else None)))
+                if len(answers[-1]) > limit and len(keys) > 1:
+                    break
+        if len(answers) < len(self._fetches) or (len(keys) > 1 and any(len(rows) > limit for rows in answers[1:])):
+            return None
+        children = [self._grouped(i, rows) for i, rows in enumerate(answers[1:], start=1)]
+        families = []
+        for row in answers[0]:
+            key = tuple(row[i] for i in self.key_at)
+            parts = [self._part(0, [row]), *(rows.get(key) or Part([], []) for rows in children)]
+            overflow = any(len(part.packed) > MAX_CHILD_ROWS for part in parts[1:])
+            expected = [None if i is None else row[i] for i in self._expect]
+            families.append(Family(key, parts, expected, overflow))
+        return families
+
+    def _part(self, index: int, rows: Sequence[Sequence[Any]]) -> Part:
+        member = self.members[index]
+        stamps = [None] * len(rows) if member.stamp is None else [row[member.stamp] for row in rows]
+        return Part(member.shape.pack(rows), stamps)
+
+    def _grouped(self, index: int, rows: Sequence[Sequence[Any]]) -> dict[Key, Part]:
+        """The rows of a child by their parent's key, which stands behind their own columns."""
+        member, width = self.members[index], len(self.members[index].statements.select)
+        found: dict[Key, Part] = {}
+        for key, group in groupby(rows, lambda row: tuple(row[width:])):
+            part = self._part(index, _settled(member, [tuple(row[:width]) for row in group]))
+            if key in found:  # keys that the database orders as equal may stand mixed
+                found[key].packed += part.packed
+                found[key].stamps += part.stamps
+            else:
+                found[key] = part
+        return found
+
+    def _joined(self, child: Child, member: Member, foreign: Sequence[TableColumn]) -> _Fetch:
+        parent = self._fetches[0].statements.source.removesuffix(" AS s") + " AS p"
+        pairs = [f"{_of_parent(k.quoted)} = {f.quoted}" for k, f in zip(self.key, foreign, strict=True)]
+        source = f"{member.statements.source} JOIN {parent} ON {' AND '.join(pairs)} "
+        own = [_found(self._database, member.table, child.table, name).quoted for name in child.key]
+        return _Fetch(source, member.statements, ", ".join(own), self.key, "p")
+
+    def _expected_at(self, name: str | None) -> int | None:
+        if name is None:
+            return None
+        names = [c.name.lower() for c in self.members[0].columns]
+        if name.lower() not in names:
+            raise ConfigError(
+                f"table {self._settings.table}: 'expect' names {name!r}, which is not read",
+                hint=f"add it to 'columns'; these are read: {', '.join(c.name for c in self.members[0].columns)}",
+            )
+        return names.index(name.lower())
+
+
+class _Fetch:
+    """The statement for one member: its rows, and behind them the parent's key when they are a child's."""
+
+    def __init__(self, source: str, statements: Statements, order: str, key: Sequence[TableColumn], alias: str) -> None:
+        self._source, self.statements, self._key = source.strip(), statements, key
+        compare = [c.quoted if alias == "s" else _of_parent(c.quoted) for c in key]
+        self._compare = compare
+        reads = [] if alias == "s" else [_read(c, name) for c, name in zip(key, compare, strict=True)]
+        self._select = ", ".join([*statements.select, *reads])
+        self._order = ", ".join([*compare, *([order] if order else [])])
+
+    def statement(self, keys: Sequence[Key], limit: int | None) -> tuple[str, list[object]]:
+        condition, values = self._among(keys)
+        where = f"{self.statements.where} AND {condition}" if self.statements.where else condition
+        last = f"\nLIMIT {limit}" if limit is not None else ""
+        return f"SELECT {self._select}\nFROM {self._source}\nWHERE {where}\nORDER BY {self._order}{last}", values
+
+    def _among(self, keys: Sequence[Key]) -> tuple[str, list[object]]:
+        """A list for one column; for several, what every database can use an index for: ORs of ANDs."""
+        binds = [c.rule.bind.format(t=c.declared) for c in self._key]
+        whole = [key for key in keys if None not in key]
+        length = next((n for n in KEYS_AT_ONCE if n >= len(whole)), len(whole)) if whole else 0
+        padded = [*whole, *whole[-1:] * (length - len(whole))]
+        if len(self._key) == 1:
+            parts = [f"{self._compare[0]} IN ({', '.join(binds * length)})"] if padded else []
+        else:
+            one = " AND ".join(f"{c} = {b}" for c, b in zip(self._compare, binds, strict=True))
+            parts = [f"({one})"] * length
+        values: list[object] = [value for key in padded for value in key]
+        for key in keys:
+            if None in key:
+                tests = [
+                    f"{c} IS NULL" if value is None else f"{c} = {b}"
+                    for c, b, value in zip(self._compare, binds, key, strict=True)
+                ]
+                parts.append(f"({' AND '.join(tests)})")
+                values += [value for value in key if value is not None]
+        return (parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"), values
+
+
+def look(families: Families, keys: Sequence[Key]) -> tuple[dict[Key, list[Family]], int]:
+    """The families of *keys*, by the key that was asked for; how many keys have none.
+
+    The database may know a key in another _spelling than ours; a family of no _spelling we know goes to the first.
+    """
+    found: dict[Key, list[Family]] = {}
+    for family in families.of(keys) if keys else ():
+        found.setdefault(family.key, []).append(family)
+    if all(key in found for key in keys):
+        return found, 0
+    wanted = dict.fromkeys(keys)
+    spelled = {_spelling(key): key for key in reversed(keys) if key not in found}
+    for strange in [key for key in found if key not in wanted]:
+        found.setdefault(spelled.get(_spelling(strange), keys[0]), []).extend(found.pop(strange))
+    return found, sum(1 for key in keys if key not in found)
+
+
+def _spelling(key: Key) -> tuple[str, ...]:
+    """What databases may take for the same key: other capitals, padding, a number for its text."""
+    return tuple(str(value).rstrip(" \x00").casefold() for value in key)
+
+
+def child_settings(settings: SqlTableSettings, child: Child) -> SqlTableSettings:
+    """*child* as a table that is read by its own watermark: its newest rows may be deleted with their parent."""
+    foreign = {parent.lower(): column for column, parent in child.on.items()}
+    return SqlTableSettings(
+        connection=settings.connection, table=child.table, mode="timestamp", column=child.watermark,
+        key=[*(foreign[name.lower()] for name in settings.key), *child.key], columns=child.columns, where=child.where,
+        look_back_seconds=settings.look_back_seconds, clock=settings.clock, purged=True, page_rows=settings.page_rows,
+        poll_seconds=settings.poll_seconds, statement_timeout_seconds=settings.statement_timeout_seconds,
+    )  # fmt: skip
+
+
+def _member(database: Database, settings: SqlTableSettings, child: Child) -> tuple[Member, list[TableColumn]]:
+    """How *child* is read, and its columns that repeat the parent's key, in the key's order."""
+    table = database.catalog(child.table)
+    if table is None:
+        raise table_missing(child.table)
+    of_parent = {parent.lower(): column for column, parent in child.on.items()}
+    foreign = [_found(database, table, child.table, of_parent[name.lower()]) for name in settings.key]
+    own = [_found(database, table, child.table, name) for name in child.key]
+    marks = [_found(database, table, child.table, name) for name in child.watermark]
+    listed = child.columns if child.columns is not None else [c.name for c in table.columns]
+    columns: dict[str, TableColumn] = {}
+    for column in (*(_found(database, table, child.table, name) for name in listed), *marks, *foreign, *own):
+        columns.setdefault(column.quoted, column)
+    read = tuple(columns.values())
+    statements = Statements(database.dialect, table, read, marks or foreign[:1], [*foreign, *own], child.where)
+    is_sqlite = database.dialect.name == "sqlite"
+    flags = tuple(i for i, c in enumerate(read) if is_sqlite and c.kind == "boolean")
+    shape = RowShape(statements.payload, statements.position, len(statements.position), flags)
+    order = tuple(statements.select.index(_position(c)) for c in own)
+    parent_at = tuple(statements.select.index(_position(c)) for c in foreign)
+    stamp = shape.position[0] if marks else None
+    return Member(child.name, table, read, statements, shape, stamp, order, parent_at), foreign
+
+
+def _found(database: Database, table: CatalogTable, shown: str, name: str) -> TableColumn:
+    column = table.find(name)
+    if column is None:
+        raise ConfigError(
+            f"table {shown} has no column {name}", hint=f"it has {', '.join(c.name for c in table.columns)}"
+        )
+    return resolve(database.dialect, column, name)
+
+
+def _position(column: TableColumn) -> str:
+    return _read(column, column.quoted)
+
+
+def _read(column: TableColumn, quoted: str) -> str:
+    return (column.rule.position or column.rule.read).format(c=quoted, t=column.declared)
+
+
+def _of_parent(quoted: str) -> str:
+    """`s."no"` as `p."no"`."""
+    return f"p{quoted[1:]}"
+
+
+def _settled(member: Member, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """*rows* of one parent in an order that does not depend on how the database came by them."""
+    keys = [tuple(row[i] for i in member.order) for row in rows]
+    if len(set(keys)) == len(keys):
+        return rows
+    runs = groupby(zip(keys, rows, strict=True), lambda pair: pair[0])
+    return [row for _, run in runs for row in sorted((r for _, r in run), key=lambda r: member.shape.pack([r]))]
+
+
+def _head(count: int) -> bytes:
+    """The msgpack head of an array (the format's specification, "Formats")."""
+    if count < 16:
+        return bytes([0x90 | count])
+    return b"\xdc" + count.to_bytes(2, "big") if count < 65536 else b"\xdd" + count.to_bytes(4, "big")
