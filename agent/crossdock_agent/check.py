@@ -167,6 +167,9 @@ class _NoMemory:
     def recall(self, _key: str) -> bytes | None:
         return None
 
+    def unreleased(self) -> list[bytes]:
+        return []
+
 
 def _source(config: siteconfig.SourceConfig, settings: Settings) -> Iterator[Finding]:
     context = base.SourceContext(

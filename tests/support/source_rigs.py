@@ -179,3 +179,13 @@ def _by_newline(payload: bytes) -> list[bytes]:
 
 def _is_open(row: bytes) -> bool:
     return b';"' in row and row.count(b'"') % 2 == 1
+
+
+class OutboxRig(TableRig):
+    """A SQLite table whose rows are taken, and deleted or marked once they arrived."""
+
+    def __init__(self, base: Path, **outbox: Any) -> None:
+        super().__init__(base)
+        self._execute("DROP TABLE orders")
+        self._execute("CREATE TABLE orders (id INTEGER PRIMARY KEY AUTOINCREMENT, text, done_at TEXT)")
+        self.settings.update(mode="outbox", column="id", outbox=outbox)
