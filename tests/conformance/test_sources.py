@@ -14,7 +14,7 @@ from crossdock.codec import TARGET_RECORDS
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sources.base import Draft
 from support.memory import allocated_at_most
-from support.source_rigs import FileRig, OutboxRig, Record, SourceRig, TableRig
+from support.source_rigs import ChangeLogRig, FileRig, OutboxRig, Record, SourceRig, TableRig
 from support.source_site import SourceSite
 
 RIGS: dict[str, Callable[[Path], SourceRig]] = {
@@ -24,7 +24,7 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "sql_table incrementing": TableRig,
     "sql_table timestamp": lambda base: TableRig(base, "timestamp"),
     "sql_table outbox": OutboxRig,
-    "sql_table outbox mark": lambda base: OutboxRig(base, after="mark", mark={"column": "done_at"}),
+    "sql_table change_log": ChangeLogRig,
 }
 
 

@@ -10,7 +10,7 @@ from crossdock_agent.sql.settings import SqlTableSettings
 
 def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
     if settings.mode == "outbox":
-        from crossdock_agent.sql.taking import OutboxTable
+        from crossdock_agent.sql.outboxes import OutboxTable
 
         return OutboxTable(settings, context)
     if settings.mode == "change_log":

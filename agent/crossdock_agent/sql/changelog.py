@@ -22,7 +22,7 @@ from loguru import logger
 
 from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
-from crossdock_agent.sql import installing, outboxes
+from crossdock_agent.sql import installing, outboxes, taken
 from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.dialects import TypeRule
 from crossdock_agent.sql.reading import connect
@@ -33,7 +33,10 @@ from crossdock_agent.sql.statements import CatalogColumn, CatalogTable, TableCol
 from crossdock_agent.sql.taking import Plan, Taker, guarded
 from crossdock_agent.sql.triggers.plan import OPERATION, SEQUENCE
 
-LOOK_SECONDS = 60.0  # how often rows, gaps and triggers are looked at
+LOOK_SECONDS = 60.0  # how often triggers are looked at, and the rows of the log counted ...
+SLOW_SECONDS = 600.0  # ... if there are not so many that counting is felt
+MANY_ROWS = 200_000
+MAX_GAPS = 100_000  # that one batch can carry away
 OP, VERSION = "$op", "$version"
 _OP = TypeRule("text", "CASE WHEN {c} = 'D' THEN 'delete' ELSE 'upsert' END")
 
@@ -56,7 +59,7 @@ class ChangeLogTable:
             how.rescan_seconds,
         )  # fmt: skip
         self._taker = Taker(settings, context, plan)
-        self._looked = float("-inf")
+        self._looked = self._measure_at = float("-inf")
         self._base: tuple[Database, Taking] | None = None
         self._rows = min(50, settings.page_rows)
         self._log = logger.bind(source=context.name, table=settings.table)
@@ -130,20 +133,25 @@ class ChangeLogTable:
             at = batch.take(page, at, end)
             last = at >= end and not full
             after = Load(done=last, after=list(page.position(at)), version=load.version)
-            yield self._draft(taking, batch, after, closes=at >= end)
+            yield self._draft(database, taking, batch, after, closes=at >= end)
         if not end:
-            yield self._draft(taking, Batch(), Load(True, load.after, load.version), closes=True)
+            yield self._draft(database, taking, Batch(), Load(True, load.after, load.version), closes=True)
         limit = self._settings.page_rows
         self._rows = max(2, asked // 4) if page.bytes > 16 * 1024 * 1024 else min(limit, asked * 10)
 
-    def _draft(self, taking: Taking, batch: Batch, load: Load, *, closes: bool) -> Draft:
+    def _draft(self, database: Database, taking: Taking, batch: Batch, load: Load, *, closes: bool) -> Draft:
+        """The last one of a reading after a gap takes the gap's rows out of the log, once it arrived."""
         header = taking.reading.header(self._settings.table)
         header.records, header.closes = len(batch.rows), closes
         header.rejects.extend(batch.rejects)
         self._taker.extra = msgspec.msgpack.encode(load)
         header.checkpoint = self._taker.checkpoint()
         self._taker.committed(header.checkpoint)
-        return Draft(header, b"".join(batch.rows))
+        gaps: list[int] = []
+        if load.done and load.version:
+            gaps = installing.gaps(database, installing.inspect(database, self._settings).plan, load.version)[:MAX_GAPS]
+        token = taken.encode([], [(number,) for number in gaps], ()) if gaps else None
+        return Draft(header, b"".join(batch.rows), (), token)
 
     def _look(self, database: Database) -> bool:
         """Set the counters, and begin to read anew after a gap. Raises ConfigError when changes are not logged.
@@ -161,30 +169,32 @@ class ChangeLogTable:
                 hint=f"run 'crossdock-agent changelog {self._context.name} --install'",
             )
         self._looked = now
-        counters = self._context.counters
-        counters.set("columns_not_logged", len(state.plan.missing))
+        self._context.counters.set("columns_not_logged", len(state.plan.missing))
         if not state.is_current:
             self._log.warning("the table changed since its triggers were made; see 'crossdock-agent changelog'")
-        lost = installing.gaps(database, state.plan)
-        counters.set("log_gaps", len(lost))
-        load = self._load()
-        if lost and state.is_current and load.done and lost[0][0] > load.version:
-            self._log.warning("changes were not logged ({}); the table is read anew", lost[0][1])
-            self._taker.extra, self._base = msgspec.msgpack.encode(Load(version=lost[0][0])), None
-        shared = [OP, VERSION, *_shared(state)]
-        return self._measure(database, state) and sorted(shared) == sorted(self._taker.open().names)
+        same_columns = sorted([OP, VERSION, *_shared(state)]) == sorted(self._taker.open().names)
+        return self._measure(database, state) and same_columns
 
     def _measure(self, database: Database, state: installing.State) -> bool:
+        """False when counting broke the connection."""
+        if self._context.monotonic() < self._measure_at:
+            return True
         try:
-            rows = installing.logged_rows(database, state.plan)
+            found = installing.measure(database, state.plan)
         except SourceUnavailable as error:  # a count too slow for the timeout must not stop the reading
+            self._measure_at = self._context.monotonic() + SLOW_SECONDS
             self._log.warning("the rows of the change log were not counted: {}", error.message)
             return False
-        counters, over = self._context.counters, rows > self._alarm_rows
-        counters.set("log_rows", rows)
+        self._measure_at = self._context.monotonic() + (SLOW_SECONDS if found.rows > MANY_ROWS else 0)
+        counters, over, load = self._context.counters, found.rows > self._alarm_rows, self._load()
+        counters.set("log_rows", found.rows)
         counters.set("log_rows_alarm", int(over))
+        counters.set("log_gaps", found.gaps)
         if over:
-            self._log.warning("the change log holds {} rows, over the {} of 'alarm_rows'", rows, self._alarm_rows)
+            self._log.warning("the change log holds {} rows, over the {} of 'alarm_rows'", found.rows, self._alarm_rows)
+        if found.last_gap > load.version and state.is_current and load.done:
+            self._log.warning("{} changes were not logged ({}); the table is read anew", found.gaps, found.said)
+            self._taker.extra, self._base = msgspec.msgpack.encode(Load(version=found.last_gap)), None
         return True
 
     # --- the two tables

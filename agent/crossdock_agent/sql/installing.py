@@ -19,7 +19,14 @@ from crossdock_agent.sql.triggers.plan import NOTE, OPERATION, OWN, PREFIX, SEQU
 from crossdock_agent.sql.writing import Writable, connect_writable
 
 INSTALL_SECONDS = 30.0  # a statement that creates a trigger waits for the writers of the table to end
-_AFTER_EACH = {"mariadb": "\n//\n", "mysql": "\n//\n", "sqlserver": "\nGO\n", "oracle": "\n/\n"}
+_CLIENTS = {  # what their command line clients need before all statements, after each and at the end
+    "sqlite": ("BEGIN IMMEDIATE;\n", ";\n", "COMMIT;\n"),
+    "postgresql": ("BEGIN;\nSET LOCAL lock_timeout = '1s';\n", ";\n", "COMMIT;\n"),
+    "mariadb": ("DELIMITER //\n", "\n//\n", "DELIMITER ;\n"),
+    "mysql": ("DELIMITER //\n", "\n//\n", "DELIMITER ;\n"),
+    "sqlserver": ("", "\nGO\n", ""),
+    "oracle": ("", "\n/\n", ""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,16 @@ class State:
     def removal(self) -> str:
         templates = module_of(self.plan.dialect)
         return render(self.plan.dialect, [*templates.detach(self.plan), *templates.drop(self.plan)])
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What is in a log: all rows, those that say a change was not logged, the last of them and what it says."""
+
+    rows: int
+    gaps: int
+    last_gap: int
+    said: str
 
 
 def settings_of(settings: SqlTableSettings) -> ChangeLogSettings:
@@ -122,33 +139,42 @@ def remove(database: Writable, settings: SqlTableSettings, *, discard: bool) -> 
         _run(database, state.plan, templates.detach(state.plan))
     if not state.exists:
         return 0
-    left = logged_rows(database, state.plan)
+    left = measure(database, state.plan).rows
     if left and not discard:
         return left
     _run(database, state.plan, templates.drop(state.plan))
     return 0
 
 
-def logged_rows(database: Database, plan: Plan) -> int:
-    return int(database.rows(f"SELECT COUNT(*) FROM {plan.target}")[0][0])
+def measure(database: Database, plan: Plan) -> Measure:
+    """Reads the whole log, once."""
+    rows, lost, last = database.rows(
+        f"SELECT COUNT(*), SUM(CASE WHEN {OPERATION} = 'X' THEN 1 ELSE 0 END),"
+        f" MAX(CASE WHEN {OPERATION} = 'X' THEN {SEQUENCE} END) FROM {plan.target}"
+    )[0]
+    if not lost:
+        return Measure(int(rows), 0, 0, "")
+    said = database.rows(f"SELECT {NOTE} FROM {plan.target} WHERE {SEQUENCE} = {int(last)}")
+    return Measure(int(rows), int(lost), int(last), str(said[0][0]) if said else "")
 
 
-def gaps(database: Database, plan: Plan) -> list[tuple[int, str]]:
-    """Changes that a trigger failed to log: (sequence, what the database said), newest first, at most 10."""
+def gaps(database: Database, plan: Plan, up_to: int) -> list[int]:
+    """The sequences of changes that a trigger failed to log."""
     rows = database.rows(
-        f"SELECT {SEQUENCE}, {NOTE} FROM {plan.target} WHERE {OPERATION} = 'X' ORDER BY {SEQUENCE} DESC"
+        f"SELECT {SEQUENCE} FROM {plan.target} WHERE {OPERATION} = 'X' AND {SEQUENCE} <= {up_to} ORDER BY {SEQUENCE}"
     )
-    return [(int(r[0]), str(r[1])) for r in rows[:10]]
+    return [int(r[0]) for r in rows]
 
 
 def findings(database: Database, settings: SqlTableSettings) -> Iterator[Finding]:
     """How the change log is, one finding a thing; used by `check` and `changelog --status`."""
     state = inspect(database, settings)
     plan = state.plan
+    found = measure(database, plan) if state.exists else Measure(0, 0, 0, "")
     install_it = "look at the SQL with 'crossdock-agent changelog SOURCE', then run it with --install"
     yield Finding(
         "log table", ok=state.exists, hint="" if state.exists else install_it,
-        detail=f"{plan.log}, {logged_rows(database, plan)} rows" if state.exists else f"{plan.log} is not there",
+        detail=f"{plan.log}, {found.rows} rows" if state.exists else f"{plan.log} is not there",
     )  # fmt: skip
     yield Finding(
         "triggers", ok=not state.absent, hint=install_it if state.absent else "",
@@ -165,18 +191,16 @@ def findings(database: Database, settings: SqlTableSettings) -> Iterator[Finding
     if state.dropped:
         names = ", ".join(state.dropped)
         yield Finding("dropped columns", ok=True, detail=f"{names}: kept in the log, no longer filled")
-    lost = gaps(database, plan)
-    if lost:
+    if found.gaps:
         yield Finding(
-            "gaps", ok=False, detail=f"{len(lost)} or more changes were not logged, last: {lost[0][1]}",
-            hint="run --install; the source then reads the table anew. Deletes among them are not seen: compare",
+            "gaps", ok=False, detail=f"{found.gaps} changes were not logged, the last one: {found.said}",
+            hint=f"{install_it}; the source then reads the table anew, but does not see what was deleted meanwhile",
         )  # fmt: skip
 
 
 def render(dialect: str, statements: list[str]) -> str:
-    after = _AFTER_EACH.get(dialect, ";\n")
-    before = "DELIMITER //\n" if dialect in {"mariadb", "mysql"} else ""
-    return before + "".join(f"{statement}{after}" for statement in statements)
+    before, after, end = _CLIENTS[dialect]
+    return before + "".join(f"{statement}{after}" for statement in statements) + end
 
 
 def _run(database: Writable, plan: Plan, statements: list[str]) -> None:

@@ -1,21 +1,64 @@
-"""An outbox table as it is found in the database: its columns, its key, and what `check` says of them."""
+"""Mode outbox: rows that are written for us are taken and, once the controller has them, deleted or marked.
+
+Here is the table as it is found in the database, and what `check` says of it; `sql.taking` makes the passes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 
 from crossdock.errors import ConfigError, CrossdockError
-from crossdock_agent.sources.base import Finding, SourceContext
+from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.faults import table_missing
 from crossdock_agent.sql.reading import Reading, connect
-from crossdock_agent.sql.releasing import Taking, unread
+from crossdock_agent.sql.releasing import Deed, Taking, unread
 from crossdock_agent.sql.rows import RowShape
 from crossdock_agent.sql.settings import OutboxSettings, SqlTableSettings
 from crossdock_agent.sql.statements import CatalogTable, Statements, TableColumn, resolve
+from crossdock_agent.sql.taking import Plan, Taker, guarded
 
 SAMPLE_ROWS = 1_000
+
+
+class OutboxTable:
+    """The source of mode outbox."""
+
+    def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
+        self._settings, self._context = settings, context
+        how = settings_of(settings)
+        plan = Plan(
+            settings.table, settings.basis, lambda database, columns: prepare(database, settings, columns),
+            Deed(how.mark), False, how.max_in_flight, how.rescan_seconds,
+        )  # fmt: skip
+        self._taker = Taker(settings, context, plan)
+
+    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        yield from guarded(self._taker, self._context, self._read(checkpoint))
+
+    def _read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        self._taker.open()
+        self._taker.load(checkpoint)
+        yield from self._taker.passing()
+
+    def release(self, token: bytes) -> None:
+        """Delete or mark the rows the token names that are still what was read. Raises SourceUnavailable."""
+        self._taker.release(token)
+
+    def check(self) -> Iterator[Finding]:
+        yield from examine(self._settings, self._context)
+        yield from self._taker.check()
+
+    def watch(self) -> list[Path]:
+        return []
+
+    def poll_seconds(self) -> float:
+        return self._settings.poll_seconds
+
+    def close(self) -> None:
+        self._taker.close()
 
 
 def settings_of(settings: SqlTableSettings) -> OutboxSettings:

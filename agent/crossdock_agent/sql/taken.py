@@ -19,6 +19,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import cast
 
 import msgspec
 
@@ -49,11 +50,13 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
 
 
 def encode(columns: Sequence[str], keys: Sequence[Key], hashes: Sequence[int]) -> bytes:
-    ids, listed = b"", [list(key) for key in keys]
+    ids, listed = b"", list[list[object]]()
     if all(len(key) == 1 and is_whole(key[0]) for key in keys):
-        numbers = [int(str(key[0])) for key in keys]
-        deltas = array("q", [b - a for a, b in zip([0, *numbers], numbers, strict=False)])
-        ids, listed = zlib.compress(_packed(deltas), 1), []
+        whole = [cast(int, key[0]) for key in keys]
+        deltas = array("q", [b - a for a, b in zip([0, *whole], whole, strict=False)])
+        ids = zlib.compress(_packed(deltas), 1)
+    else:
+        listed = [list(key) for key in keys]
     return msgspec.msgpack.encode(Token(TOKEN_VERSION, list(columns), ids, listed, _packed(array("Q", hashes))))
 
 
@@ -73,10 +76,20 @@ def is_whole(value: object) -> bool:
     return type(value) is int and -_WHOLE < value < _WHOLE
 
 
-def number(key: Key) -> int:
-    """*key* as it is known in memory."""
+def numbers(keys: Sequence[Key]) -> list[int]:
+    """*keys* as they are known in memory."""
+    if keys and len(keys[0]) == 1:
+        first: list[object] = [key[0] for key in keys]
+        if set(map(type, first)) == {int}:
+            whole = cast(list[int], first)
+            if min(whole) > -_WHOLE and max(whole) < _WHOLE:
+                return whole
+    return [_number(key) for key in keys]
+
+
+def _number(key: Key) -> int:
     if len(key) == 1 and is_whole(key[0]):
-        return int(str(key[0]))
+        return cast(int, key[0])
     digest = hashlib.blake2b(msgspec.msgpack.encode(key), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -104,6 +117,11 @@ class Taken:
         rows, _ = self._batches.pop(_name(token), (0, None))
         self.rows -= rows
         self._stale = self._stale or rows > 0
+
+    @property
+    def last(self) -> int | None:
+        """The greatest key in flight."""
+        return self._ends[-1] if self._ends else None
 
     @property
     def scattered(self) -> int:

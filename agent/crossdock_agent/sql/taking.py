@@ -1,4 +1,4 @@
-"""Mode outbox: rows that are written for us are taken and, once the controller has them, deleted or marked.
+"""Taking rows out of a table that is written for us: the passes over it, whoever it belongs to.
 
 What is there and not in flight is read, so no look-back is needed: a row that commits late, with a lower id, is simply
 there later. A pass looks through the whole table, in pages of one short statement each, and jumps over runs of ids that
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +21,7 @@ from loguru import logger
 
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
-from crossdock_agent.sql import outboxes, taken
+from crossdock_agent.sql import taken
 from crossdock_agent.sql.connections import Database, SqliteDatabase
 from crossdock_agent.sql.reading import connect
 from crossdock_agent.sql.releasing import Deed, Releaser, Taking
@@ -80,6 +79,17 @@ class _Gathered:
     hashes: list[int] = field(default_factory=list)
 
 
+class _Rows:
+    """A page with, for each row, its key, the number that stands for it, and a hash of its content if it may change."""
+
+    def __init__(self, page: Page, *, guarded: bool) -> None:
+        self.page = page
+        self.keys: list[Key] = list(page.positions())
+        self.numbers = taken.numbers(self.keys)
+        self.hashes = [row_hash(row) for row in page.packed] if guarded else [0] * len(page.packed)
+        self.ascending = bool(self.keys) and len(self.keys[0]) == 1 and all(taken.is_whole(key[0]) for key in self.keys)
+
+
 class Taker:
     """Passes over one table, and the releases. *extra* travels in each checkpoint; set it before a pass."""
 
@@ -122,7 +132,7 @@ class Taker:
         stored = self._decoded(checkpoint)
         self._taken = Taken()
         for token in self._context.memory.unreleased():
-            self._taken.add(token, map(taken.number, taken.decode(token).all_keys()))
+            self._taken.add(token, taken.numbers(taken.decode(token).all_keys()))
         aside = self._context.memory.recall("aside")
         self._aside = dict(msgspec.msgpack.decode(aside, type=list[tuple[int, int]])) if aside is not None else {}
         self._serial = stored.serial if stored else 0
@@ -172,7 +182,7 @@ class Taker:
             token = taken.encode(
                 taking.names, gathered.keys, gathered.hashes if self._plan.deed.guarded else ()
             )  # fmt: skip
-            self._taken.add(token, map(taken.number, gathered.keys))
+            self._taken.add(token, taken.numbers(gathered.keys))
         remember = ()  # type: tuple[tuple[str, bytes], ...]
         if gathered.batch.rejects:
             remember = (("aside", msgspec.msgpack.encode(list(self._aside.items())[-ASIDE_ROWS:])),)
@@ -221,16 +231,17 @@ class Taker:
         last: Sequence[object] = begun.at
         self._paused = False
         for page in self._pages(taking, begun):
-            hashes = [row_hash(row) for row in page.packed]
-            for start, end in self._fresh(page, hashes):
+            rows = _Rows(page, guarded=self._plan.deed.guarded)
+            for start, end in self._fresh(rows):
                 at = start
                 while at < end:
-                    at = self._take(gathered, page, at, end, hashes)
+                    at = self._take(gathered, rows, at, end)
                     if at < end or gathered.batch.rejects:  # full
                         if held is not None:
                             yield held
                         held, gathered = self.draft(taking, gathered), _Gathered()
             last = page.position(page.ends[-1])
+            del page, rows  # before the next one is fetched
             if self._taken.rows + len(gathered.keys) >= self._plan.max_in_flight:
                 self._paused = True
                 break
@@ -288,32 +299,35 @@ class Taker:
         end = self._taken.run_end(int(str(after[0])))
         return after if end is None else [end]
 
-    def _fresh(self, page: Page, hashes: list[int]) -> Iterator[tuple[int, int]]:
+    def _fresh(self, rows: _Rows) -> Iterator[tuple[int, int]]:
         """Runs of rows (first, row after the last) that are neither in flight nor set aside."""
+        end, last = rows.page.ends[-1], self._taken.last
+        if not self._aside and (last is None or (rows.ascending and rows.numbers[0] > last)):
+            yield 0, end
+            return
         run: int | None = None
-        for row in range(page.ends[-1]):
-            number = taken.number(page.position(row + 1))
-            if number in self._taken or self._aside.get(number) == hashes[row]:
+        for row, number in enumerate(rows.numbers[:end]):
+            if number in self._taken or self._aside.get(number) == rows.hashes[row]:
                 if run is not None:
                     yield run, row
                 run = None
             elif run is None:
                 run = row
         if run is not None:
-            yield run, page.ends[-1]
+            yield run, end
 
-    def _take(self, gathered: _Gathered, page: Page, start: int, end: int, hashes: list[int]) -> int:
+    def _take(self, gathered: _Gathered, rows: _Rows, start: int, end: int) -> int:
         """Rows from *start* on into *gathered*; the row after the last one. One too long to travel is set aside."""
         before = len(gathered.batch.rejects)
-        stop = gathered.batch.take(page, start, end)
+        stop = gathered.batch.take(rows.page, start, end)
         kept = stop
         if len(gathered.batch.rejects) > before:
             kept = stop - 1
-            self._aside[taken.number(page.position(stop))] = hashes[kept]
+            self._aside[rows.numbers[kept]] = rows.hashes[kept]
         if start < stop and self._under_way is not None:
-            self._under_way = UnderWay(list(page.position(stop)), self._under_way.bound, self._under_way.whole)
-        gathered.keys += [page.position(row + 1) for row in range(start, kept)]
-        gathered.hashes += hashes[start:kept]
+            self._under_way = UnderWay(list(rows.keys[stop - 1]), self._under_way.bound, self._under_way.whole)
+        gathered.keys += rows.keys[start:kept]
+        gathered.hashes += rows.hashes[start:kept]
         return stop
 
     def _is_full(self) -> bool:
@@ -340,44 +354,6 @@ class Taker:
                 f"source {self._context.name} stands at a position of another reading ({stored.basis})", hint=rename
             )
         return stored
-
-
-class OutboxTable:
-    """The source of mode outbox."""
-
-    def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
-        self._settings, self._context = settings, context
-        how = outboxes.settings_of(settings)
-        plan = Plan(
-            settings.table, settings.basis, lambda database, columns: outboxes.prepare(database, settings, columns),
-            Deed(how.mark), False, how.max_in_flight, how.rescan_seconds,
-        )  # fmt: skip
-        self._taker = Taker(settings, context, plan)
-
-    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        yield from guarded(self._taker, self._context, self._read(checkpoint))
-
-    def _read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        self._taker.open()
-        self._taker.load(checkpoint)
-        yield from self._taker.passing()
-
-    def release(self, token: bytes) -> None:
-        """Delete or mark the rows the token names that are still what was read. Raises SourceUnavailable."""
-        self._taker.release(token)
-
-    def check(self) -> Iterator[Finding]:
-        yield from outboxes.examine(self._settings, self._context)
-        yield from self._taker.check()
-
-    def watch(self) -> list[Path]:
-        return []
-
-    def poll_seconds(self) -> float:
-        return self._settings.poll_seconds
-
-    def close(self) -> None:
-        self._taker.close()
 
 
 def guarded(taker: Taker, context: SourceContext, drafts: Iterator[Draft]) -> Iterator[Draft]:

@@ -59,6 +59,8 @@ RULES: Mapping[str, WriteRules] = MappingProxyType(
             session=(f"SET LOCK_TIMEOUT {LOCK_SECONDS * 1000}",), hint=" WITH (UPDLOCK, ROWLOCK)",
             now="SYSUTCDATETIME()",
         ),
+        "db2": WriteRules(suffix="\nWITH RS USE AND KEEP UPDATE LOCKS", now="CURRENT TIMESTAMP - CURRENT TIMEZONE"),
+        "firebird": WriteRules(suffix=" WITH LOCK", now="CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP)"),
         "oracle": WriteRules(suffix=f" FOR UPDATE WAIT {LOCK_SECONDS}", now="SYS_EXTRACT_UTC(SYSTIMESTAMP)"),
     }
 )  # fmt: skip

@@ -4,6 +4,10 @@ What all of them keep to: a trigger names its columns, so that a column added la
 new image of an insert or update and the old one of a delete; a changed key is a delete of the old and an update of the
 new one, written by the same trigger; and wherever the dialect lets it, an error in a trigger becomes a row of its own
 (operation X, a gap) and never an error of the application.
+
+Where a table may be changed by triggers of its own while ours are still to come (SQLite, PostgreSQL, SQL Server), ours
+write what stands in the table when they run, not the image they are handed: with a trigger that sets `updated_at`, the
+image of the outer statement comes last and is the older one.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 An error inside a trigger, such as a column that was dropped, is handled: the write goes on and the log gets a row of
 operation X. Deadlocks and lock timeouts are not handled there; the server passes them on whatever a trigger declares.
-Triggers keep the sql_mode they were made under, so it is set: strict modes would refuse dates such as 0000-00-00.
+The fingerprint is a variable, because the server does not keep comments. Triggers keep the sql_mode they were made
+under, so it is set: strict modes would refuse dates such as 0000-00-00.
 """
 
 from __future__ import annotations
@@ -65,13 +66,14 @@ def _trigger(plan: Plan, suffix: str, event: str, body: str) -> list[str]:
     made = f"""\
 {create} {name} AFTER {event} ON {plan.base} FOR EACH ROW
 BEGIN
-  DECLARE crossdock_plan char(30) DEFAULT '{plan.fingerprint}'; -- a comment would not be kept
+  DECLARE crossdock_plan char(30) DEFAULT '{plan.fingerprint}';
   DECLARE EXIT HANDLER FOR SQLEXCEPTION
   BEGIN
     DECLARE said text;
     DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
     GET DIAGNOSTICS CONDITION 1 said = MESSAGE_TEXT;
-    INSERT INTO {plan.target} ({OPERATION}, {NOTE}) VALUES ('X', CONCAT('{event}: ', COALESCE(said, '?')));
+    INSERT INTO {plan.target} ({OPERATION}, {NOTE})
+    VALUES ('X', CONCAT('{event}: ', COALESCE(said, '?')));
   END;
   {body}
 END"""

@@ -2,8 +2,10 @@
 
 An error while it runs is caught and becomes a row of operation X. A trigger that no longer compiles, because a column
 it names was dropped, fails every write (ORA-04098), and no trigger can prevent that: a column is dropped only after
-`changelog --install` was run without it. TRUNCATE fires no trigger. The identity is ordered across the nodes of a
-cluster, so that a later number is never given to an earlier change. LONG columns cannot be logged and are left out.
+`changelog --install` was run without it. A row trigger here may not read its own table: a statement that moves keys
+onto each other (`SET id = id + 1`), and triggers of the application that change the same row again, are logged in the
+order they come, which may leave an older image last. TRUNCATE fires no trigger. The identity is ordered across the
+nodes of a cluster, so that a later number is never given to an earlier change. LONG columns are left out.
 """
 
 from __future__ import annotations

@@ -29,12 +29,13 @@ def install(plan: Plan) -> list[str]:
             f"ALTER TABLE {plan.target} ADD COLUMN {column}"
             for column in plan.columns_of(plan.missing, "{name} {type}")
         ]
-    moved = " OR ".join(f"OLD.{plan.quote(k)} IS NOT NEW.{plan.quote(k)} COLLATE BINARY" for k in plan.key)
-    old = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})\n  SELECT 'D', {plan.images('OLD')}"
-    new = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})\n  VALUES ('{{}}', {plan.images('NEW')})"
+    into = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})"
+    gone = f"NOT EXISTS (SELECT 1 FROM {plan.base} s WHERE {_same(plan, 'OLD')})"
+    old = f"{into}\n  SELECT 'D', {plan.images('OLD')}\n  WHERE {gone}"
+    new = f"{into}\n  SELECT '{{}}', {plan.images('s')} FROM {plan.base} s\n  WHERE {_same(plan, 'NEW')}"
     bodies = {
         ("ins", "INSERT"): [new.format("I")],
-        ("upd", "UPDATE"): [f"{old}\n  WHERE {moved}", new.format("U")],
+        ("upd", "UPDATE"): [old, new.format("U")],
         ("del", "DELETE"): [old],
     }
     for (suffix, event), body in bodies.items():
@@ -56,3 +57,9 @@ def drop(plan: Plan) -> list[str]:
 
 def triggers(plan: Plan) -> list[str]:
     return [plan.trigger(suffix) for suffix in ("ins", "upd", "del")]
+
+
+def _same(plan: Plan, row: str) -> str:
+    """By the index, whatever collation it has, and to the letter."""
+    names = [plan.quote(name) for name in plan.key]
+    return " AND ".join(f"s.{name} = {row}.{name} AND s.{name} = {row}.{name} COLLATE BINARY" for name in names)

@@ -48,7 +48,8 @@ def install(plan: Plan) -> list[str]:
         statements.append(f"CREATE TABLE {plan.target} (\n  " + ",\n  ".join(columns) + "\n)")
     else:
         statements += [f"ALTER TABLE {plan.target} ADD {column}" for column in plan.columns_of(plan.missing)]
-    same = " AND ".join(_equal(plan, column) for column in plan.columns if column.name in plan.key)
+    key = [column for column in plan.columns if column.name in plan.key]
+    was, now = (" AND ".join(_equal(plan, column, row) for column in key) for row in "di")
     into = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})"
     statements.append(f"""\
 CREATE OR ALTER TRIGGER {plan.qualified(plan.trigger("all"))} ON {plan.base}
@@ -57,13 +58,17 @@ BEGIN /* {plan.fingerprint} */
   SET NOCOUNT ON;
   {into}
   SELECT 'D', {plan.images("d")} FROM deleted d
-  WHERE NOT EXISTS (SELECT 1 FROM inserted i WHERE {same});
+  WHERE NOT EXISTS (SELECT 1 FROM {plan.base} s
+    WHERE {was});
   {into}
-  SELECT CASE WHEN EXISTS (SELECT 1 FROM deleted) THEN 'U' ELSE 'I' END, {plan.images("i")} FROM inserted i;
+  SELECT CASE WHEN EXISTS (SELECT 1 FROM deleted) THEN 'U' ELSE 'I' END,
+    {plan.images("s")}
+  FROM inserted i JOIN {plan.base} s
+    ON {now};
 END""")
     if plan.reader is not None:
         statements.append(f"GRANT SELECT, DELETE ON {plan.target} TO {plan.quote(plan.reader)}")
-        statements.append(f"GRANT SELECT ON {plan.base} TO {plan.quote(plan.reader)}")
+        statements.append(f"GRANT SELECT, VIEW DEFINITION ON {plan.base} TO {plan.quote(plan.reader)}")
     return statements
 
 
@@ -83,8 +88,9 @@ def _sequence(plan: Plan) -> str:
     return plan.qualified(plan.trigger("seq"))
 
 
-def _equal(plan: Plan, column: Logged) -> str:
-    """Text to the letter: most databases here compare without regard to case, and a key that changes case is moved."""
-    text = f" {_BINARY}" if "char" in column.type else ""
+def _equal(plan: Plan, column: Logged, row: str) -> str:
+    """By the index, and text to the letter: most databases here compare without regard to case, but a key that changes
+    its case is another."""
     name = plan.quote(column.name)
-    return f"i.{name}{text} = d.{name}{text}"
+    exact = f" AND s.{name} {_BINARY} = {row}.{name} {_BINARY}" if "char" in column.type else ""
+    return f"s.{name} = {row}.{name}{exact}"
