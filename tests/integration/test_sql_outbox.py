@@ -3,6 +3,7 @@ between."""
 
 from __future__ import annotations
 
+import random
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,12 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock.siteconfig import OutboxConfig, SourceConfig
+from crossdock_agent.outbox import Outbox
+from crossdock_agent.pump import Pump
+from crossdock_agent.sources.base import build
 from crossdock_agent.sql import releasing, rows, taking
+from support.agents import eventually
 from support.table_site import Sqlite, TableSite, site_of
 
 OUTBOX = {"table": "t", "mode": "outbox", "column": "id"}
@@ -378,3 +384,37 @@ def test_a_file_replaced_under_the_agent_is_seen_by_the_release_too(database: Sq
         check = sqlite3.connect(tmp_path / "erp.db")
         assert check.execute("SELECT COUNT(*) FROM t").fetchone() == (0,)
         check.close()
+
+
+def test_in_a_running_agent_rows_leave_the_table_once_they_were_acknowledged_and_not_before(
+    database: Sqlite, tmp_path: Path
+) -> None:
+    put(database, *range(1, 8_001))
+    table = {"connection": database.connection, **OUTBOX, "poll_seconds": 0.05}
+    config = SourceConfig(name="erp", kind="sql_table", settings=table)
+
+    def pump() -> Pump:
+        made = Pump(config, 1, outbox, str, lambda c, context: build(c.kind, c.settings, context), random.Random(1))
+        made.start()
+        return made
+
+    def records() -> int:
+        at = outbox.positions().get("erp")
+        return at.records if at is not None else 0
+
+    with Outbox(tmp_path / "outbox.db", OutboxConfig(min_free_disk_bytes=0)) as outbox:
+        first = pump()
+        eventually(lambda: records() == 8_000, "all rows are in the outbox")
+        assert len(ids(database)) == 8_000
+        outbox.acknowledge("erp", outbox.epoch, 1)
+        eventually(lambda: 0 < len(ids(database)) < 8_000, "the rows of the first batch have left")
+        assert first.stop()
+        before = records()
+        put(database, 3, text="new ")  # an id that has left
+        second = pump()
+        eventually(lambda: records() == before + 1, "the new row is in the outbox, and it alone")
+        outbox.acknowledge("erp", outbox.epoch, 10**6)
+        eventually(lambda: not ids(database), "the table is empty")
+        eventually(lambda: not outbox.unreleased("erp"), "that is recorded")
+        eventually(lambda: second.counters.snapshot()["rows_in_flight"] == 0, "nothing is in flight")
+        assert second.stop()

@@ -154,7 +154,7 @@ class Taker:
         if changes is not None and changes == self._quiet:
             return
         now = self._context.monotonic()
-        begun = self._under_way
+        begun, fresh = self._under_way, self._under_way is None
         whole = begun.whole if begun else (
             self._taken.scattered <= SCATTERED_RUNS or now - self._scanned >= plan.rescan_seconds
         )  # fmt: skip
@@ -168,7 +168,8 @@ class Taker:
         self._loaded = False  # until the pass has come to its end
         yield from self._run(taking, begun)
         if self._loaded:
-            self._quiet = changes if whole and not self._paused else None
+            # one that went on from where it was broken off ended at a bound of then
+            self._quiet = changes if whole and fresh and not self._paused else None
             if isinstance(database, SqliteDatabase):
                 self._context.counters.set("undecodable_texts", database.undecodable)
 
