@@ -16,9 +16,10 @@ import pytest
 
 from crossdock.errors import ConfigError
 from crossdock_agent.sources.base import SourceContext
-from crossdock_agent.sql import installing
+from crossdock_agent.sql import installing, taking
+from crossdock_agent.sql import rows as rows_module
 from crossdock_agent.sql.settings import SqlTableSettings
-from support.table_site import Sqlite, TableSite
+from support.table_site import Sqlite, TableSite, rows_of
 
 LOG = {"table": "t", "mode": "change_log", "key": ["id"]}
 
@@ -155,8 +156,6 @@ def test_the_table_is_read_first_and_a_row_changed_meanwhile_ends_in_its_last_ve
         found: list[list[Any]] = []
         changed = iter([5, 290, 150, 291])
         expected = dict.fromkeys(range(1, 301), "old")
-        from support.table_site import rows_of
-
         for draft in reading:
             found += rows_of(draft)
             number = next(changed, None)
@@ -212,12 +211,6 @@ def test_without_its_triggers_nothing_is_read_as_if_nothing_had_changed(machine:
         site.acknowledge()
         assert machine.remove() == 0
         assert not installing.look(*machine.typed()).exists
-
-
-def _rows(draft: Any) -> list[list[Any]]:
-    from support.table_site import rows_of
-
-    return rows_of(draft)
 
 
 def test_installing_twice_changes_nothing_and_removing_leaves_nothing(machine: Machine) -> None:
@@ -449,10 +442,14 @@ def test_an_application_needs_no_right_on_the_log(server: Machine) -> None:
             server.execute("DROP USER app@'127.0.0.1'")
 
 
-def test_a_later_change_of_the_same_row_never_arrives_before_an_earlier_one_that_committed_late(
-    server: Machine,
+@pytest.mark.parametrize("scattered", [False, True])
+def test_a_later_change_of_a_row_never_arrives_before_an_earlier_one_that_committed_late(
+    server: Machine, monkeypatch: pytest.MonkeyPatch, scattered: bool
 ) -> None:
     """Its number may lie below one that was read already: reading on from there would turn the two round."""
+    monkeypatch.setattr(rows_module, "TARGET_RECORDS", 1)  # so that a pass can be held in its middle
+    if scattered:
+        monkeypatch.setattr(taking, "SCATTERED_RUNS", 0)
     server.execute("INSERT INTO t VALUES (1, 'v0', 1), (2, 'v0', 1)")
     server.install()
     with server.site(start="now", page_rows=2) as site:
@@ -462,12 +459,14 @@ def test_a_later_change_of_the_same_row_never_arrives_before_an_earlier_one_that
         for turn in range(6):
             server.execute("UPDATE t SET x = ? WHERE id = 2", f"b{turn}")
         reading = site.reading()
-        rows = _rows(next(reading))
+        rows = rows_of(next(reading))
+        if scattered:
+            rows += [row for draft in reading for row in rows_of(draft)]
         slow.commit()
         server.execute("UPDATE t SET x = 'v2' WHERE id = 1")
-        for draft in reading:
-            rows += _rows(draft)
-        rows += site.poll(advance=1)
+        rows += [row for draft in reading for row in rows_of(draft)]
+        for advance in (1, 1, 31):
+            rows += site.poll(advance=advance)
         assert [row[1] for row in rows if row[0] == 1] == ["v1", "v2"]
         assert [row[1] for row in rows if row[0] == 2] == [f"b{turn}" for turn in range(6)]
 
