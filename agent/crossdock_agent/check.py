@@ -161,16 +161,19 @@ def _outbox(settings: Settings, limits: OutboxConfig) -> Finding:
     return Finding("outbox", True, what)
 
 
-class _NoMemory:
+class NoMemory:
     """`check` reads nothing, so there is nothing to remember."""
 
     def recall(self, _key: str) -> bytes | None:
         return None
 
+    def unreleased(self) -> list[bytes]:
+        return []
+
 
 def _source(config: siteconfig.SourceConfig, settings: Settings) -> Iterator[Finding]:
     context = base.SourceContext(
-        config.name, _NoMemory(), base.Counters(), Stop(), Secrets(settings.directory).resolve, time.monotonic, wall_us
+        config.name, NoMemory(), base.Counters(), Stop(), Secrets(settings.directory).resolve, time.monotonic, wall_us
     )
     try:
         source = base.build(config.kind, config.settings, context)

@@ -120,6 +120,26 @@ def check(as_json: bool, state: Path | None, config: Path | None) -> None:
     sys.exit(0 if all(finding.ok for finding in found) else 1)
 
 
+@main.command()
+@click.argument("source")
+@click.option("--show", "action", flag_value="show", default=True, help="Print the SQL (the default).")
+@click.option("--install", "action", flag_value="install", help="Run it: create or amend the triggers and the log.")
+@click.option("--remove", "action", flag_value="remove", help="Drop the triggers, and the log once it is empty.")
+@click.option("--status", "action", flag_value="status", help="What is there, and what is amiss.")
+@click.option("--discard", is_flag=True, help="With --remove: drop the log with the rows that have not arrived.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_with_state
+def changelog(source: str, action: Any, discard: bool, yes: bool, state: Path | None, config: Path | None) -> None:
+    """The triggers and the log table of a source in mode change_log."""
+    from crossdock_agent.changelog import changelog as lines
+
+    def confirm(question: str) -> bool:
+        return yes or click.confirm(question, default=False)
+
+    for line in lines(_settings(state, config), source, action, discard=discard, confirm=confirm):
+        click.echo(line.rstrip("\n"))
+
+
 @main.command(hidden=True)
 @click.argument("task")
 def helper(task: str) -> None:

@@ -59,6 +59,11 @@ class _Memory:
             self.writer.flush()
         return self._outbox.recall(self._name, key)
 
+    def unreleased(self) -> list[bytes]:
+        if self.writer is not None:
+            self.writer.flush()
+        return self._outbox.unreleased(self._name)
+
 
 @dataclass(slots=True)
 class _Due:

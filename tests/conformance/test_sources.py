@@ -14,7 +14,17 @@ from crossdock.codec import TARGET_RECORDS
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sources.base import Draft
 from support.memory import allocated_at_most
-from support.source_rigs import AggregateRig, FileRig, QueryRig, Record, RowversionRig, SourceRig, TableRig
+from support.source_rigs import (
+    AggregateRig,
+    ChangeLogRig,
+    FileRig,
+    OutboxRig,
+    QueryRig,
+    Record,
+    RowversionRig,
+    SourceRig,
+    TableRig,
+)
 from support.source_site import SourceSite
 
 RIGS: dict[str, Callable[[Path], SourceRig]] = {
@@ -27,6 +37,8 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "sql_query incrementing": QueryRig,
     "sql_query timestamp": lambda base: QueryRig(base, "timestamp"),
     "sql_table aggregate": AggregateRig,
+    "sql_table outbox": OutboxRig,
+    "sql_table change_log": ChangeLogRig,
 }
 
 

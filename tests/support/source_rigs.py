@@ -13,6 +13,9 @@ from typing import Any, Protocol
 import msgspec
 
 from crossdock_agent.sources.base import Draft
+from crossdock_agent.sql.installing import install
+from crossdock_agent.sql.settings import SqlTableSettings
+from crossdock_agent.sql.writing import WritableSqlite
 
 Record = tuple[Hashable, bytes]  # identity, content
 
@@ -234,3 +237,35 @@ def _by_newline(payload: bytes) -> list[bytes]:
 
 def _is_open(row: bytes) -> bool:
     return b';"' in row and row.count(b'"') % 2 == 1
+
+
+class OutboxRig(TableRig):
+    """A SQLite table whose rows are taken, and deleted or marked once they arrived."""
+
+    def __init__(self, base: Path, **outbox: Any) -> None:
+        super().__init__(base)
+        self._execute("DROP TABLE orders")
+        self._execute("CREATE TABLE orders (id INTEGER PRIMARY KEY AUTOINCREMENT, text, done_at TEXT)")
+        self.settings.update(mode="outbox", column="id", outbox=outbox)
+
+
+class ChangeLogRig(TableRig):
+    """A SQLite table with the triggers and the log of its change log."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        del self.settings["column"]
+        self.settings.update(mode="change_log", start="now")
+        settings = msgspec.convert(self.settings, type=SqlTableSettings)
+        db = WritableSqlite(str(self._path), "orders", 30.0, "utf-8", lambda: 0)
+        try:
+            install(db, settings)
+        finally:
+            db.close()
+
+    def state(self) -> object:
+        db = sqlite3.connect(self._path)
+        try:
+            return super().state(), db.execute("SELECT * FROM crossdock_log_orders").fetchall()
+        finally:
+            db.close()

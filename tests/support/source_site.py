@@ -34,6 +34,9 @@ class SourceSite:
         self.flushed.append(key)
         return self.ledger.get(key)
 
+    def unreleased(self) -> list[bytes]:
+        return list(self.tokens)
+
     def _build(self) -> Source:
         self.stop = Stop()
         context = SourceContext(

@@ -85,6 +85,20 @@ def test_acknowledging_deletes_only_that_source_up_to_the_sequence_and_makes_tok
         assert outbox.releases("wms") == []
 
 
+def test_a_token_is_unreleased_from_its_commit_until_its_release_is_finished(tmp_path: Path) -> None:
+    with opened(tmp_path) as outbox:
+        append(outbox, batch(on_ack=b"one"), batch(), batch(on_ack=b"two"), batch("erp", on_ack=b"other"))
+        assert outbox.unreleased("wms") == [b"one", b"two"]
+        outbox.acknowledge("wms", outbox.epoch, 1)
+        eventually(lambda: outbox.releases("wms"))
+        assert outbox.unreleased("wms") == [b"one", b"two"]
+    with opened(tmp_path) as outbox:
+        assert outbox.unreleased("wms") == [b"one", b"two"]
+        outbox.finish_releases([i for i, _ in outbox.releases("wms")])
+        assert outbox.unreleased("wms") == [b"two"]
+        assert outbox.unreleased("nobody") == []
+
+
 def test_an_acknowledgement_of_another_epoch_or_an_unknown_source_changes_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as outbox:
         append(outbox, batch())

@@ -87,6 +87,10 @@ class Outbox:
         """A ledger row of *source*, as committed: flush its writer first."""
         return self._read(lambda store: store.recall(source, key))
 
+    def unreleased(self, source: str) -> list[bytes]:
+        """Tokens of *source* as committed, acknowledged or not, that are not finished, oldest first."""
+        return self._read(lambda store: store.unreleased(source))
+
     def releases(self, source: str) -> list[tuple[int, bytes]]:
         """Tokens whose batches are acknowledged and which are not finished, oldest first: (id, token)."""
         return self._read(lambda store: store.releases(source))

@@ -239,6 +239,15 @@ class Store:
         )
         return [(int(i), bytes(token)) for i, token in rows]
 
+    def unreleased(self, source: str) -> list[bytes]:
+        rows = self._reads.execute(
+            "SELECT token, 0, id FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?1)"
+            " UNION ALL SELECT on_ack, 1, sequence FROM batches"
+            " WHERE source_id = (SELECT id FROM sources WHERE name = ?1) AND on_ack IS NOT NULL ORDER BY 2, 3",
+            (source,),
+        )
+        return [bytes(token) for token, _, _ in rows]
+
     def oldest_us(self) -> int:
         row = self._reads.execute("SELECT read_at_us FROM batches ORDER BY id LIMIT 1").fetchone()
         return 0 if row is None else int(row[0])

@@ -53,6 +53,9 @@ class Memory(Protocol):
 
     def recall(self, key: str) -> bytes | None: ...
 
+    def unreleased(self) -> list[bytes]:
+        """Every `Draft.on_ack` that was committed and is not yet released, oldest first: what is in flight."""
+
 
 @dataclass(slots=True)
 class Counters:

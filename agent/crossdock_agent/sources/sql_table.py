@@ -17,6 +17,14 @@ def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
         from crossdock_agent.sql.rowversion import RowversionTable
 
         return RowversionTable(settings, context)
+    if settings.mode == "outbox":
+        from crossdock_agent.sql.outboxes import OutboxTable
+
+        return OutboxTable(settings, context)
+    if settings.mode == "change_log":
+        from crossdock_agent.sql.changelog import ChangeLogTable
+
+        return ChangeLogTable(settings, context)
     from crossdock_agent.sql.watermark import WatermarkTable
 
     return WatermarkTable(settings, context)

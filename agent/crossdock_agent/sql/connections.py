@@ -72,7 +72,8 @@ class Database(Protocol):
 class SqliteDatabase:
     """A SQLite file, opened read-only. Text that is not valid in *encoding* is given as bytes, never guessed."""
 
-    dialect = SQLITE
+    dialect: Dialect = SQLITE
+    mode = "ro"
 
     def __init__(
         self, path: str, subject: str, timeout_seconds: float, encoding: str, wall_us: Callable[[], int]
@@ -84,8 +85,8 @@ class SqliteDatabase:
         self._identity = self._identify()
         with self._faults():
             self._connection = sqlite3.connect(
-                f"{sqlite_uri(self._path.absolute())}?mode=ro", uri=True, isolation_level=None, check_same_thread=False,
-                timeout=min(BUSY_SECONDS, timeout_seconds),
+                f"{sqlite_uri(self._path.absolute())}?mode={self.mode}", uri=True, isolation_level=None,
+                check_same_thread=False, timeout=min(BUSY_SECONDS, timeout_seconds),
             )  # fmt: skip
         self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, _PROGRESS_STEPS)
         if codecs.lookup(encoding).name != "utf-8":

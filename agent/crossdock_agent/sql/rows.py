@@ -94,6 +94,14 @@ class Page:
         columns = self._shape.position if end in self._split else self._shape.position[: self._shape.group]
         return tuple(self._rows[end - 1][i] for i in columns)
 
+    def positions(self) -> list[tuple[Any, ...]]:
+        """The whole cursor of each row."""
+        if len(self._shape.position) == 1:
+            column = self._shape.position[0]
+            return [(row[column],) for row in self._rows]
+        get = itemgetter(*self._shape.position)
+        return [get(row) for row in self._rows]
+
     def key(self, row: int) -> str:
         return ", ".join(str(self._rows[row][i]) for i in self._shape.position)
 

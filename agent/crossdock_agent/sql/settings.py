@@ -29,6 +29,68 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("'odbc' needs a 'dialect' such as postgresql or sqlserver, 'sqlite' has none")
 
 
+class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a row that was taken gets. A row is unread while *column* is NULL or holds anything but *value*."""
+
+    column: Annotated[str, msgspec.Meta(min_length=1, description="the column that is set")]
+    value: Annotated[
+        str,
+        msgspec.Meta(pattern=r"^[\w .:-]+$", description="now: the database's time in UTC; else this text"),
+    ] = "now"
+
+
+class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mode outbox: what becomes of a row once the controller has it, and how many may be on their way."""
+
+    after: Annotated[Literal["delete", "mark"], msgspec.Meta(description="what is done to a row once it arrived")] = (
+        "delete"
+    )
+    mark: Mark | None = None
+    max_in_flight: Annotated[
+        int, msgspec.Meta(ge=1, description="rows taken and not yet deleted or marked; at this many reading pauses")
+    ] = 1_000_000
+    rescan_seconds: Annotated[
+        float, msgspec.Meta(gt=0, description="with many rows in flight: how often all of the table is looked through")
+    ] = 30.0
+
+    def __post_init__(self) -> None:
+        if (self.after == "mark") != (self.mark is not None):
+            raise ValueError("'after: mark' needs 'mark: {column: ...}', and 'mark' needs 'after: mark'")
+
+
+class ChangeLogSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Mode change_log: the log table that triggers fill, see `crossdock-agent changelog`."""
+
+    log_table: (
+        Annotated[
+            str,
+            msgspec.Meta(min_length=1, description="its name; default crossdock_log_<table>, beside the table"),
+        ]
+        | None
+    ) = None
+    connection: (
+        Annotated[
+            Connection,
+            msgspec.Meta(description="with the rights to create tables and triggers; used by 'changelog' only"),
+        ]
+        | None
+    ) = None
+    reader: (
+        Annotated[
+            str,
+            msgspec.Meta(min_length=1, description="the login that reads: it gets its grants at --install"),
+        ]
+        | None
+    ) = None
+    alarm_rows: Annotated[int, msgspec.Meta(ge=1, description="more rows in the log are an alarm")] = 1_000_000
+    max_in_flight: Annotated[
+        int, msgspec.Meta(ge=1, description="rows taken and not yet deleted; at this many reading pauses")
+    ] = 1_000_000
+    rescan_seconds: Annotated[
+        float, msgspec.Meta(gt=0, description="with many gaps among the rows in flight: pause between two passes")
+    ] = 30.0
+
+
 class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table or view that is read again and again for what is new.
 
@@ -38,14 +100,18 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     `mode: rowversion` reads rows whose `column` is set anew with each change by the database (SQL Server's rowversion)
     or a trigger (`txid_current()` in PostgreSQL), and only below what a transaction still open may hold.
 
+    `mode: outbox` takes the rows of a table that is written for us and, once the controller has them, deletes or marks
+    exactly those; `column` is its id. `mode: change_log` does so with a log that triggers on the table fill, and so
+    sees every version and every delete; it needs `key`, and no `column`.
+
     `key` names the columns that tell rows apart. Rows that agree in time and all but the last of them (the lines of an
     order) travel together. Watermark and key columns are always read, listed or not.
     """
 
     connection: Connection
     table: str  # or a view; may be `schema.table`
-    mode: Literal["incrementing", "timestamp", "rowversion"]
-    column: str | list[str]
+    mode: Literal["incrementing", "timestamp", "rowversion", "outbox", "change_log"]
+    column: str | list[str] = []
     key: list[str] = []
     columns: list[str] | None = None  # None: all
     where: str | None = (
@@ -62,10 +128,13 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     statement_timeout_seconds: _Seconds = 30.0
     max_lob_bytes: Annotated[int, msgspec.Meta(ge=256, le=MAX_LOB_BYTES)] = MAX_LOB_BYTES  # longer: set aside
     aggregate: Aggregate | None = None  # rows of child tables that are read as part of the parent's record
+    outbox: OutboxSettings | None = None  # of mode outbox
+    change_log: ChangeLogSettings | None = None  # of mode change_log
 
     def __post_init__(self) -> None:
-        if not self.watermark:
+        if not self.watermark and self.mode != "change_log":
             raise ValueError("'column' is empty")
+        self._check_taking()
         if self.mode == "incrementing" and len(self.watermark) != 1:
             raise ValueError("mode incrementing takes one 'column'")
         if self.mode == "timestamp" and not self.key:
@@ -76,8 +145,24 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             _require_zone(self.zone, self.clock)
         if self.columns is not None and not self.columns:
             raise ValueError("'columns' is empty; leave it out to read all")
+        if self.aggregate is not None and self.mode not in ("incrementing", "timestamp"):
+            raise ValueError(f"mode {self.mode} reads no 'aggregate'; modes timestamp and incrementing do")
         if self.aggregate is not None:
             self.aggregate.check(self.key, incrementing=self.mode == "incrementing")
+
+    def _check_taking(self) -> None:
+        if self.outbox is not None and self.mode != "outbox":
+            raise ValueError("'outbox' is for mode outbox")
+        if self.change_log is not None and self.mode != "change_log":
+            raise ValueError("'change_log' is for mode change_log")
+        if self.mode == "outbox" and len(self.watermark) != 1:
+            raise ValueError("mode outbox takes one 'column': the id")
+        if self.mode == "outbox" and self.start == "now":
+            raise ValueError("mode outbox has no 'start': whatever is in the table is taken")
+        if self.mode == "change_log" and (not self.key or self.watermark):
+            raise ValueError("mode change_log needs 'key', and takes no 'column'")
+        if self.mode == "change_log" and self.where is not None:
+            raise ValueError("mode change_log takes no 'where': a row that leaves the condition would never be deleted")
 
     @property
     def watermark(self) -> list[str]:

@@ -1,0 +1,149 @@
+"""The second, writable connection: opened for a release or an installation only, giving way to everyone else.
+
+The session that reads stays read-only. Here a statement waits `LOCK_SECONDS` for a lock and then gives up, to be tried
+again later: an application never queues behind us for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
+
+from crossdock_agent.sql.connections import Database, OdbcDatabase, SqliteDatabase, require_encoding, with_secrets
+from crossdock_agent.sql.dialects import DIALECTS
+from crossdock_agent.sql.settings import Connection
+
+LOCK_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRules:
+    """How a dialect locks the rows it is about to delete, so that none changes between the look and the deed.
+
+    *session* undoes the reading session's restrictions, *begin* is the first statement of a transaction, *hint* stands
+    behind the table's name and *suffix* behind the SELECT. *now* is the time in UTC.
+    """
+
+    session: tuple[str, ...] = ()
+    begin: tuple[str, ...] = ()
+    hint: str = ""
+    suffix: str = ""
+    now: str = "CURRENT_TIMESTAMP"
+
+
+_MARIADB = WriteRules(
+    session=(
+        "SET SESSION TRANSACTION READ WRITE",
+        f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}",
+        f"SET SESSION lock_wait_timeout = {LOCK_SECONDS}",
+    ),
+    suffix=" FOR UPDATE",
+    now="CURRENT_TIMESTAMP(6)",
+)
+
+RULES: Mapping[str, WriteRules] = MappingProxyType(
+    {
+        "sqlite": WriteRules(now="strftime('%Y-%m-%d %H:%M:%f', 'now')"),
+        # not FOR UPDATE, which would need the right to update: a row that changed meanwhile fails the DELETE (40001)
+        "postgresql": WriteRules(
+            session=("SET default_transaction_read_only = off", f"SET lock_timeout = {LOCK_SECONDS * 1000}"),
+            begin=("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",),
+        ),
+        "mariadb": _MARIADB,
+        "mysql": _MARIADB,
+        "sqlserver": WriteRules(
+            session=(f"SET LOCK_TIMEOUT {LOCK_SECONDS * 1000}",), hint=" WITH (UPDLOCK, ROWLOCK)",
+            now="SYSUTCDATETIME()",
+        ),
+        "db2": WriteRules(suffix="\nWITH RS USE AND KEEP UPDATE LOCKS", now="CURRENT TIMESTAMP - CURRENT TIMEZONE"),
+        "firebird": WriteRules(suffix=" WITH LOCK", now="CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP)"),
+        "oracle": WriteRules(suffix=f" FOR UPDATE WAIT {LOCK_SECONDS}", now="SYS_EXTRACT_UTC(SYSTIMESTAMP)"),
+    }
+)  # fmt: skip
+
+
+class Writable(Database, Protocol):
+    def execute(self, sql: str, values: Sequence[object] = ()) -> None:
+        """A statement without rows. Errors as of `rows`."""
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """All inside is committed at its end, or none of it."""
+
+    def rollback(self) -> None:
+        """Undo what the open transaction did; it may go on."""
+
+
+class WritableSqlite(SqliteDatabase):
+    mode = "rw"
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> None:
+        self.rows(sql, values)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            if self._connection.in_transaction:
+                self.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # some errors have rolled back already
+                self._connection.rollback()
+            raise
+
+    def rollback(self) -> None:
+        self._connection.rollback()
+
+
+class WritableOdbc(OdbcDatabase):
+    def execute(self, sql: str, values: Sequence[object] = ()) -> None:
+        with self._faults():
+            self._running = cursor = self._connection.cursor()
+            try:
+                cursor.execute(sql, *values)
+            finally:
+                self._running = None
+                cursor.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._faults():
+            self._connection.autocommit = False
+        try:
+            for statement in RULES[self.dialect.name].begin:
+                self.execute(statement)
+            yield
+            with self._faults():
+                self._connection.commit()
+        except BaseException:
+            with contextlib.suppress(self._error):
+                self._connection.rollback()
+            raise
+        finally:
+            with contextlib.suppress(self._error):  # the connection may be gone
+                self._connection.autocommit = True
+
+    def rollback(self) -> None:
+        with self._faults():
+            self._connection.rollback()
+
+
+def connect_writable(
+    to: Connection, table: str, timeout_seconds: float, secret: Callable[[str], str], wall_us: Callable[[], int]
+) -> Writable:
+    """Raises as `reading.connect` does."""
+    if to.sqlite is not None:
+        return WritableSqlite(to.sqlite, table, timeout_seconds, require_encoding(to.encoding), wall_us)
+    dialect = DIALECTS[to.dialect or ""]
+    database = WritableOdbc(dialect, with_secrets(to.odbc or "", secret), table, timeout_seconds)
+    try:
+        for statement in RULES[dialect.name].session:
+            database.execute(statement)
+    except BaseException:
+        database.close()
+        raise
+    return database
