@@ -51,8 +51,8 @@ class Mariadb:
     log: Path
     database: str = "mysql"
 
-    def odbc(self) -> str:
-        return f"DRIVER={self.driver};SERVER=127.0.0.1;PORT={self.port};DATABASE={self.database};UID={USER}"
+    def odbc(self, user: str = USER) -> str:
+        return f"DRIVER={self.driver};SERVER=127.0.0.1;PORT={self.port};DATABASE={self.database};UID={user}"
 
     def connect(self) -> Any:
         """A pyodbc connection with every right, autocommit; the caller closes it."""
