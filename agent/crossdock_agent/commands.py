@@ -72,9 +72,11 @@ def enroll(token: str, state: Path | None, config: Path | None) -> None:
 @_with_state
 def run(state: Path | None, config: Path | None) -> None:
     """Run the agent until it is told to stop (Ctrl-C, SIGTERM)."""
-    from crossdock_agent import app
+    from crossdock_agent import app, priority
 
-    app.run(_settings(state, config))
+    settings = _settings(state, config)
+    priority.lower(settings.nice)
+    app.run(settings)
 
 
 @main.command()
@@ -156,6 +158,7 @@ def _print_status(status: Status) -> None:
         click.echo(
             f"source      {source.source}: {source.state}, {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
+            + (f", slowed by its budget for {slowed} s" if (slowed := source.counters.get("throttled_seconds")) else "")
         )
         if source.error:
             click.echo(f"            {source.error}" + (f" ({source.hint})" if source.hint else ""))
