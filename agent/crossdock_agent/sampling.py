@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from crossdock.codec import MAX_RAW_BYTES
 from crossdock_agent.sources.base import Draft
 
 _BY_LINE = {"csv", "fixed", "jsonl", "lines"}
+csv.field_size_limit(MAX_RAW_BYTES)  # a field is as long as a record may be
 
 
 class Shape(Struct, frozen=True):

@@ -20,6 +20,7 @@ _UNLIKELY = {":": 0.5, "^": 0.05, "~": 0.05}  # as a delimiter; times are full o
 _BETWEEN_DIGITS = re.compile(r"\d,\d")
 _NAME = re.compile(r"[^\W\d][\w .()/#-]{0,60}")
 MAX_RECORDS = 1_000
+csv.field_size_limit(64 * 1024 * 1024)  # a quote that never closes makes one field of all the rest
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ _DATES = (
 )  # fmt: skip
 _TIMES = ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S", " %H:%M:%S.%f", "T%H:%M:%S%z", "%H%M%S", " %H%M%S", "T%H:%M")
 _OTHER_ORDER = {"%d/%m/%Y": "%m/%d/%Y", "%m/%d/%Y": "%d/%m/%Y"}
+_DIGITS = re.compile(r"\d.*\d")
 _YEARS = range(1900, 2101)
 
 
@@ -59,14 +60,14 @@ def guess(name: str, texts: Sequence[str]) -> ColumnGuess:
 
 def _date(name: str, filled: list[str]) -> ColumnGuess | None:
     best: tuple[int, str] = (0, "")
-    sample = filled[:500]
-    for day in _DATES:
-        for time in _TIMES:
-            fits = sum(_parses(text, day + time) for text in sample)
-            if fits > best[0] or (fits == best[0] and fits and len(day + time) > len(best[1]) + 3):
-                best = (fits, day + time)
-        if best[0] == len(sample):
-            break
+    sample = filled[:200]
+    dated = [text for text in sample[:10] if 6 <= len(text) <= 32 and _DIGITS.search(text)]
+    tried = [day + time for day in _DATES for time in _TIMES if dated and _parses(dated[0], day + time)]
+    tried += [other + f[len(day) :] for f in tried for day, other in _OTHER_ORDER.items() if f.startswith(day)]
+    for format_ in tried:
+        fits = sum(_parses(text, format_) for text in sample)
+        if fits > best[0]:
+            best = (fits, format_)
     count, format_ = best
     if count < ENOUGH * len(sample):
         return None
