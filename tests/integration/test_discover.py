@@ -1,6 +1,6 @@
 """`crossdock-agent discover`, the same on every database: what it lists, what it suggests, what it writes.
 
-A database is a name in `DATABASES` and a branch in `database`; the tests ask which it is nowhere.
+A database is an entry in `DATABASES`; most tests ask nowhere which it is.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from crossdock_agent.commands import main
 from crossdock_agent.pump import wall_us
 from crossdock_agent.sql import survey
 from crossdock_controller.config.load import inspect
-from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support.table_site import Server, Sqlite
 from support.trees import small_tree
 
-DATABASES = ("sqlite", "postgresql")
+DATABASES = {"sqlite": None, "postgresql": "postgres"}  # with the fixture of its server
 
 TABLES = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, order_no VARCHAR(20) NOT NULL UNIQUE, customer VARCHAR(40),"
     " total NUMERIC(12,2), create_date TIMESTAMP NOT NULL, write_date TIMESTAMP NULL)",
     "CREATE INDEX orders_write ON orders (write_date)",
-    "CREATE TABLE order_lines (order_id INTEGER NOT NULL, line INTEGER NOT NULL, sku VARCHAR(20), PRIMARY KEY (order_id, line))",
+    "CREATE TABLE order_lines (order_id INTEGER NOT NULL, line INTEGER NOT NULL, sku VARCHAR(20),"
+    " PRIMARY KEY (order_id, line))",
     "CREATE TABLE movements (no INTEGER NOT NULL UNIQUE, sku VARCHAR(20))",
     "CREATE TABLE notes (txt VARCHAR(40))",
     "CREATE VIEW open_orders AS SELECT order_no, total FROM orders WHERE total > 0",
@@ -39,8 +39,8 @@ AT = "2026-11-25 10:00:00"
 
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    kind = request.param
-    found: Any = Sqlite(tmp_path / "erp.db") if kind == "sqlite" else Server(request.getfixturevalue("postgres"))
+    fixture = DATABASES[request.param]
+    found: Any = Sqlite(tmp_path / "erp.db") if fixture is None else Server(request.getfixturevalue(fixture))
     for statement in TABLES:
         found.execute(statement)
     rows = [(i, f"SO{i:05d}", "ACME", i * 1.5, AT, AT if i % 2 else None) for i in range(1, 201)]
@@ -187,7 +187,8 @@ def test_when_the_time_is_up_the_rest_is_still_listed(database: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "name one"), (["--sqlite", "x.db", "--source", "erp"], "name one"), (["--sqlite", "x", "--write", "y"], "--table"),
+        ([], "name one"), (["--sqlite", "x.db", "--source", "erp"], "name one"),
+        (["--sqlite", "x", "--write", "y"], "--table"),
         (["--odbc", "DSN=x"], "needs a 'dialect'"), (["--odbc", "DSN=x", "--dialect", "dbase"], "dbase"),
         (["--sqlite", "none.db"], "cannot be opened"), (["--source", "erp"], "no configuration here yet"),
     ],
@@ -198,7 +199,7 @@ def test_wrong_options_say_what_to_do(tmp_path: Path, options: list[str], said: 
     assert said in done.output
 
 
-def test_what_postgresql_has_of_its_own_is_told_apart(postgres: Any) -> None:  # noqa: F811
+def test_what_postgresql_has_of_its_own_is_told_apart(postgres: Any) -> None:
     """Estimates, partial and expression indexes, other schemas, partitions, columns that a unique index includes."""
     server = Server(postgres)
     try:
