@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ import msgspec
 import pytest
 
 from crossdock.codec import TARGET_RAW_BYTES
-from crossdock.siteconfig import Budget, Schedule, SourceConfig
-from crossdock_agent import pump, releases
+from crossdock.siteconfig import Budget, OutboxConfig, Schedule, SiteConfig, SourceConfig
+from crossdock_agent import pump, pumps, releases
+from crossdock_agent.hints import Hints
+from crossdock_agent.outbox import Outbox
+from crossdock_agent.problems import Problems
+from crossdock_agent.schedule import Schedule as Timer
 from support import sources
 from support.agents import eventually
 from support.pumping import FakeClock, Pumping, each, idle, pumping, steps
@@ -73,9 +78,7 @@ def test_releases_go_on_while_the_budget_is_used_up(tmp_path: Path) -> None:
 
 
 def acknowledge_up_to(site: Pumping, sequence: int) -> None:
-    writer = site.pump._memory.writer
-    assert writer is not None
-    writer.flush()
+    eventually(lambda: site.outbox.positions()[NAME].batches >= sequence, "the batches are on disk")
     site.outbox.acknowledge(NAME, site.outbox.epoch, sequence)
     eventually(lambda: site.outbox.releases(NAME), "the acknowledgement is committed")
 
@@ -247,3 +250,33 @@ def test_a_failing_release_is_tried_again_while_the_source_waits_for_its_time(
     with pumping(tmp_path, polite(schedule=Schedule(cron="0 14 * * *")), clock) as site:
         site.run(idle(3))
         assert clock.waits == [1.0] * 4
+
+
+def test_a_month_end_batch_under_a_budget_holds_up_no_other_source_and_is_given_up_at_once(tmp_path: Path) -> None:
+    large, small = TableRig(tmp_path / "large"), TableRig(tmp_path / "small")
+    large.put(60_000)
+    config = SiteConfig(site="atl1", revision=1, sources=[
+        SourceConfig(name="large", kind="sql_table", settings=large.settings, budget=Budget(max_mb_per_second=0.01)),
+        SourceConfig(name="small", kind="sql_table", settings={**small.settings, "poll_seconds": 0.05}),
+    ])  # fmt: skip
+    problems = Problems()
+    with (
+        Outbox(tmp_path / "outbox.db", OutboxConfig(min_free_disk_bytes=0)) as outbox,
+        Timer() as timer,
+        Hints() as hints,
+    ):
+        running = pumps.Pumps(outbox, timer, hints, problems, lambda text: text, random.Random(3))
+        running.resume(config)
+
+        def health(name: str) -> Any:
+            return next(health for health in running.health() if health.source == name)
+
+        eventually(lambda: health("large").records, "the large table is being read")
+        for i in range(3):
+            small.put(1)
+            eventually(lambda i=i: health("small").records == i + 1, "the fresh row is in the outbox")
+        assert health("large").pending_records <= health("large").records < 60_000  # how far it is can be seen
+        assert problems.sentences() == []
+        threads = list(running._pumps.values())
+        running.stop()  # in the middle of a wait of half a minute
+        assert all(pump.stop(0.0) for pump in threads)
