@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
+from crossdock_agent import plain
 from crossdock_agent.sql import survey
 from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.suggest import suggest, watermarks
@@ -116,10 +117,10 @@ def _lines(trial: TableTrial, connection: Mapping[str, Any], settings: Mapping[s
     yield f"source: {source_name(table.table)}"
     yield "on: {}  # every site; name labels of those that have this database, such as {site: atl1}"
     yield "kind: sql_table"
-    yield f"connection: {_flow(connection)}"
-    yield f"table: {_flow(table.table.full_name)}"
+    yield f"connection: {plain.flow(connection)}"
+    yield f"table: {plain.flow(table.table.full_name)}"
     for key, value in settings.items():
-        yield f"{key}: {_flow(value)}"
+        yield f"{key}: {plain.flow(value)}"
     yield "# columns: [...]  # all of them, unless listed: " + ", ".join(column.name for column in table.columns)
     yield "poll_seconds: 30"
     yield '# schedule: {cron: "*/15 6-20 * * mon-fri"}  # instead of poll_seconds, in the zone of the site'
@@ -135,21 +136,3 @@ def source_name(table: Listed) -> str:
 def _columns_of(settings: Mapping[str, Any]) -> list[str]:
     column = settings.get("column", [])
     return [column] if isinstance(column, str) else list(column)
-
-
-def _flow(value: Any) -> str:
-    """*value* as YAML in one line; JSON is YAML, and a plain word needs no quotes."""
-    if isinstance(value, str):
-        return (
-            value
-            if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", value) and value not in _WORDS
-            else msgspec.json.encode(value).decode()
-        )
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow(str(k))}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    return msgspec.json.encode(value).decode()
-
-
-_WORDS = {"null", "true", "false"}

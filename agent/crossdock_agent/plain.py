@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_CONSTANTS = {"null", "true", "false"}
 CELL = 32  # characters of a value at most
 
 
@@ -42,6 +45,17 @@ def table(
     yield "  ".join("-" * size for size in sizes)
     for row in cells:
         yield "  ".join(cell.ljust(size) for cell, size in zip(row, sizes, strict=False)).rstrip()
+
+
+def flow(value: object) -> str:
+    """*value* as YAML in one line: JSON is YAML, and a plain word needs no quotes."""
+    if isinstance(value, str) and _WORD.fullmatch(value) and value not in _CONSTANTS:
+        return value
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    return _nested(value)
 
 
 def _blocks(names: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from crossdock_agent.sql.survey import Listed, TableSurvey
 from crossdock_agent.trial import TableTrial, Trial
 
 _REJECTS = 5
+_USUAL = {("quote", '"'), ("header", True), ("encoding", "utf-8"), ("delimiter", ",")}
 
 
 def of_trial(trial: Trial, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -48,11 +49,15 @@ def of_trial(trial: Trial, settings: Mapping[str, Any]) -> Iterator[str]:
 def of_file(guess: FileGuess, settings: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "guessed settings (a start for you to look at, not used by themselves)"
-    rows = [
-        [g.setting, _value(g.value), _agrees(g, settings), "sure" if g.sure else "a guess", g.reason]
-        for g in guess.guesses
-    ]
-    yield from plain.table(["setting", "value", "is set to", "", "because"], rows, 160, open_end=True)
+    rows = [[g.setting, _value(g.value), "sure" if g.sure else "a guess", g.reason] for g in guess.guesses]
+    names = ["setting", "value", "", "because"]
+    if settings:
+        names.insert(2, "is set to")
+        for row, g in zip(rows, guess.guesses, strict=True):
+            row.insert(2, _agrees(g, settings))
+    yield from plain.table(names, rows, 160, open_end=True)
+    if line := _to_copy(guess):
+        yield f"to copy: {line}"
     if guess.columns:
         yield ""
         columns = [[c.name, c.kind, c.format, c.reason] for c in guess.columns]
@@ -63,6 +68,17 @@ def of_file(guess: FileGuess, settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"lines that read otherwise in {name}:"
         yield f"  as guessed: {plain.shown(one, 100)}"
         yield f"  {name.rjust(10)}: {plain.shown(other, 100)}"
+
+
+def _to_copy(guess: FileGuess) -> str:
+    """`format` as a source file has it, without what goes without saying; "" for kinds that need a layout."""
+    values = {g.setting.removeprefix("format."): g.value for g in guess.guesses if g.setting.startswith("format.")}
+    if values.get("kind") not in {"csv", "jsonl"}:
+        return ""
+    given = {name: value for name, value in values.items() if (name, value) not in _USUAL}
+    if values.get("header") is False:
+        given["columns"] = [column.name for column in guess.columns]
+    return f"format: {plain.flow(given)}"
 
 
 def of_list(tables: list[Listed], details: Mapping[str, TableSurvey]) -> Iterator[str]:

@@ -41,7 +41,8 @@ class _Field:
         if text.lower() in self.words:
             return self.first_word + self.words.index(text.lower())
         if not (text.isascii() and text.isdigit()) or not self.low <= int(text) <= self.high:
-            raise ValueError(f"{self.name} {text!r} is not a number from {self.low} to {self.high}; {_EXAMPLE}")
+            words = f", or {self.words[0]} to {self.words[-1]}" if self.words else ""
+            raise ValueError(f"{self.name} {text!r} is not a number from {self.low} to {self.high}{words}; {_EXAMPLE}")
         return int(text)
 
     def values(self, text: str) -> set[int]:

@@ -271,7 +271,8 @@ def test_a_variable_of_a_site_can_be_given(drop: Path) -> None:
 
 def test_a_file_alone_is_guessed_without_any_settings(drop: Path) -> None:
     said = run("try", "--file", drop / "out" / "SHP1.csv")
-    assert "format.delimiter" in said
+    assert 'to copy: format: {kind: csv, delimiter: ";", encoding: cp850}' in said
+    assert "is set to" not in said
     assert "cannot be read" in run("try", "--file", drop / "none.csv", code=1)
     guessed = {
         g["setting"]: g["value"]

@@ -14,7 +14,7 @@ EBCDIC = "cp500"
 _COMMON = "äöüßéèàçåøæñ"  # letters of western European words, the usual ones worth more
 _LETTERS = _COMMON + "ÄÖÜêëâôîïûùáíóúÉÀÇÑÁÍÓÚÅÆØ"
 _SIGNS = "€§°µ£²³´·½¼«»–—‘’“”…®™±×"  # that business text does hold
-_SHOWN_LINES = 5
+_SHOWN_LINES = 3
 _EBCDIC_SPACE, _ASCII_SPACE = 0x40, 0x20
 _EBCDIC_DIGITS = range(0xF0, 0xFA)
 
