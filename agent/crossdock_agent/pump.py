@@ -265,7 +265,8 @@ class Pump:
         """Whether the pass ends after *draft*, which was taken: the rest stays for a later one."""
         header, now = draft.header, self._clock.monotonic()
         self._throttle.took(_size(draft), header.records + len(header.rejects), now)
-        if self._throttle.is_enough:
+        if self._throttle.is_enough and (header.closes or header.origin.kind != "file"):
+            # not in the middle of a file: a large one is hashed anew up to where it is taken up again
             self.counters.add("polls_cut_short")
             return True
         self._pause(self._throttle.worked(self._clock.cpu(), now), stop)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crossdock import cron, quiet
 from crossdock.errors import ConfigError
@@ -187,3 +189,53 @@ def test_a_clock_set_back_or_forward_does_not_keep_a_time_of_day_from_coming() -
     assert guard.wait(HOUR + 120, us(noon)) == 0  # forward again, over a month of mornings
     guard.restart(HOUR + 130, us(noon))
     assert guard.wait(HOUR + 190, us(noon)) > 0
+
+
+ZONES = {  # with the days around a change: Lord Howe moves by half an hour, Troll by two, Casablanca back for Ramadan
+    "Europe/Berlin": ("2026-03-28", "2026-10-24"), "America/New_York": ("2026-03-07", "2026-10-31"),
+    "Australia/Lord_Howe": ("2026-04-04", "2026-10-03"), "America/Sao_Paulo": ("2018-02-17", "2018-11-03"),
+    "Antarctica/Troll": ("2026-03-28", "2026-10-24"), "Africa/Casablanca": ("2026-02-14", "2026-03-21"),
+    "UTC": ("2026-03-28", "2026-10-24"),
+}  # fmt: skip
+MINUTE = timedelta(minutes=1)
+
+
+def by_looking_at_every_minute(line: cron.Cron, begin: datetime, days: int, zone: ZoneInfo) -> list[datetime]:
+    """The rule of the module, by the plainest means: each minute of the world, and each minute the wall skipped."""
+
+    def fits(wall: datetime) -> bool:
+        fields = (wall.minute, line.minutes), (wall.hour, line.hours), (wall.day, line.days), (wall.month, line.months)
+        return all(value in allowed for value, allowed in (*fields, (wall.weekday(), line.weekdays)))
+
+    found, at = set(), begin
+    while at < begin + timedelta(days=days):
+        local = at.astimezone(zone)
+        if fits(local) and (not local.fold or line.every_hour):
+            found.add(at)
+        skipped = (local + MINUTE).replace(tzinfo=None)  # the wall a minute later, if it had not been moved
+        reached, since = (at + MINUTE).astimezone(zone).replace(tzinfo=None), timedelta()
+        while skipped < reached:
+            if fits(skipped):
+                found.add(at + MINUTE + since)
+            skipped, since = skipped + MINUTE, since + MINUTE
+        at += MINUTE
+    return sorted(found)
+
+
+_minutes = st.sampled_from(["*", "*/15", "0", "30", "0,30", "59", "7-50/9"])
+_hours = st.sampled_from(["*", "*/2", "0", "1", "2", "3", "1-3", "0,23", "2,3", "6-20"])
+_days = st.sampled_from([("*", "*"), ("*", "sun"), ("*", "mon-fri"), ("1,15,29", "*"), ("*/2", "*")])
+
+
+@settings(max_examples=25, deadline=None)
+@given(zone=st.sampled_from(sorted(ZONES)), change=st.integers(0, 1), minute=_minutes, hour=_hours, day=_days)
+def test_the_times_are_those_that_looking_at_every_minute_finds(
+    zone: str, change: int, minute: str, hour: str, day: tuple[str, str]
+) -> None:
+    line = cron.parse(f"{minute} {hour} {day[0]} * {day[1]}")
+    begin = datetime.fromisoformat(ZONES[zone][change]).replace(tzinfo=UTC)
+    expected = by_looking_at_every_minute(line, begin, 2, ZoneInfo(zone))
+    cron_times, at, found = CronTimes(line, ZoneInfo(zone)), begin - timedelta(seconds=1), []
+    while (at := cron_times.after(at)) < begin + timedelta(days=2):
+        found.append(at)
+    assert found == expected
