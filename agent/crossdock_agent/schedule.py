@@ -65,12 +65,16 @@ class TimesTrigger(BaseTrigger):  # type: ignore[misc]
 
     def __init__(self, times: CronTimes, jitter: float, rng: random.Random) -> None:
         self._times, self._jitter, self._rng = times, jitter, rng
-        self._due: datetime | None = None  # without its jitter
+        self._given: dict[datetime, datetime] = {}  # times given out lately, with jitter, and the times they stand for
 
-    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        """The next one after now. Those that went by meanwhile (the machine slept) have come as one."""
+    def get_next_fire_time(self, previous: datetime | None, now: datetime) -> datetime:
+        """The next one after now. Those that went by meanwhile (the machine slept) have come as one. Asked several
+        times after one firing, as the scheduler does, it says the same but for the jitter."""
         now = now.astimezone(UTC)
-        if self._due is not None and timedelta() < self._due - now < timedelta(seconds=STEP_SECONDS):
-            now = self._due
-        self._due = self._times.after(now)
-        return self._due + timedelta(seconds=self._rng.uniform(0, self._jitter))
+        served = self._given.get(previous) if previous is not None else None
+        if served is not None and timedelta() < served - now < timedelta(seconds=STEP_SECONDS):
+            now = served  # the clock was corrected by a moment: this time has come
+        due = self._times.after(now)
+        fire = due + timedelta(seconds=self._rng.uniform(0, self._jitter))
+        self._given = {**dict(list(self._given.items())[-3:]), fire: due}
+        return fire

@@ -18,6 +18,7 @@ from crossdock_agent.timetable import CronTimes, Guard, Timetable
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = 3600.0
+MINUTE = timedelta(minutes=1)
 
 
 def berlin(text: str, fold: int = 0) -> datetime:
@@ -99,6 +100,19 @@ def test_jitter_only_comes_late_and_no_time_comes_twice_or_is_left_out() -> None
     assert min(late) >= 0
     assert max(late) <= 60
     assert max(late) - min(late) > 30
+
+
+@pytest.mark.parametrize("jitter", [0.0, 20.0])
+def test_a_line_for_every_minute_comes_every_minute_though_the_scheduler_asks_twice(jitter: float) -> None:
+    trigger = TimesTrigger(CronTimes(cron.parse("* * * * *"), ZoneInfo("UTC")), jitter, random.Random(7))
+    noon = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    fire, minutes = trigger.get_next_fire_time(None, noon), []
+    for _ in range(10):
+        minutes.append((fire - noon) // MINUTE)
+        now = fire + timedelta(milliseconds=3)
+        trigger.get_next_fire_time(fire, now)
+        fire = trigger.get_next_fire_time(fire, now)
+    assert minutes == list(range(1, 11))
 
 
 def test_times_that_went_by_meanwhile_come_as_one() -> None:
@@ -197,7 +211,6 @@ ZONES = {  # with the days around a change: Lord Howe moves by half an hour, Tro
     "Antarctica/Troll": ("2026-03-28", "2026-10-24"), "Africa/Casablanca": ("2026-02-14", "2026-03-21"),
     "UTC": ("2026-03-28", "2026-10-24"),
 }  # fmt: skip
-MINUTE = timedelta(minutes=1)
 
 
 def by_looking_at_every_minute(line: cron.Cron, begin: datetime, days: int, zone: ZoneInfo) -> list[datetime]:
