@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from crossdock.errors import ConfigError
 from crossdock.secrets import Secrets
+from crossdock.siteconfig import SourceConfig
 from crossdock_agent import discovery, sourcefile, trial, trial_text
 from crossdock_agent.guessing import files
 from crossdock_agent.pump import wall_us
@@ -28,9 +30,29 @@ def look_at_source(
         if file is not None
         else sourcefile.configured(settings.config_path, name or "")
     )
+    if "directory" in config.settings and "format" not in config.settings:
+        yield from _first_file(config, as_json=as_json)
+        return
     secret = Secrets(settings.directory).resolve
     found = trial.attempt(config, secret, wall_us, records=records, seconds=seconds)
     yield from [_json(found)] if as_json else trial_text.of_trial(found, config.settings)
+
+
+def _first_file(config: SourceConfig, *, as_json: bool) -> Iterator[str]:
+    """A source that lacks only its `format` is what a person has who wants to know it."""
+    directory, pattern = Path(str(config.settings["directory"])), str(config.settings.get("pattern", "*"))
+    try:
+        files = sorted(item for item in directory.iterdir() if item.is_file() and fnmatchcase(item.name, pattern))
+    except OSError as error:
+        raise ConfigError(f"{directory} cannot be read: {error.strerror or error}") from error
+    if not files:
+        raise ConfigError(
+            f"source {config.name} has no 'format', and there is no file {pattern} in {directory} to guess it from",
+            hint="write 'format', or name a file: crossdock-agent try --file PATH",
+        )
+    if not as_json:
+        yield f"source {config.name} has no 'format' yet; this is what {files[0].name} looks like"
+    yield from look_at_file(files[0], as_json=as_json)
 
 
 def look_at_file(path: Path, *, as_json: bool) -> Iterator[str]:

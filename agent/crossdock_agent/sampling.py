@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import msgspec
@@ -39,7 +39,7 @@ def records(drafts: Sequence[Draft], format_: Mapping[str, Any], limit: int) -> 
     if full[0].header.format == "rows":
         return _rows(full, limit)
     encoding = str(format_.get("encoding") or "utf-8")
-    decode = {"csv": _csv, "fixed": _fixed, "jsonl": _json}.get(full[0].header.format, _plain)
+    decode = {"csv": _csv, "fixed": _fixed, "jsonl": _json, "json": _json}.get(full[0].header.format, _plain)
     return decode(full, format_, encoding, limit)
 
 
@@ -97,13 +97,11 @@ def _fixed(drafts: Sequence[Draft], format_: Mapping[str, Any], encoding: str, l
 
 def _json(drafts: Sequence[Draft], _format: Mapping[str, Any], encoding: str, limit: int) -> Shape:
     found: list[Any] = []
-    for line in _lines(drafts):
+    for text in islice(_texts(drafts, encoding), limit):
         try:
-            found.append(json.loads(line.decode(encoding, "replace")))
+            found.append(json.loads(text))
         except ValueError:
-            found.append({"(not JSON)": line.decode(encoding, "replace")})
-        if len(found) == limit:
-            break
+            found.append({"(not JSON)": text})
     if not all(isinstance(record, dict) for record in found):
         return Shape(["record"], [], [[record] for record in found])
     names = list(dict.fromkeys(name for record in found for name in record))
@@ -111,10 +109,9 @@ def _json(drafts: Sequence[Draft], _format: Mapping[str, Any], encoding: str, li
 
 
 def _plain(drafts: Sequence[Draft], _format: Mapping[str, Any], encoding: str, limit: int) -> Shape:
-    """A line a record where that is what the format means; else what a draft holds, which may be several records."""
-    first = drafts[0].header
-    if first.format in _BY_LINE:
-        return Shape(["record"], [], [[line.decode(encoding, "replace")] for line in islice(_lines(drafts), limit)])
+    """A record a row where it can be told where one ends; else what a draft holds, which may be several records."""
+    if drafts[0].header.format in _BY_LINE or _lengths(drafts[0]):
+        return Shape(["record"], [], [[text] for text in islice(_texts(drafts, encoding), limit)])
     whole = [
         [draft.header.origin.name, draft.header.records, len(draft.payload), _text(draft.payload[:400], encoding)]
         for draft in drafts[:limit]
@@ -122,13 +119,31 @@ def _plain(drafts: Sequence[Draft], _format: Mapping[str, Any], encoding: str, l
     return Shape(["from", "records", "bytes", "begins"], [], whole)
 
 
-def _lines(drafts: Sequence[Draft], length: int = 0) -> Iterator[bytes]:
+def _texts(drafts: Sequence[Draft], encoding: str) -> Iterator[str]:
+    """The records of drafts: by their lengths where the header has them, by line otherwise."""
+    for draft in drafts:
+        if lengths := _lengths(draft):
+            ends = list(accumulate(lengths, initial=0))
+            yield from (_text(draft.payload[begin:end], encoding) for begin, end in pairwise(ends))
+        else:
+            lines = _text(draft.payload, encoding).removesuffix("\n").split("\n")
+            yield from (line.removesuffix("\r") for line in lines)
+
+
+def _lengths(draft: Draft) -> list[int]:
+    """Of each record, when the framing of its format had to say so."""
+    lengths = list(getattr(draft.header, "record_bytes", ()))  # formats of structures have it, others do not
+    return lengths if sum(lengths) == len(draft.payload) else []
+
+
+def _lines(drafts: Sequence[Draft], length: int) -> Iterator[bytes]:
+    """Records of fixed width, of *length* bytes or by line."""
     for draft in drafts:
         data = draft.payload
         if length:
             yield from (data[i : i + length] for i in range(0, len(data), length))
         else:
-            yield from (line.rstrip(b"\r") for line in data.removesuffix(b"\n").split(b"\n"))
+            yield from (line.removesuffix(b"\r") for line in data.removesuffix(b"\n").split(b"\n"))
 
 
 def _text(data: bytes, encoding: str) -> str:

@@ -169,7 +169,8 @@ def test_a_trial_shows_the_first_records_and_leaves_no_trace(rig: SourceRig) -> 
     config = SourceConfig(name="x", kind=rig.kind, settings=rig.settings)
     found = trial.attempt(config, lambda text: text, lambda: 1_717_243_200_000_000, records=10, seconds=60)
     lines = list(trial_text.of_trial(found, config.settings))
-    assert len(found.rows) == 10
+    assert found.records >= 10
+    assert 1 <= len(found.rows) <= 10
     assert found.checkpoint is not None
     assert all(line.isprintable() for line in lines)
     assert rig.state() == before

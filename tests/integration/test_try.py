@@ -281,6 +281,30 @@ def test_a_file_alone_is_guessed_without_any_settings(drop: Path) -> None:
     assert guessed["format.encoding"] == "cp850"
 
 
+def test_a_source_that_lacks_only_its_format_shows_what_its_first_file_looks_like(drop: Path) -> None:
+    path = drop / "x.yaml"
+    path.write_text(f"source: x\nkind: file_drop\ndirectory: {drop.as_posix()}/out\npattern: SHP*.csv\n")
+    said = run("try", "--from-file", path)
+    assert "source x has no 'format' yet; this is what SHP1.csv looks like" in said
+    assert "to copy: format: " in said
+    path.write_text(f"source: x\nkind: file_drop\ndirectory: {drop.as_posix()}/out\npattern: ORD*.csv\n")
+    assert "there is no file ORD*.csv in" in run("try", "--from-file", path, code=1)
+
+
+def test_records_of_structures_are_told_apart_by_the_lengths_in_their_header() -> None:
+    class Header(msgspec.Struct):
+        format: str
+        record_bytes: list[int]
+        records: int = 2
+
+    from crossdock_agent import sampling
+
+    xml = base.Draft(Header("xml", [8, 9]), b"<o>1</o><o>22</o>")  # type: ignore[arg-type]
+    assert sampling.records([xml], {}, 10).rows == [["<o>1</o>"], ["<o>22</o>"]]
+    made = base.Draft(Header("json", [8, 10]), b'{"a": 1}{"b": "2"}')  # type: ignore[arg-type]
+    assert sampling.records([made], {}, 10) == sampling.Shape(["a", "b"], [], [[1, ""], ["", "2"]])
+
+
 def test_a_secret_is_resolved_at_the_site_and_never_shown(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(
