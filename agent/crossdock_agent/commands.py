@@ -122,6 +122,15 @@ def check(as_json: bool, state: Path | None, config: Path | None) -> None:
     sys.exit(0 if all(finding.ok for finding in found) else 1)
 
 
+@main.command(hidden=True)
+@click.argument("task")
+def helper(task: str) -> None:
+    """Rare heavy work for a running agent: request on stdin, answer on stdout."""
+    from crossdock_agent.helper import serve
+
+    sys.stdout.buffer.write(serve(task, sys.stdin.buffer.read()))
+
+
 @main.command(name="try")
 @click.argument("source", required=False)
 @click.option("--from-file", type=click.Path(path_type=Path), help="A source that is not configured yet, YAML or JSON.")
@@ -183,15 +192,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise click.UsageError(f"--variable {text!r} has no '='; write NAME=VALUE")
     return name, value
-
-
-@main.command(hidden=True)
-@click.argument("task")
-def helper(task: str) -> None:
-    """Rare heavy work for a running agent: request on stdin, answer on stdout."""
-    from crossdock_agent.helper import serve
-
-    sys.stdout.buffer.write(serve(task, sys.stdin.buffer.read()))
 
 
 def _settings(state: Path | None, config: Path | None) -> Settings:
