@@ -215,7 +215,7 @@ class Pump:
     def _pass(self, stop: Stop) -> None:
         progress = self.progress
         progress.state = "running" if not progress.failures else "failing"
-        self._pause(self._throttle.worked(self._clock.cpu(), self._clock.monotonic()), stop)
+        self._pause(self._throttle.worked(self._clock.cpu(), self._clock.monotonic()), stop, releases=True)
         try:
             self._read(stop)
         except BufferFull as error:
@@ -258,32 +258,35 @@ class Pump:
 
     def _may_take(self, draft: Draft, stop: Stop) -> bool:
         """Waits for the bytes of *draft*. False when the pass is to end first; the draft is then read again."""
-        self._pause(self._throttle.before(_size(draft), self._clock.monotonic()), stop)
+        wait = self._throttle.before(_size(draft), self._clock.monotonic())
+        self._pause(wait, stop, releases=_is_of_file(draft))
         return not stop.is_set()
 
     def _is_over(self, draft: Draft, stop: Stop) -> bool:
         """Whether the pass ends after *draft*, which was taken: the rest stays for a later one."""
         header, now = draft.header, self._clock.monotonic()
         self._throttle.took(_size(draft), header.records + len(header.rejects), now)
-        if self._throttle.is_enough and (header.closes or header.origin.kind != "file"):
+        if self._throttle.is_enough and (header.closes or not _is_of_file(draft)):
             # not in the middle of a file: a large one is hashed anew up to where it is taken up again
             self.counters.add("polls_cut_short")
             return True
-        self._pause(self._throttle.worked(self._clock.cpu(), now), stop)
+        self._pause(self._throttle.worked(self._clock.cpu(), now), stop, releases=_is_of_file(draft))
         if self.timetable.quiet_seconds(self._clock.wall_us()):
             self._due.reading = True
             return True
         return stop.is_set()
 
-    def _pause(self, seconds: float, stop: Stop) -> None:
-        """Wait for the budget. A stop ends it at once, and what was acknowledged is released meanwhile."""
+    def _pause(self, seconds: float, stop: Stop, *, releases: bool) -> None:
+        """Wait for the budget. A stop ends it at once, and what was acknowledged is released meanwhile if *releases*
+        may come now: not in the middle of a table, whose page in hand may hold the very rows that would be deleted."""
         if seconds <= 0:
             return
         now = began = self._clock.monotonic()
         self._due.deaf = True
         while not stop.is_set() and now < began + seconds:
             self._due.event.clear()
-            self._releases.run()
+            if releases:
+                self._releases.run()
             if not stop.is_set():
                 self._clock.wait(self._due.event, began + seconds - now)
             now = self._clock.monotonic()
@@ -340,6 +343,10 @@ class Pump:
 
 def _size(draft: Draft) -> int:
     return len(draft.payload) + sum(len(reject.sample) for reject in draft.header.rejects)
+
+
+def _is_of_file(draft: Draft) -> bool:
+    return draft.header.origin.kind == "file"
 
 
 def _abandon(drafts: Iterator[Draft]) -> None:

@@ -113,6 +113,7 @@ class _Sample:
         self._wanted = wanted
         self._ahead = 0.0
         self._ledger: dict[str, bytes] = {}
+        self._tokens: list[bytes] = []
         context = SourceContext(
             config.name, self, self.counters, self.stop, secret, lambda: time.monotonic() + self._ahead, wall_us
         )
@@ -121,6 +122,9 @@ class _Sample:
 
     def recall(self, key: str) -> bytes | None:
         return self._ledger.get(key)
+
+    def unreleased(self) -> list[bytes]:
+        return list(self._tokens)
 
     def take(self) -> None:
         """A pass, and another when the first only saw files that might still be written to."""
@@ -140,6 +144,7 @@ class _Sample:
                 self.drafts.append(draft)
                 self.checkpoint = draft.header.checkpoint
                 self._ledger.update(draft.remember)
+                self._tokens += [draft.on_ack] if draft.on_ack is not None else []
                 if self._is_enough():
                     self.more = next(reading, None) is not None
                     break

@@ -77,6 +77,24 @@ def test_releases_go_on_while_the_budget_is_used_up(tmp_path: Path) -> None:
         assert seen[0][1] == [b"1"]
 
 
+def test_a_row_is_not_released_in_the_middle_of_a_pass_over_its_table(tmp_path: Path) -> None:
+    """The page in hand was read before: a row deleted from the table meanwhile would be taken for a new one."""
+    fill(10, 200_000)
+    clock = FakeClock()
+    with pumping(tmp_path, polite(origin="table", budget=Budget(max_mb_per_second=0.1)), clock) as site:
+        seen: list[int] = []
+
+        def look() -> None:
+            if not seen:
+                acknowledge_up_to(site, 1)
+            seen.append(len(reel(NAME).released) if site.pump.progress.batches < 10 else -1)
+
+        site.run(each(40, look))
+        assert seen.count(0) >= 5
+        assert set(seen) == {0, -1}
+        assert reel(NAME).released == [b"1"]
+
+
 def acknowledge_up_to(site: Pumping, sequence: int) -> None:
     eventually(lambda: site.outbox.positions()[NAME].batches >= sequence, "the batches are on disk")
     site.outbox.acknowledge(NAME, site.outbox.epoch, sequence)

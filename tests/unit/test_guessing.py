@@ -166,6 +166,15 @@ def test_what_is_no_table_is_called_what_it_is(data: bytes, setting: str, expect
     assert value(of(data), setting) == expected
 
 
+def test_the_element_that_comes_again_is_the_record() -> None:
+    orders = "<Order a='1'><No>1</No></Order><Order a='2'><No>2</No></Order>"
+    xml = f"<?xml version='1.0'?><!-- x --><Orders><Head/>{orders}</Orders>"
+    guess = found(of(xml), "format.element")
+    assert guess.value == "Order"
+    assert guess.reason == "<Order> comes 2 times below <Orders>"
+    assert [g.setting for g in of("<a><b/></a>").guesses] == ["format.kind", "format.encoding", "newlines"]
+
+
 @pytest.mark.parametrize(
     ("data", "expected", "reason"),
     [

@@ -21,6 +21,7 @@ _MAGIC = (
     (b"UNB", "edifact", "begins with UNB: an EDIFACT interchange"),
 )
 _TEXTUAL = {"x12", "edifact"}
+_TAG = re.compile(r"<([^\s<>/!?=\"'&;]+)")
 
 
 class FileGuess(Struct, frozen=True):
@@ -59,7 +60,7 @@ def _of_text(text: str) -> tuple[list[Guess], list[ColumnGuess]]:
             return [Guess("format.kind", name, reason, sure=True)], []
     first = text.lstrip()[:1]
     if first == "<":
-        return [Guess("format.kind", "xml", "begins with '<'", sure=True)], []
+        return [Guess("format.kind", "xml", "begins with '<'", sure=True), *_element(text)], []
     if first in {"{", "["} and (found := _json(lines, text)):
         return [found], []
     cut = delimited.read(text)
@@ -79,6 +80,15 @@ def _of_text(text: str) -> tuple[list[Guess], list[ColumnGuess]]:
     if flat:
         return flat, []
     return [Guess("format.kind", "lines", "nothing cuts its lines into fields evenly")], []
+
+
+def _element(text: str) -> list[Guess]:
+    """The first element below the root that comes again is most likely the record."""
+    names = _TAG.findall(text)
+    for name in names[1:]:
+        if (count := names.count(name)) > 1:
+            return [Guess("format.element", name, f"<{name}> comes {count} times below <{names[0]}>")]
+    return []
 
 
 def _json(lines: list[str], text: str) -> Guess | None:
