@@ -22,10 +22,12 @@ def main() -> None:
 
         commands()
         return
-    from crossdock_agent import app, settings
+    from crossdock_agent import app, priority, settings
 
     try:
-        app.run(settings.load(options.get("--state"), options.get("--config")))
+        loaded = settings.load(options.get("--state"), options.get("--config"))
+        priority.lower(loaded.nice)
+        app.run(loaded)
     except CrossdockError as error:
         sys.exit(explain(error))
 

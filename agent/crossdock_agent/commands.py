@@ -72,9 +72,11 @@ def enroll(token: str, state: Path | None, config: Path | None) -> None:
 @_with_state
 def run(state: Path | None, config: Path | None) -> None:
     """Run the agent until it is told to stop (Ctrl-C, SIGTERM)."""
-    from crossdock_agent import app
+    from crossdock_agent import app, priority
 
-    app.run(_settings(state, config))
+    settings = _settings(state, config)
+    priority.lower(settings.nice)
+    app.run(settings)
 
 
 @main.command()
@@ -149,6 +151,69 @@ def helper(task: str) -> None:
     sys.stdout.buffer.write(serve(task, sys.stdin.buffer.read()))
 
 
+@main.command(name="try")
+@click.argument("source", required=False)
+@click.option("--from-file", type=click.Path(path_type=Path), help="A source that is not configured yet, YAML or JSON.")
+@click.option("--file", "path", type=click.Path(path_type=Path), help="Only guess the format of a file to be read.")
+@click.option("--variable", "variables", multiple=True, metavar="NAME=VALUE", help="For ${NAME} in the file.")
+@click.option("--records", default=10, show_default=True, type=click.IntRange(1, 10_000), help="How many to show.")
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 3600), help="At most so long.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_with_state
+def try_source(
+    source: str | None, from_file: Path | None, path: Path | None, variables: tuple[str, ...], records: int,
+    seconds: float, as_json: bool, state: Path | None, config: Path | None,
+) -> None:  # fmt: skip
+    """Show the first records of SOURCE and what they suggest. Moves no checkpoint, touches nothing."""
+    from crossdock_agent.looking import look_at_file, look_at_source
+
+    if sum(value is not None for value in (source, from_file, path)) != 1:
+        raise click.UsageError("name one: SOURCE (of this site), --from-file SOURCE.yaml, or --file PATH")
+    if path is not None:
+        lines = look_at_file(path, as_json=as_json)
+    else:
+        given = dict(_pair(text) for text in variables)
+        lines = look_at_source(
+            _settings(state, config), source, from_file, given, records=records, seconds=seconds, as_json=as_json
+        )
+    for line in lines:
+        click.echo(line)
+
+
+@main.command()
+@click.option("--sqlite", help="Path of a SQLite file.")
+@click.option("--odbc", help="ODBC connection string; {secret:NAME} stands for a secret of this site.")
+@click.option("--dialect", help="What kind of server --odbc leads to: postgresql, mariadb ...")
+@click.option("--source", help="Use the connection of this source of the site.")
+@click.option("--table", help="Look at one table or view closely.")
+@click.option("--write", type=click.Path(path_type=Path), help="Write a source file for --table to start from.")
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(1, 3600), help="At most so long.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_with_state
+def discover(
+    sqlite: str | None, odbc: str | None, dialect: str | None, source: str | None, table: str | None,
+    write: Path | None, seconds: float, as_json: bool, state: Path | None, config: Path | None,
+) -> None:  # fmt: skip
+    """List the tables of a database with their rows, keys and what they could be read by. Reads only."""
+    from crossdock_agent.looking import connection_for, look_at_database
+
+    if sum(value is not None for value in (sqlite, odbc, source)) != 1:
+        raise click.UsageError("name one: --sqlite PATH, --odbc STRING --dialect NAME, or --source NAME")
+    if write is not None and table is None:
+        raise click.UsageError("--write needs --table: one file describes one table")
+    settings = _settings(state, config)
+    connection = connection_for(settings, sqlite, odbc, dialect, source)
+    for line in look_at_database(settings, connection, table, write, seconds=seconds, as_json=as_json):
+        click.echo(line)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--variable {text!r} has no '='; write NAME=VALUE")
+    return name, value
+
+
 def _settings(state: Path | None, config: Path | None) -> Settings:
     from crossdock_agent.settings import load
 
@@ -176,6 +241,7 @@ def _print_status(status: Status) -> None:
         click.echo(
             f"source      {source.source}: {source.state}, {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
+            + (f", slowed by its budget for {slowed} s" if (slowed := source.counters.get("throttled_seconds")) else "")
         )
         if source.error:
             click.echo(f"            {source.error}" + (f" ({source.hint})" if source.hint else ""))

@@ -1,7 +1,8 @@
 """One source, one thread: read, seal, append, wait. A batch enters the outbox with the checkpoint after it, or not.
 
-The pump alone knows outbox, backpressure, schedule and backoff; the source knows none of them. A full outbox stops the
-reading, a failing source is tried again with backoff, a failing release never stops reading.
+The pump alone knows outbox, backpressure, schedule, budget and backoff; the source knows none of them. A full outbox
+stops the reading, a failing source is tried again with backoff, a failing release never stops reading. In quiet hours
+and while a budget is used up nothing is read, and releases go on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from crossdock.errors import BufferCorrupt, BufferFull, ConfigError, CrossdockEr
 from crossdock.lifecycle import Stop, Supervisor
 from crossdock.retry import Backoff
 from crossdock.siteconfig import SourceConfig
+from crossdock_agent.budget import Throttle
 from crossdock_agent.outbox import Append, Outbox, Writer
 from crossdock_agent.releases import Releases
 from crossdock_agent.sources.base import Counters, Draft, Source, SourceContext
+from crossdock_agent.timetable import LOOK_SECONDS, Guard, Timetable
 
 RETRY = Backoff(first_seconds=1.0, max_seconds=60.0)
 BUSY_GAP_SECONDS = 0.1  # between two passes: events of a file being written do not make a pass each
@@ -32,11 +35,21 @@ def wall_us() -> int:
     return time.time_ns() // 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What a pump knows of time. *wait* gives up after so many seconds; *cpu* is that of the calling thread."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall_us: Callable[[], int] = wall_us
+    cpu: Callable[[], float] = time.thread_time
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait
+
+
 @dataclass(slots=True)
 class Progress:
     """What a pump has done since it started, for status and heartbeats. Written by its thread only."""
 
-    state: str = "waiting"  # running, waiting, blocked, failing, stopped
+    state: str = "waiting"  # running, waiting, quiet, blocked, failing, stopped
     records: int = 0
     batches: int = 0
     last_read_us: int = 0
@@ -70,7 +83,9 @@ class _Due:
     """Why the thread should wake. A pass or a release or the end."""
 
     event: threading.Event = field(default_factory=threading.Event)
-    reading: bool = True  # the first pass comes at once
+    reading: bool = True
+    deaf: bool = False  # nothing may be read now: being woken for it would only cost time
+    not_before: float = 0.0  # monotonic: a pass that is due begins then
 
 
 class Pump:
@@ -84,14 +99,18 @@ class Pump:
         secret: Callable[[str], str],
         build: Callable[[SourceConfig, SourceContext], Source],
         rng: random.Random,
+        zone: str = "UTC",
+        clock: Clock = Clock(),
     ) -> None:
         self.config = config
+        self.zone = zone
         self.revision = revision
         self.progress = Progress()
         self.counters = Counters()
         self.settled = threading.Event()  # the first pass has ended
         self._outbox = outbox
         self._rng = rng
+        self._clock = clock
         self._stop = Stop()
         self._due = _Due()
         self._memory = _Memory(config.name, outbox)
@@ -99,10 +118,14 @@ class Pump:
         self._need_bytes = 0  # what a full outbox must have room for
         self._supervisor = Supervisor(self._stop)
         context = SourceContext(
-            config.name, self._memory, self.counters, self._stop, secret, time.monotonic, wall_us
+            config.name, self._memory, self.counters, self._stop, secret, clock.monotonic, clock.wall_us
         )  # fmt: skip
         self.source = build(config, context)
-        self._poll_seconds = self.source.poll_seconds()
+        self.timetable = Timetable(config, zone, self.source.poll_seconds())
+        self._guard = Guard(self.timetable, clock.monotonic(), clock.wall_us())
+        self._due.reading = self.timetable.first_at_once
+        self._throttle = Throttle(config.budget, clock.monotonic())
+        self._throttled = 0.0  # seconds
         self._releases = Releases(self.source, outbox, config.name, self.counters, rng)
         self._log = logger.bind(source=config.name)
 
@@ -116,7 +139,8 @@ class Pump:
     def wake(self) -> None:
         """A pass is due: by schedule, or by a hint."""
         self._due.reading = True
-        self._due.event.set()
+        if not self._due.deaf:
+            self._due.event.set()
 
     def stop(self, seconds: float = 10.0) -> bool:
         """True when the thread ended in time. One that did not can append nothing once another has begun."""
@@ -134,32 +158,69 @@ class Pump:
 
     def run(self, stop: Stop) -> None:
         """The supervised part. Errors that are not ours end it, and the supervisor starts it again."""
+        due = self._due
+        self._begin()
         try:
             while not stop.is_set():
-                self._due.event.clear()
+                due.event.clear()
                 self._releases.run()
-                if self._due.reading:
-                    self._due.reading = False
+                held_back = self._held_back() if due.reading else 0.0
+                if due.reading and not held_back:
+                    due.reading = False
                     self._pass(stop)
                     self.settled.set()
-                if not stop.is_set() and not self._due.event.wait(self._patience()):
-                    self._due.reading = True
+                    self._guard.restart(self._clock.monotonic(), self._clock.wall_us())
+                elif not stop.is_set():
+                    self._wait(held_back)
         except Exception as error:
             self._failed(error)
             raise
         finally:
-            self._due.reading = True
+            due.reading = True
             if stop.is_set():
                 self.progress.state = "stopped"
             self.source.close()
 
-    def _patience(self) -> float:
-        """Seconds to wait for a wake-up at most: the schedule goes by the wall clock, which people set back."""
-        return min(2 * self._poll_seconds + 1.0, self._releases.seconds_to_retry())
+    def _begin(self) -> None:
+        """The first pass comes at once; at a moment of its own where the operator has asked for jitter."""
+        now = self._clock.monotonic()
+        if not self._due.reading:
+            self.settled.set()
+        elif self.timetable.jitter_seconds and not self.progress.failures:
+            self._due.not_before = now + self._rng.uniform(0, self.timetable.jitter_seconds)
+        self._guard.restart(now, self._clock.wall_us())
+
+    def _held_back(self) -> float:
+        """Seconds for which a pass that is due may not begin; asked again at least every minute, because the clock may
+        be moved meanwhile."""
+        now, spread = self._clock.monotonic(), self.timetable.spread_seconds
+        quiet = self.timetable.quiet_seconds(self._clock.wall_us())
+        if quiet:
+            self.progress.state = "quiet"
+            self.settled.set()
+            self._due.not_before = now + quiet + self._rng.uniform(0, spread)
+        elif self._due.not_before > now + spread:
+            self._due.not_before = now
+        return max(0.0, self._due.not_before - now)
+
+    def _wait(self, held_back: float) -> None:
+        """Until something is due, or until it is time to look again whether it is."""
+        due = self._due
+        if held_back:
+            seconds = min(held_back, LOOK_SECONDS)
+        else:
+            seconds = self._guard.wait(self._clock.monotonic(), self._clock.wall_us())
+            if not seconds:
+                due.reading = True
+        due.deaf = bool(held_back)
+        if held_back or not due.reading:
+            self._clock.wait(due.event, min(seconds, self._releases.seconds_to_retry()))
+        due.deaf = False
 
     def _pass(self, stop: Stop) -> None:
         progress = self.progress
         progress.state = "running" if not progress.failures else "failing"
+        self._pause(self._throttle.worked(self._clock.cpu(), self._clock.monotonic()), stop, releases=True)
         try:
             self._read(stop)
         except BufferFull as error:
@@ -185,11 +246,14 @@ class Pump:
         if writer is None or writer.error is not None:
             writer = self._memory.writer = self._outbox.writer(name)
         writer.flush()  # what an abandoned pass left queued belongs to the checkpoint
+        self._throttle.begin_pass()
         drafts = self.source.read(self._outbox.checkpoint(name))
         try:
             for draft in drafts:
+                if not self._may_take(draft, stop):
+                    break
                 self._append(writer, draft)
-                if stop.is_set():
+                if stop.is_set() or self._is_over(draft, stop):
                     break
                 if draft.header.closes:  # between two units the source holds nothing open
                     self._releases.run()
@@ -197,9 +261,47 @@ class Pump:
             _abandon(drafts)
         writer.flush()
 
+    def _may_take(self, draft: Draft, stop: Stop) -> bool:
+        """Waits for the bytes of *draft*. False when the pass is to end first; the draft is then read again."""
+        wait = self._throttle.before(_size(draft), self._clock.monotonic())
+        self._pause(wait, stop, releases=_is_of_file(draft))
+        return not stop.is_set()
+
+    def _is_over(self, draft: Draft, stop: Stop) -> bool:
+        """Whether the pass ends after *draft*, which was taken: the rest stays for a later one."""
+        header, now = draft.header, self._clock.monotonic()
+        self._throttle.took(_size(draft), header.records + len(header.rejects), now)
+        if self._throttle.is_enough and (header.closes or not _is_of_file(draft)):
+            # not in the middle of a file: a large one is hashed anew up to where it is taken up again
+            self.counters.add("polls_cut_short")
+            return True
+        self._pause(self._throttle.worked(self._clock.cpu(), now), stop, releases=_is_of_file(draft))
+        if self.timetable.quiet_seconds(self._clock.wall_us()):
+            self._due.reading = True
+            return True
+        return stop.is_set()
+
+    def _pause(self, seconds: float, stop: Stop, *, releases: bool) -> None:
+        """Wait for the budget. A stop ends it at once, and what was acknowledged is released meanwhile if *releases*
+        may come now: not in the middle of a table, whose page in hand may hold the very rows that would be deleted."""
+        if seconds <= 0:
+            return
+        now = began = self._clock.monotonic()
+        self._due.deaf = True
+        while not stop.is_set() and now < began + seconds:
+            self._due.event.clear()
+            if releases:
+                self._releases.run()
+            if not stop.is_set():
+                self._clock.wait(self._due.event, began + seconds - now)
+            now = self._clock.monotonic()
+        self._due.deaf = False
+        self._throttled += now - began
+        self.counters.set("throttled_seconds", int(self._throttled))
+
     def _append(self, writer: Writer, draft: Draft) -> None:
         progress, header = self.progress, draft.header
-        now = wall_us()
+        now = self._clock.wall_us()
         header.read_at_us, header.revision = now, self.revision
         sealed = self._sealer.seal(header, draft.payload)
         self._need_bytes = len(sealed.data)
@@ -242,6 +344,14 @@ class Pump:
         progress.state, progress.error, progress.hint = "failing", said, str(getattr(error, "hint", ""))
         progress.misconfigured = isinstance(error, ConfigError)
         self.settled.set()
+
+
+def _size(draft: Draft) -> int:
+    return len(draft.payload) + sum(len(reject.sample) for reject in draft.header.rejects)
+
+
+def _is_of_file(draft: Draft) -> bool:
+    return draft.header.origin.kind == "file"
 
 
 def _abandon(drafts: Iterator[Draft]) -> None:

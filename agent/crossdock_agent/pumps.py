@@ -83,10 +83,12 @@ class Pumps:
         faults: list[str] = []
         for source in config.sources:
             running = self._pumps.get(source.name)
-            if running is not None and running.config == source:
+            if running is not None and _is_same(running, source, config.zone):
                 continue
             try:
-                pumps[source.name] = Pump(source, config.revision, self._outbox, self._secret, build_source, self._rng)
+                pumps[source.name] = Pump(
+                    source, config.revision, self._outbox, self._secret, build_source, self._rng, config.zone
+                )
             except ConfigError as error:
                 faults.append(str(error))
             except Exception as error:  # noqa: BLE001 - a source with a bug, or without its driver, is that source's fault
@@ -104,7 +106,7 @@ class Pumps:
         for name, pump in pumps.items():
             self._pumps = {**self._pumps, name: pump}
             pump.start()
-            self._schedule.every(name, pump.source.poll_seconds(), pump.wake)
+            self._schedule.follow(name, pump.timetable, pump.wake)
             self._hints.watch(name, pump.source.watch(), pump.wake)
         self._config = config
         logger.bind(revision=config.revision, started=len(pumps), kept=len(kept)).info("configuration runs")
@@ -123,6 +125,10 @@ class Pumps:
         for pump in started:
             pump.settled.wait(max(0.0, deadline - time.monotonic()))
         return [f"source {p.config.name}: {p.progress.error}" for p in started if p.progress.misconfigured]
+
+
+def _is_same(running: Pump, source: SourceConfig, zone: str) -> bool:
+    return running.config == source and (running.zone == zone or not source.goes_by_the_clock)
 
 
 def _health(pump: Pump, position: Position) -> SourceHealth:

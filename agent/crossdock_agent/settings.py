@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,12 +15,14 @@ SETTINGS_NAME = "agent.toml"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """*state* holds identity, outbox, last good configuration and secrets; one agent may use it at a time."""
+    """*state* holds identity, outbox, last good configuration and secrets; one agent may use it at a time. *nice* is
+    how far the agent steps back behind other programs: POSIX niceness, on Windows a lower priority class."""
 
     state: str
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: str | None = None
     log_json: bool = False
+    nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
 
     @property
     def directory(self) -> Path:

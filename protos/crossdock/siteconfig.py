@@ -7,10 +7,11 @@ Schema by which the controller checks them: `crossdock/schemas/sources.json`).
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from crossdock import cron, quiet
 from crossdock.errors import ConfigError
 
 Lane = Literal["critical", "standard", "bulk"]
@@ -18,11 +19,52 @@ LANES: tuple[Lane, ...] = ("critical", "standard", "bulk")
 LANE_WEIGHTS: dict[str, int] = {"critical": 8, "standard": 3, "bulk": 1}  # shares of the uplink under backlog
 
 
-class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+# What a site does not use is left out of its bytes, so that agents of an older release go on reading them.
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """When passes begin, instead of every `poll_seconds` of the kind. Either an interval or a crontab line."""
+
+    every_seconds: Annotated[float, msgspec.Meta(ge=0.05, le=7 * 86400)] | None = None
+    cron: str | None = None
+    jitter_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.every_seconds is None) == (self.cron is None):
+            raise ValueError("schedule needs either 'every_seconds' or 'cron'; leave it out to go by 'poll_seconds'")
+        if self.cron is not None:
+            cron.parse(self.cron)
+        if self.every_seconds is not None and (self.jitter_seconds or 0) > self.every_seconds / 2:
+            raise ValueError(
+                f"'jitter_seconds' {self.jitter_seconds} is over half of 'every_seconds'; "
+                f"at most {self.every_seconds / 2:g}"
+            )
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How much of the host and the server a source may use. A MB is a million bytes."""
+
+    max_mb_per_second: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
+    max_rows_per_poll: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cpu_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
+
+
+class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     name: str
     kind: str
     lane: Lane = "standard"
     settings: dict[str, Any] = {}
+    schedule: Schedule | None = None
+    quiet: tuple[str, ...] = ()
+    budget: Budget | None = None
+
+    def __post_init__(self) -> None:
+        quiet.parse_all(self.quiet)
+
+    @property
+    def goes_by_the_clock(self) -> bool:
+        """Whether the zone of its site matters to it."""
+        return bool(self.quiet) or (self.schedule is not None and self.schedule.cron is not None)
 
 
 class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,12 +72,13 @@ class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_free_disk_bytes: int = 1024**3
 
 
-class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     site: str
     revision: int
     sources: list[SourceConfig]
     outbox: OutboxConfig = msgspec.field(default_factory=OutboxConfig)
     stop_all: bool = False  # the only way to run no source on purpose
+    zone: str = "UTC"  # IANA name, of schedules and quiet hours
 
 
 def encode(config: SiteConfig) -> bytes:

@@ -174,3 +174,20 @@ def test_a_stop_ends_the_pass_and_the_rest_comes_later(rig: SourceRig) -> None:
     assert 1 <= len(before) <= 2
     site.restart()
     assert len(records_of(rig, before + site.drafts(passes=2))) == 12_000
+
+
+def test_a_trial_shows_the_first_records_and_leaves_no_trace(rig: SourceRig) -> None:
+    from crossdock.siteconfig import SourceConfig
+    from crossdock_agent import trial, trial_text
+
+    rig.put(30)
+    rig.put_hostile()
+    before = rig.state()
+    config = SourceConfig(name="x", kind=rig.kind, settings=rig.settings)
+    found = trial.attempt(config, lambda text: text, lambda: 1_717_243_200_000_000, records=10, seconds=60)
+    lines = list(trial_text.of_trial(found, config.settings))
+    assert found.records >= 10
+    assert 1 <= len(found.rows) <= 10
+    assert found.checkpoint is not None
+    assert all(line.isprintable() for line in lines)
+    assert rig.state() == before

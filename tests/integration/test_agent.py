@@ -167,6 +167,8 @@ def test_an_unchanged_source_runs_on_a_changed_one_restarts_and_a_removed_one_st
         (site_config(2), "no source"),
         (site_config(2, config("wms"), site="other"), "for site other"),
         (b"not json", "cannot be read"),
+        (site_config(2, config("wms")).replace(b'"tape",', b'"tape","quiet":["noon"],', 1), "not an hour to an hour"),
+        (site_config(2, config("wms")).replace(b'"tape",', b'"tape","schedule":{"cron":"* *"},', 1), "has 2 fields"),
     ],
 )
 def test_a_broken_revision_is_refused_with_its_reason_and_the_last_good_one_runs_on(

@@ -19,6 +19,7 @@ class Tape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch: int = 1  # records in a batch
     poll: float = 0.05
     version: int = 1
+    origin: str = "file"
 
 
 class Reel:
@@ -66,7 +67,7 @@ class TapeSource:
             at += len(lines)
             header = BatchHeader(
                 format="jsonl", records=len(lines), checkpoint=b"%d" % at, closes=at == len(self._reel.lines),
-                origin=Origin(kind="file", name=self._settings.tape, first_record=at - len(lines)),
+                origin=Origin(kind=self._settings.origin, name=self._settings.tape, first_record=at - len(lines)),
             )  # fmt: skip
             yield base.Draft(header, b"\n".join(lines), ((f"line{at}", b"taken"),), b"%d" % at)
             self._reel.remember.append(self._context.memory.recall(f"line{at}"))

@@ -1,6 +1,7 @@
 """Settings and secrets: complete before anything starts, and secrets only where their owner put them."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from crossdock.errors import ConfigError, Refused
 from crossdock.lock import SingleInstance, is_held
 from crossdock.secrets import Secrets
-from crossdock_agent import settings
+from crossdock_agent import priority, settings
 from crossdock_agent.files import write_atomic
 
 
@@ -91,3 +92,30 @@ def test_the_state_directory_has_one_owner_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="in use by another process"):
             SingleInstance(lock)
     assert not is_held(lock)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="niceness is a POSIX matter; Windows has priority classes")
+def test_the_agent_steps_back_and_never_forward() -> None:
+    program = (
+        "import os; from crossdock_agent import priority\n"
+        "for nice in (0, 7, 3, 12): priority.lower(nice); print(os.getpriority(os.PRIO_PROCESS, 0))"
+    )
+    now = os.getpriority(os.PRIO_PROCESS, 0)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [int(line) for line in done.stdout.split()] == [now, max(now, 7), max(now, 7), max(now, 12)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="niceness is a POSIX matter; Windows has priority classes")
+def test_a_niceness_that_cannot_be_set_does_not_keep_the_agent_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError("not allowed here")
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    priority.lower(19)
+
+
+def test_niceness_is_checked_with_the_other_settings(tmp_path: Path) -> None:
+    assert settings.load(tmp_path).nice == 5
+    (tmp_path / "agent.toml").write_text("nice = 20", encoding="utf-8")
+    with pytest.raises(ConfigError, match="nice"):
+        settings.load(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from crossdock_controller.conditions.lint import lint
 from crossdock_controller.conditions.vocabulary import Vocabulary
 from crossdock_controller.config import schema, yaml
-from crossdock_controller.config.models import OutboxLimits, Route, SinkDef, Site, Source
+from crossdock_controller.config.models import Budget, OutboxLimits, Route, Schedule, SinkDef, Site, Source
 from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
 from crossdock_controller.formats.base import kinds as format_kinds
@@ -30,6 +30,7 @@ def keys_of(model: Any) -> list[str]:
 def documented() -> list[str]:
     keys = [key for model in (Site, Source, Route, SinkDef, Mapping, FieldSpec) for key in keys_of(model)]
     keys += [f"outbox.{key}" for key in keys_of(OutboxLimits)]
+    keys += [f"schedule.{key}" for key in keys_of(Schedule)] + [f"budget.{key}" for key in keys_of(Budget)]
     keys += [key for kind in schema.source_kinds() for key in schema.setting_names(kind)]
     keys += [f"connection.{key}" for key in schema.source_schemas()["$defs"]["Connection"]["properties"]]
     keys += [key for kind in sink_kinds().values() for key in keys_of(kind.settings)]

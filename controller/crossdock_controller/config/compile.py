@@ -37,6 +37,9 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
                     kind=source.kind,
                     lane=source.lane,
                     settings=loaded.settings_at(site, source.source) or {},
+                    schedule=siteconfig.Schedule(**source.schedule.model_dump()) if source.schedule else None,
+                    quiet=tuple(source.quiet),
+                    budget=siteconfig.Budget(**source.budget.model_dump()) if source.budget else None,
                 )
                 for source in sources
             ],
@@ -44,6 +47,7 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
                 max_bytes=model.outbox.max_bytes, min_free_disk_bytes=model.outbox.min_free_disk_bytes
             ),
             stop_all=model.stop_all,
+            zone=model.zone if any(source.goes_by_the_clock() for source in sources) else "UTC",
         )
     )
 

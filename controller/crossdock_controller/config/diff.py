@@ -155,8 +155,17 @@ def _site_settings(loaded: Loaded | None, site: str, part: siteconfig.SiteConfig
 
 
 def _sources(part: siteconfig.SiteConfig | None) -> dict[str, Any]:
-    """Sources by name, their settings beside kind and lane, as they are written."""
-    return {s.name: {"kind": s.kind, "lane": s.lane, **s.settings} for s in part.sources} if part else {}
+    """Sources by name, their settings beside kind, lane, schedule and budget, as they are written."""
+    return {s.name: {**_common(s), **s.settings} for s in part.sources} if part else {}
+
+
+def _common(source: siteconfig.SourceConfig) -> dict[str, Any]:
+    given: dict[str, Any] = {"kind": source.kind, "lane": source.lane}
+    for name in ("schedule", "quiet", "budget"):
+        value = msgspec.to_builtins(getattr(source, name))
+        if value:
+            given[name] = list(value) if name == "quiet" else value
+    return given
 
 
 def _plain(models: Mapping[str, Any]) -> dict[str, Any]:

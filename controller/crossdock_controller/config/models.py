@@ -10,9 +10,18 @@ import re
 import zoneinfo
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
-from crossdock import siteconfig
+from crossdock import cron, quiet, siteconfig
 from crossdock_controller.sinks.base import SinkSettings
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
@@ -96,6 +105,41 @@ class Site(_Model):
         return {**self.labels, "site": self.site}
 
 
+def _sound_cron(text: str) -> str:
+    cron.parse(text)
+    return text
+
+
+def _sound_hours(text: str) -> str:
+    quiet.parse(text)
+    return text
+
+
+class Schedule(_Model):
+    """When passes of a source begin. What is sound is said by `crossdock.siteconfig`, which the agent goes by."""
+
+    every_seconds: float | None = Field(default=None, ge=0.05, le=7 * 86400, description="between two passes")
+    cron: Annotated[str, AfterValidator(_sound_cron)] | None = Field(
+        default=None, description="... or minute, hour, day, month, weekday in the zone of the site"
+    )
+    jitter_seconds: float | None = Field(
+        default=None, ge=0, le=86400, description="each pass begins up to so much off, so that sites do not meet"
+    )
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Schedule:
+        siteconfig.Schedule(**self.model_dump())
+        return self
+
+
+class Budget(_Model):
+    """How much of the host and the server a source may use."""
+
+    max_mb_per_second: float | None = Field(default=None, gt=0, le=100_000, description="millions of bytes read")
+    max_rows_per_poll: int | None = Field(default=None, ge=1, description="a pass ends after so many; the next goes on")
+    cpu_percent: float | None = Field(default=None, gt=0, le=100, description="of one core, for reading and packing")
+
+
 class Source(_Model):
     """A named reader: `sources/*.yaml`. Every other key of the file belongs to the settings of its kind."""
 
@@ -103,7 +147,22 @@ class Source(_Model):
     on: dict[Name, Label | list[Label]] = Field(description="labels of the sites it runs at; `{}` is every site")
     kind: str = Field(description="file_drop, sql_table ...")
     lane: Lane = Field(default="standard", description="how urgent its records are: critical, standard or bulk")
+    schedule: Schedule | None = Field(default=None, description="when it is read, instead of every poll_seconds")
+    quiet: list[Annotated[str, AfterValidator(_sound_hours)]] = Field(
+        default=[], description="hours in which no pass begins, in the zone of the site"
+    )
+    budget: Budget | None = Field(default=None, description="how much it may use")
     settings: dict[str, Any] = {}
+
+    @field_validator("quiet")
+    @classmethod
+    def _leaves_time(cls, hours: list[str]) -> list[str]:
+        quiet.parse_all(hours)
+        return hours
+
+    def goes_by_the_clock(self) -> bool:
+        """Whether the zone of its site matters to it."""
+        return bool(self.quiet) or (self.schedule is not None and self.schedule.cron is not None)
 
     def runs_at(self, site: Site) -> bool:
         """Whether *site* carries every label of `on`; a list of values means any of them."""
