@@ -49,7 +49,7 @@ class Clock:
 class Progress:
     """What a pump has done since it started, for status and heartbeats. Written by its thread only."""
 
-    state: str = "waiting"  # running, waiting, quiet, blocked, failing, stopped
+    state: str = "waiting"  # running, throttled, waiting, quiet, blocked, failing, stopped
     records: int = 0
     batches: int = 0
     last_read_us: int = 0
@@ -287,6 +287,7 @@ class Pump:
         if seconds <= 0:
             return
         now = began = self._clock.monotonic()
+        state, self.progress.state = self.progress.state, "throttled"
         self._due.deaf = True
         while not stop.is_set() and now < began + seconds:
             self._due.event.clear()
@@ -295,9 +296,9 @@ class Pump:
             if not stop.is_set():
                 self._clock.wait(self._due.event, began + seconds - now)
             now = self._clock.monotonic()
-        self._due.deaf = False
+            self.counters.set("throttled_seconds", int(self._throttled + now - began))
         self._throttled += now - began
-        self.counters.set("throttled_seconds", int(self._throttled))
+        self.progress.state, self._due.deaf = state, False
 
     def _append(self, writer: Writer, draft: Draft) -> None:
         progress, header = self.progress, draft.header

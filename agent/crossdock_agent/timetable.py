@@ -38,14 +38,18 @@ class CronTimes:
     def after(self, instant: datetime) -> datetime:
         """The first one later than *instant*, both in UTC."""
         local = instant.astimezone(self._zone).replace(tzinfo=None)
-        if self._offset(instant - NEAR) == self._offset(instant + NEAR):
-            return next(self._instants(self._next(local)))
-        near = self._near(local)
-        return min((i for i in near if i > instant), default=None) or self._later(local + NEAR, instant)
+        if self._is_even(instant):
+            wall = self._next(local)
+            found = next(self._instants(wall))
+            if self._is_even(found):
+                return found
+            return min(self._between(local, wall + NEAR))  # one that was skipped may come after later ones
+        near = (found for found in self._between(local - NEAR, local + NEAR) if found > instant)
+        return min(near, default=None) or self._later(local + NEAR, instant)
 
-    def _near(self, local: datetime) -> Iterator[datetime]:
-        at = self._next(local - NEAR)
-        while at <= local + NEAR:
+    def _between(self, begin: datetime, end: datetime) -> Iterator[datetime]:
+        at = self._next(begin)
+        while at <= end:
             yield from self._instants(at)
             at = self._next(at)
 
@@ -71,8 +75,10 @@ class CronTimes:
         if self._every_hour and is_doubled:
             yield second.astimezone(UTC)
 
-    def _offset(self, instant: datetime) -> timedelta | None:
-        return instant.astimezone(self._zone).utcoffset()
+    def _is_even(self, instant: datetime) -> bool:
+        """Whether no clock is moved about then."""
+        before, after = (at.astimezone(self._zone).utcoffset() for at in (instant - NEAR, instant + NEAR))
+        return before == after
 
 
 class Timetable:

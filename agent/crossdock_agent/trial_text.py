@@ -10,6 +10,7 @@ import msgspec
 from crossdock_agent import plain
 from crossdock_agent.guessing import Guess
 from crossdock_agent.guessing.files import FileGuess
+from crossdock_agent.sql.suggest import watermarks
 from crossdock_agent.sql.survey import Listed, TableSurvey
 from crossdock_agent.trial import TableTrial, Trial
 
@@ -85,17 +86,13 @@ def of_list(tables: list[Listed], details: Mapping[str, TableSurvey]) -> Iterato
     rows = []
     for table in tables:
         known = details.get(table.full_name)
-        marks = (
-            [c.name for c in known.columns if c.is_time or (c.kind == "integer" and [c.name] in known.keys)]
-            if known
-            else []
-        )
+        marks = [mark.column for mark in watermarks(known)] if known else []
         rows.append([
             table.full_name, "view" if table.is_view else "table", table.rows_text,
-            ", ".join(known.keys[0]) if known and known.keys else "", ", ".join(marks),
-            len(known.indexes) if known else "",
+            ", ".join(known.keys[0]) if known and known.keys else "", len(known.indexes) if known else "",
+            ", ".join(marks),
         ])  # fmt: skip
-    yield from plain.table(["name", "", "rows", "key", "time or growing number", "indexes"], rows, 60)
+    yield from plain.table(["name", "", "rows", "key", "indexes", "watermark candidates"], rows, 60, open_end=True)
 
 
 def of_survey(trial: TableTrial) -> Iterator[str]:

@@ -74,6 +74,7 @@ def test_enrol_run_status_check_and_stop(controller: FakeController, tmp_path: P
         assert running["running"]
         assert running["status"]["revision"] == 1
         process_now = psutil.Process(process.pid)
+        assert os.name == "nt" or process_now.nice() >= 5
         before_cpu = sum(process_now.cpu_times()[:2])
         threading.Event().wait(4)  # what is measured is doing nothing
         assert (sum(process_now.cpu_times()[:2]) - before_cpu) / 4 < 0.03

@@ -272,3 +272,39 @@ def test_names_that_need_quotes_stay_what_they_are(tmp_path: Path) -> None:
         assert trial.attempt(config, lambda text: text, wall_us, records=5, seconds=30).records == 1
     finally:
         database.close()
+
+
+def test_a_view_that_takes_too_long_to_count_is_listed_all_the_same_and_so_are_those_after_it(tmp_path: Path) -> None:
+    database = Sqlite(tmp_path / "x.db")
+    try:
+        database.execute("CREATE TABLE large (id INTEGER PRIMARY KEY, x TEXT)")
+        database.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 30000)"
+            " INSERT INTO large (x) SELECT 'x' FROM n"
+        )
+        database.execute("CREATE VIEW slow AS SELECT a.x FROM large a JOIN large b ON a.x < b.x")
+        database.execute("CREATE TABLE small (id INTEGER PRIMARY KEY)")
+        with looking(database) as found:
+            found._seconds = 1e-6  # what takes more than a moment is broken off
+            everything = found.all()
+            assert {t.name: t.rows_text for t in everything.tables} == {"large": "30,000", "slow": "?", "small": "0"}
+            assert any(said.startswith("slow: ") for said in everything.skipped)
+            assert everything.details["large"].keys == [["id"]]
+            assert found.one("large").suggestion.settings == {"mode": "incrementing", "column": "id", "key": ["id"]}
+    finally:
+        database.close()
+
+
+def test_a_secret_stays_a_reference_in_the_written_file(tmp_path: Path) -> None:
+    database = Sqlite(tmp_path / "x.db")
+    try:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        with looking(database) as found:
+            one = found.one("t")
+    finally:
+        database.close()
+    connection = {"odbc": "DSN=erp;UID=x;PWD={secret:erp-db}", "dialect": "postgresql"}
+    text = discovery.source_file(one, connection)
+    (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
+    assert sourcefile.read(tmp_path / "t.yaml", {}).settings["connection"] == connection
+    assert inspect({**small_tree(), "sources/t.yaml": text})[0] is not None

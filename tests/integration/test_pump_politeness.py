@@ -105,8 +105,10 @@ def test_a_stop_ends_the_waiting_at_once_and_nothing_is_lost_or_doubled(tmp_path
     fill(10, 200_000)
     clock = FakeClock()
     with pumping(tmp_path, polite(budget=Budget(max_mb_per_second=0.001)), clock) as site:
-        site.run(steps(clock.end))
-        assert len(clock.waits) == 1
+        states: list[str] = []
+        site.run(steps(lambda: states.append(site.pump.progress.state), clock.end))
+        assert states == ["throttled"]
+        assert len(clock.waits) == 2
         assert 0 < len(lines(site)) < 10
         site.run(idle(20), restart=True)
         assert lines(site) == reel(NAME).lines

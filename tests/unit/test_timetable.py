@@ -252,3 +252,9 @@ def test_the_times_are_those_that_looking_at_every_minute_finds(
     while (at := cron_times.after(at)) < begin + timedelta(days=2):
         found.append(at)
     assert found == expected
+
+
+def test_a_time_that_was_skipped_does_not_push_out_an_earlier_one() -> None:
+    """Lord Howe skips 02:00 to 02:30: 02:07 comes at 02:37, after 02:34."""
+    found = times("7-50/9 2 * * *", datetime(2026, 10, 3, 0, tzinfo=UTC), 6, ZoneInfo("Australia/Lord_Howe"))
+    assert [text[3:8] for text in found] == ["02:34", "02:37", "02:43", "02:46", "02:55", "02:07"]

@@ -38,8 +38,9 @@ class RevisionHead:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """*state* is the agent's word for it (running, waiting, blocked, failing, stopped), or the agent's own state when
-    it is not connected. *outbox_records* is what the agent last said; *waiting_records* are not normalized yet."""
+    """*state* is the agent's word for it (running, throttled, waiting, quiet, blocked, failing, stopped), or the
+    agent's own when it is not connected. *outbox_records* is what the agent last said; *waiting_records* are not
+    normalized yet."""
 
     site: str
     agent: str

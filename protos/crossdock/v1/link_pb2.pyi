@@ -420,7 +420,7 @@ class SourceHealth(_message.Message):
     COUNTERS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     state: _builtins.str
-    """"running", "waiting", "blocked" (outbox full), "failing", "stopped"."""
+    """"running", "throttled" (by its budget), "waiting", "quiet", "blocked" (outbox full), "failing", "stopped"."""
     records: _builtins.int
     batches: _builtins.int
     pending_records: _builtins.int
