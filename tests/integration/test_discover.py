@@ -22,7 +22,7 @@ from crossdock_controller.config.load import inspect
 from support.table_site import Server, Sqlite
 from support.trees import small_tree
 
-DATABASES = {"sqlite": None, "postgresql": "postgres"}  # with the fixture of its server
+DATABASES = {"sqlite": None, "postgresql": "postgres", "mariadb": "mariadb"}  # with the fixture of its server
 
 TABLES = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, order_no VARCHAR(20) NOT NULL UNIQUE, customer VARCHAR(40),"
