@@ -175,4 +175,16 @@ def mariadb(mariadb_server: Mariadb, request: pytest.FixtureRequest) -> Iterator
     name = f"t{abs(hash(request.node.nodeid)):x}"
     mariadb_server.execute(f"CREATE DATABASE `{name}`")
     yield replace(mariadb_server, database=name)
+    _disconnect(mariadb_server, name)
     mariadb_server.execute(f"DROP DATABASE `{name}`")
+
+
+def _disconnect(server: Mariadb, database: str) -> None:
+    """End what a failed test left connected: its locks would make the DROP wait for a day."""
+    connection = server.connect()
+    try:
+        found = connection.execute("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = ?", database).fetchall()
+        for (number,) in found:
+            connection.execute(f"KILL {int(number)}")
+    finally:
+        connection.close()
