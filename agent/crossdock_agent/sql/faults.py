@@ -93,6 +93,11 @@ def _operator_fault(state: str, says: str, subject: str) -> CrossdockError:
         )
     if state.startswith("42"):
         return ConfigError(f"{subject}: the database does not understand the query: {says}", hint=_SQL_HINT)
+    if "certificate" in says.lower():
+        return SourceUnavailable(
+            f"the database's certificate is not trusted: {says}",
+            hint="let this machine trust the authority that signed it, or set TrustServerCertificate=yes",
+        )
     if state.startswith(("08", "57P")) or _UNREACHABLE_TEXT.search(says):
         return SourceUnavailable(
             f"the database cannot be reached: {says}", hint="is the server running and the port open?"
