@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
+from crossdock_agent.sql import connections
 from support.table_site import TableSite
 from support.tds_server import TdsServer
 
@@ -51,7 +52,7 @@ def test_dirty_reads_happen_by_explicit_choice_only(tds_server: TdsServer) -> No
 
 def test_a_refused_login_waits_long_so_that_no_account_is_locked(tds_server: TdsServer) -> None:
     site = site_of(tds_server, tds_server.odbc(password="wrong"))
-    with pytest.raises(SourceUnavailable, match="refused the login.*18456|refused the login: Login failed") as caught:
+    with pytest.raises(SourceUnavailable, match="refused the login: Login failed") as caught:
         site.poll()
     assert caught.value.after_seconds == 300
 
@@ -111,7 +112,8 @@ def test_an_error_of_the_server_gives_way_or_waits_and_the_same_page_is_read_aga
     site.source.close()
 
 
-def test_a_server_that_goes_away_is_unavailable_at_once_and_later(tds_server: TdsServer) -> None:
+def test_a_server_that_goes_away_is_unavailable(tds_server: TdsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LOGIN_SECONDS", 1)
     site = site_of(tds_server)
     assert len(site.poll()) == 300
     tds_server.stopped()
@@ -125,7 +127,7 @@ def test_a_query_s_columns_are_asked_of_the_server_and_an_old_one_says_it_cannot
     query."""
     settings = {"query": "SELECT ID FROM orders;", "mode": "incrementing", "column": "ID", "table": "open orders"}
     site = TableSite("sql_query", connection={"odbc": tds_server.odbc(), "dialect": "sqlserver"}, **settings)
-    with pytest.raises(CrossdockError, match="query open orders: .*dm_exec_describe_first_result_set"):
+    with pytest.raises(CrossdockError, match=r"query open orders: .*dm_exec_describe_first_result_set"):
         site.poll()
     assert any("dm_exec_describe_first_result_set(@P1, NULL, 0)" in sql for sql in tds_server.asked)
 

@@ -58,7 +58,9 @@ class Mariadb:
         """A pyodbc connection with every right, autocommit; the caller closes it."""
         import pyodbc
 
-        return pyodbc.connect(f"{self.odbc()};CHARSET=utf8mb4", autocommit=True)
+        connection = pyodbc.connect(f"{self.odbc()};CHARSET=utf8mb4", autocommit=True)
+        connection.maxwrite = 1 << 28  # in pieces, the driver makes another value of it
+        return connection
 
     def execute(self, *statements: str) -> None:
         connection = self.connect()
@@ -181,10 +183,13 @@ def mariadb(mariadb_server: Mariadb, request: pytest.FixtureRequest) -> Iterator
 
 def _disconnect(server: Mariadb, database: str) -> None:
     """End what a failed test left connected: its locks would make the DROP wait for a day."""
+    import pyodbc
+
     connection = server.connect()
     try:
         found = connection.execute("SELECT ID FROM information_schema.PROCESSLIST WHERE DB = ?", database).fetchall()
         for (number,) in found:
-            connection.execute(f"KILL {int(number)}")
+            with contextlib.suppress(pyodbc.Error):  # it has gone by itself
+                connection.execute(f"KILL {int(number)}")
     finally:
         connection.close()

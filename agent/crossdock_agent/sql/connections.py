@@ -31,6 +31,7 @@ Row = Sequence[Any]
 LOGIN_SECONDS = 10
 BUSY_SECONDS = 5.0  # how long we wait for a writer of a SQLite file; a writer waits for one page at most
 LOCK_SECONDS = 2.0  # how long a statement waits for a lock of somebody else before it gives way
+_BOUND_BYTES = 1 << 28  # a bound value is handed over whole: in pieces, MariaDB's driver makes another of it
 _PROBE = "crossdock_query"
 _PROGRESS_STEPS = 20_000  # SQLite instructions between two looks at the deadline: some 100 µs
 _SECRET = re.compile(r"\{(secret:[^{}]+)\}")
@@ -131,7 +132,12 @@ class SqliteDatabase:
             columns = self._columns(_PROBE)
         finally:
             self.rows(f"DROP VIEW temp.{_PROBE}")
-        return CatalogTable("", name, True, tuple(replace(c, nullable=True) for c in columns), query)
+        names = {c.name for c in columns}
+        shown = [  # of two columns called `id`, the view calls the second one `id:1`
+            replace(c, nullable=True, name=stem if (stem := c.name.rpartition(":")[0]) in names else c.name)
+            for c in columns
+        ]
+        return CatalogTable("", name, True, tuple(shown), query)
 
     def _columns(self, real: str) -> tuple[CatalogColumn, ...]:
         info = self.rows(
@@ -221,6 +227,7 @@ class OdbcDatabase:
             )
         if dialect.text_as_bytes:
             self._connection.setdecoding(pyodbc.SQL_WCHAR, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
+            self._connection.maxwrite = _BOUND_BYTES
         self._cursors: dict[str, Any] = {}
         try:
             with self._faults():

@@ -113,6 +113,7 @@ SQLSERVER = Dialect(
             "read_uncommitted": "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED",
         }
     ),
+    folds=True,
     driver_timeout=True,
     min_active="SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION())",
     describe=_DESCRIBE,
