@@ -65,7 +65,7 @@ def _columns(source: Source | None) -> tuple[str, ...] | None:
     """Columns that *source* is known to have; None when only the data tells them, or its settings are not sound."""
     if source is None:
         return None
-    if source.kind == "sql_table" and isinstance(source.settings.get("columns"), list):
+    if source.kind in ("sql_table", "sql_query") and isinstance(source.settings.get("columns"), list):
         listed = [source.settings.get(name) for name in ("columns", "key", "column")]
         return tuple(str(name) for names in listed for name in (names if isinstance(names, list) else [names]) if name)
     known = typed_format(source.settings)
