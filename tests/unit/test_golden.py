@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from support.mapping import Known, engine, file_batches, run, summary
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-CASES = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir())
+CASES = sorted(path.parent.name for path in GOLDEN.glob("*/case.yaml"))
 
 
 def outcome(name: str, records: int) -> dict[str, Any]:
