@@ -56,7 +56,7 @@ def database(server: Postgres | Mariadb) -> Iterator[Server]:
 
 
 class Reader:
-    """One pass in a thread of its own."""
+    """One pass in a thread of its own, stopped at the end whatever comes."""
 
     def __init__(self, site: TableSite) -> None:
         self.rows: list[list[Any]] = []
@@ -71,7 +71,10 @@ class Reader:
         except BaseException as error:  # noqa: BLE001 - the thread's outcome is the test's subject
             self.failure = error
 
-    def stop(self) -> None:
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._site.stop.set()
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -106,10 +109,9 @@ def test_a_writer_of_the_rows_being_read_waits_for_nothing_while_the_page_is_ope
         assert database.scalar(WAITS[server.dialect]) == 0
 
     with site_of(database, **BY_TIME, where=SLEEPING[server.dialect], statement_timeout_seconds=60) as site:
-        reader = Reader(site)
-        until(lambda: database.scalar(READS[server.dialect]) == 1)
-        busy_writer(server, no_one_waits)
-        reader.stop()
+        with Reader(site) as reader:
+            until(lambda: database.scalar(READS[server.dialect]) == 1)
+            busy_writer(server, no_one_waits)
         assert reader.failure is None
     with site_of(database, **BY_TIME) as site:
         latest = {row[0]: row[1] for row in site.poll()}
@@ -124,7 +126,7 @@ def test_between_two_pages_even_the_table_s_definition_may_change_without_waitin
     if server.dialect == "postgresql":
         writer.execute("SET lock_timeout = '1ms'")
     else:
-        writer.execute("SET SESSION lock_wait_timeout = 0")
+        writer.execute("SET SESSION lock_wait_timeout = 5")  # InnoDB's own purge may hold the table for a moment
     with site_of(database, **BY_TIME, page_rows=50) as site:
         pages = iter_pages(site)
         next(pages)
@@ -194,13 +196,12 @@ def test_a_writer_of_a_sqlite_file_commits_while_a_page_of_it_is_open(tmp_path: 
         return database.scalar("PRAGMA wal_checkpoint(RESTART)") == 1
 
     with site_of(database, **BY_TIME, where=f"(s.id <> 40 OR {endless})", statement_timeout_seconds=60) as site:
-        reader = Reader(site)
-        until(reader_is_inside)
-        database.execute("UPDATE orders SET text = 'new' WHERE id BETWEEN 1 AND 100")
-        database.execute("DELETE FROM orders WHERE id = 41")
-        database.execute("ALTER TABLE orders ADD COLUMN note TEXT")
-        assert reader_is_inside()
-        reader.stop()
+        with Reader(site) as reader:
+            until(reader_is_inside)
+            database.execute("UPDATE orders SET text = 'new' WHERE id BETWEEN 1 AND 100")
+            database.execute("DELETE FROM orders WHERE id = 41")
+            database.execute("ALTER TABLE orders ADD COLUMN note TEXT")
+            assert reader_is_inside()
         assert reader.failure is None
         assert not reader_is_inside()
     with site_of(database, **BY_TIME) as site:

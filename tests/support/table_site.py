@@ -38,8 +38,8 @@ def decoded(header: BatchHeader, payload: bytes) -> list[dict[str, Any]]:
 class TableSite(SourceSite):
     """`poll` is one pass, and `crash_after` a process killed when so many of its batches were committed."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__("sql_table", settings, name="erp")
+    def __init__(self, kind: str = "sql_table", **settings: Any) -> None:
+        super().__init__(kind, settings, name="erp")
         self.committed: list[Draft] = []
 
     def poll(self, *, advance: float = 0.0, crash_after: int | None = None) -> list[list[Any]]:

@@ -68,10 +68,10 @@ def test_sound_settings_have_no_finding() -> None:
         ("sql_table", {**TABLE, "poll_seconds": 0}, ("poll_seconds", "must be more than 0", "")),
         (
             "sql_table",
-            {**TABLE, "connection": {"odbc": "DSN=x", "dialect": "sybase"}},
+            {**TABLE, "connection": {"odbc": "DSN=x", "dialect": "informix"}},
             (
                 "connection.dialect",
-                "'sybase' is not one of db2, firebird, mariadb, mysql, oracle, postgresql, sqlserver",
+                "'informix' is not one of db2, firebird, mariadb, mysql, oracle, postgresql, sqlserver",
                 "",
             ),
         ),

@@ -11,26 +11,31 @@ import contextlib
 import math
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePath
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sql.dialects import SQLITE, Dialect
 from crossdock_agent.sql.faults import odbc_fault, sqlite_fault
+from crossdock_agent.sql.patience import PatientThread
 from crossdock_agent.sql.queries import as_table
 from crossdock_agent.sql.statements import CatalogColumn, CatalogTable
 from crossdock_agent.sql.times import SECOND_US, parse
 
 Row = Sequence[Any]
+T = TypeVar("T")
 
 LOGIN_SECONDS = 10
 BUSY_SECONDS = 5.0  # how long we wait for a writer of a SQLite file; a writer waits for one page at most
 LOCK_SECONDS = 2.0  # how long a statement waits for a lock of somebody else before it gives way
+_BOUND_BYTES = 1 << 28  # a bound value is handed over whole: in pieces, MariaDB's driver makes another of it
+GRACE_SECONDS = 5.0  # how much longer than agreed a driver may take before it is left behind
 _PROBE = "crossdock_query"
 _PROGRESS_STEPS = 20_000  # SQLite instructions between two looks at the deadline: some 100 µs
 _SECRET = re.compile(r"\{(secret:[^{}]+)\}")
@@ -142,7 +147,12 @@ class SqliteDatabase:
             columns = self._columns(_PROBE)
         finally:
             self.rows(f"DROP VIEW temp.{_PROBE}")
-        return CatalogTable("", name, True, tuple(replace(c, nullable=True) for c in columns), query)
+        names = {c.name for c in columns}
+        shown = [  # of two columns called `id`, the view calls the second one `id:1`
+            replace(c, nullable=True, name=stem if (stem := c.name.rpartition(":")[0]) in names else c.name)
+            for c in columns
+        ]
+        return CatalogTable("", name, True, tuple(shown), query)
 
     def _columns(self, real: str) -> tuple[CatalogColumn, ...]:
         info = self.rows(
@@ -226,33 +236,46 @@ class OdbcDatabase:
         self.dialect, self._subject, self._timeout = dialect, subject, timeout_seconds
         self._error: type[Exception] = pyodbc.Error
         self._running: Any = None
-        with self._faults():
-            self._connection = pyodbc.connect(
-                f"{connection_string.rstrip(';')};{dialect.options}", autocommit=True, timeout=LOGIN_SECONDS
-            )
-        if dialect.text_as_bytes:
-            self._connection.setdecoding(pyodbc.SQL_WCHAR, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
+        self._thread = PatientThread(subject)
+        self._connection: Any = None
         self._cursors: dict[str, Any] = {}
+        text = f"{connection_string.rstrip(';')};{dialect.options}"
         try:
             with self._faults():
-                if dialect.driver_timeout:
-                    self._connection.timeout = math.ceil(timeout_seconds)
-                for statement in dialect.session:
-                    self._connection.execute(statement.format(**session_limits(timeout_seconds)))
-                if isolation is not None:
-                    self._connection.execute(dialect.isolations[isolation])
+                self._call(lambda: self._login(text, isolation), LOGIN_SECONDS)
         except BaseException:
             self.close()
             raise
 
+    def _login(self, connection_string: str, isolation: str | None) -> None:
+        import pyodbc
+
+        dialect = self.dialect
+        self._connection = pyodbc.connect(connection_string, autocommit=True, timeout=LOGIN_SECONDS)
+        if dialect.text_as_bytes:
+            self._connection.setdecoding(pyodbc.SQL_WCHAR, encoding="utf-8", ctype=pyodbc.SQL_CHAR)
+            self._connection.maxwrite = _BOUND_BYTES
+        if dialect.driver_timeout:
+            self._connection.timeout = math.ceil(self._timeout)
+        for statement in dialect.session:
+            self._connection.execute(statement.format(**session_limits(self._timeout)))
+        if isolation is not None:
+            self._connection.execute(dialect.isolations[isolation])
+
+    def _call(self, function: Callable[[], T], seconds: float) -> T:
+        return self._thread.call(function, seconds + GRACE_SECONDS)
+
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         with self._faults():
-            cursor = self._cursors.get(sql)  # a cursor keeps its statement prepared while the text stays the same
-            if cursor is None:
-                if len(self._cursors) >= 8:
-                    self._cursors.pop(next(iter(self._cursors))).close()
-                cursor = self._cursors[sql] = self._connection.cursor()
-            return self._run(cursor, sql, values).fetchall()  # type: ignore[no-any-return]
+            return self._call(lambda: self._fetch(sql, values), self._timeout)
+
+    def _fetch(self, sql: str, values: Sequence[object]) -> list[Row]:
+        cursor = self._cursors.get(sql)  # a cursor keeps its statement prepared while the text stays the same
+        if cursor is None:
+            if len(self._cursors) >= 8:
+                self._cursors.pop(next(iter(self._cursors))).close()
+            cursor = self._cursors[sql] = self._connection.cursor()
+        return self._run(cursor, sql, values).fetchall()  # type: ignore[no-any-return]
 
     def _run(self, cursor: Any, sql: str, values: Sequence[object]) -> Any:
         self._running = cursor
@@ -270,6 +293,14 @@ class OdbcDatabase:
         with self._faults():
             self._connection.execute("COMMIT").close()
 
+    def _result_of(self, sql: str) -> list[tuple[str, str]]:
+        """Names of the columns of *sql*'s result, and of the Python types the driver gives them."""
+        cursor = self._connection.cursor()
+        self._run(cursor, sql, ())
+        told = [(str(column[0]), str(column[1].__name__)) for column in cursor.description]
+        cursor.close()
+        return told
+
     def changes(self) -> object:
         return self.rows(self.dialect.changes)[0][0] if self.dialect.changes else None
 
@@ -280,7 +311,9 @@ class OdbcDatabase:
         names = {(str(r[0]), str(r[1])) for r in found}
         if len(names) > 1:  # they differ in capitals: the one meant is spelled as asked for
             names = {name for name in names if name[1] == table.rpartition(".")[2]}
-        schema, real = min(names)
+        if len(names) != 1:
+            raise ConfigError(f"{self._subject}: several are called so", hint="write its name with its capitals")
+        ((schema, real),) = names
         rows = [r for r in found if (r[0], r[1]) == (schema, real)]
         columns = tuple(CatalogColumn(str(r[3]), str(r[4]), bool(r[5])) for r in rows)
         return CatalogTable(schema, real, bool(rows[0][2]), columns)
@@ -292,10 +325,8 @@ class OdbcDatabase:
         else:
             source = f"{as_table(query)}{dialect.alias}"
             with self._faults():
-                cursor = self._connection.cursor()
-                self._run(cursor, f"SELECT *\nFROM {source}\nWHERE 1 = 0", ())
-                told = [(str(d[0]), dialect.described.get(d[1].__name__, "")) for d in cursor.description]
-                cursor.close()
+                found = self._call(lambda: self._result_of(f"SELECT *\nFROM {source}\nWHERE 1 = 0"), self._timeout)
+            told = [(column, dialect.described.get(kind, "")) for column, kind in found]
             if dialect.typeof:
                 types = [dialect.typeof.format(c=f"s.{dialect.quoted(column)}") for column, _ in told]
                 joined = f"FROM (SELECT 1) AS one LEFT JOIN {source} ON false"
@@ -320,14 +351,22 @@ class OdbcDatabase:
         return True
 
     def cancel(self) -> None:
+        """From a thread of its own: drivers cancel by a second connection, which a frozen server does not answer."""
         cursor = self._running
         if cursor is not None:
-            with contextlib.suppress(self._error):  # it may have ended meanwhile
-                cursor.cancel()
+            helper = threading.Thread(target=self._cancel, args=(cursor,), name="sql cancel", daemon=True)
+            helper.start()
+            helper.join(GRACE_SECONDS)
+
+    def _cancel(self, cursor: Any) -> None:
+        with contextlib.suppress(self._error):  # it may have ended meanwhile
+            cursor.cancel()
 
     def close(self) -> None:
-        with contextlib.suppress(self._error):  # the server may be gone already
-            self._connection.close()
+        if not self._thread.is_lost and self._connection is not None:
+            with contextlib.suppress(self._error, SourceUnavailable):  # the server may be gone already
+                self._thread.call(self._connection.close, GRACE_SECONDS)
+        self._thread.stop()
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:

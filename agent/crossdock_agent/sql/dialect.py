@@ -55,7 +55,10 @@ class Dialect:
     page: str = _PAGE
     suffix: str = ""  # ends every SELECT that reads the table
     isolations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # by `connection.isolation`
-    text_as_bytes: bool = False  # texts are fetched as UTF-8: the driver would cut its wide texts at the first NUL
+    folds: bool = False  # texts that differ in capitals, accents or blanks at their end may be equal
+    text_as_bytes: bool = (
+        False  # texts go as UTF-8: the driver cuts wide ones at a NUL, and bends those it binds in pieces
+    )
     driver_timeout: bool = False  # statements are timed by the driver, the server knows no such setting
     min_active: str | None = None  # one row: the lowest rowversion an open transaction may still write; NULL: any above
     # how the columns of a query are found without running it: a statement (? = query; rows of name, declared type,

@@ -184,6 +184,7 @@ MARIADB = Dialect(
     other=TypeRule("text", "CAST({c} AS CHAR)"),
     session=("SET SESSION max_statement_time = {limit}", *_MARIADB_SESSION),
     options="CHARSET=utf8mb4",
+    folds=True,
     text_as_bytes=True,
     clock="SELECT CAST(UTC_TIMESTAMP(6) AS CHAR),\n"
     " CAST(CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', @@GLOBAL.time_zone) AS CHAR)",

@@ -8,6 +8,7 @@ from contextlib import closing
 from crossdock.errors import CrossdockError
 from crossdock_agent.sources.base import Finding
 from crossdock_agent.sql.connections import Database
+from crossdock_agent.sql.folds import frame, present
 from crossdock_agent.sql.reading import Reading, prepare
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.times import SECOND_US, parse
@@ -95,9 +96,15 @@ def _times(reading: Reading, settings: SqlTableSettings, wall_us: Callable[[], i
             hint="exclude such rows with 'where', or read a view that shows ISO 8601 text",
         )  # fmt: skip
         return
-    use_utc = moment.style.aware or frame(settings) == "utc"
-    ahead = (moment.us - (utc if use_utc else server)) / SECOND_US
-    fits_utc = not use_utc and moment.us - utc <= SKEW_SECONDS * SECOND_US
+    aware = moment.style.aware
+    ahead = (moment.us - (utc if aware else present(settings, utc, server))) / SECOND_US
+    if not aware and frame(settings) == "server" and abs(server - utc) >= SECOND_US:
+        yield Finding(
+            "zone", ok=True, detail=f"times say no zone, and the server is {(server - utc) / 3600e6:+g} h from UTC",
+            hint="name it (zone: Europe/Amsterdam), or the look-back is always two hours longer for the night the"
+            " clocks go back",
+        )  # fmt: skip
+    fits_utc = not aware and frame(settings) == "server" and moment.us - utc <= SKEW_SECONDS * SECOND_US
     hint = (
         "set 'clock: utc'"
         if fits_utc
@@ -106,8 +113,3 @@ def _times(reading: Reading, settings: SqlTableSettings, wall_us: Callable[[], i
     yield Finding(
         "watermark", ok=ahead <= SKEW_SECONDS, detail=f"newest is {newest}", hint=hint if ahead > SKEW_SECONDS else ""
     )
-
-
-def frame(settings: SqlTableSettings) -> str:
-    """Whose wall clock stamps rows without a zone: "server" or "utc"."""
-    return settings.clock or ("utc" if settings.connection.sqlite is not None else "server")

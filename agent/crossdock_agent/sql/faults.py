@@ -49,6 +49,7 @@ _TABLE = {"42P01", "42S02", "3F000", "42704"}
 _COLUMN = {"42703", "42S22"}
 _DENIED = {"42501"}
 _DRIVER = {"IM002", "IM003", "IM004", "01000"}
+_ENCODING = {"22021", "22P05"}
 _SQL_HINT = "check 'where' and 'query'"
 _PREFIX = re.compile(r"^(\[[^\]]*\]\s*)+")
 
@@ -93,6 +94,16 @@ def _operator_fault(state: str, says: str, subject: str) -> CrossdockError:
         )
     if state.startswith("42"):
         return ConfigError(f"{subject}: the database does not understand the query: {says}", hint=_SQL_HINT)
+    if state in _ENCODING:
+        return ConfigError(
+            f"{subject}: a text is not in the encoding of its database: {says}",
+            hint="read that column as binary: in a view or a query, convert_to(column, 'SQL_ASCII')",
+        )
+    if "certificate" in says.lower():
+        return SourceUnavailable(
+            f"the database's certificate is not trusted: {says}",
+            hint="let this machine trust the authority that signed it, or set TrustServerCertificate=yes",
+        )
     if state.startswith(("08", "57P")) or _UNREACHABLE_TEXT.search(says):
         return SourceUnavailable(
             f"the database cannot be reached: {says}", hint="is the server running and the port open?"

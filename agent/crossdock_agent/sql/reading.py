@@ -70,6 +70,7 @@ def prepare(database: Database, settings: SqlTableSettings) -> Reading:
         position=statements.position,
         group=1 if settings.mode == "incrementing" else 1 + max(1, len(statements.position) - 2),
         cap=settings.max_lob_bytes,
+        folds=database.dialect.folds and any(c.kind == "text" for c in key),
         names=tuple(c.name for c in columns),
         flags=tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean"),
     )

@@ -17,6 +17,7 @@ import msgspec
 
 from crossdock.codec import MAX_RAW_BYTES, TARGET_RAW_BYTES, TARGET_RECORDS
 from crossdock.v1.batch_pb2 import Reject
+from crossdock_agent.sql.collation import collated
 from crossdock_agent.sql.cursor import Position
 
 MAX_ROW_BYTES = 8 * 1024 * 1024
@@ -32,7 +33,8 @@ _Rows = Sequence[Sequence[Any]]
 class RowShape:
     """How to take a driver's row apart: *payload* columns first, *position* the cursor's columns, the first *group* of
     which make a unit. *flags* are payload columns that SQLite holds as 0 and 1 and that mean no and yes. A value over
-    *cap* bytes is not taken, and its row with it; *names* are those of the payload's columns, to say which."""
+    *cap* bytes is not taken, and its row with it; *names* are those of the payload's columns, to say which.
+    *folds*: this database takes texts for equal that differ in capitals, accents or blanks at their end."""
 
     payload: int
     position: tuple[int, ...]
@@ -40,6 +42,7 @@ class RowShape:
     flags: tuple[int, ...] = ()
     cap: int = MAX_ROW_BYTES
     names: tuple[str, ...] = ()
+    folds: bool = False
 
     def oversize(self, row: Sequence[Any]) -> str | None:
         """The first column whose value is over *cap*; None when none is."""
@@ -111,8 +114,10 @@ class Page:
 
     def fit(self, start: int, end: int, size: int, records: int) -> int:
         """The end of the last unit before *end* up to which the rows from *start* have at most *size* bytes and
-        *records* rows; *start* when not even the first unit does."""
+        *records* rows, and none is over a limit; *start* when not even the first unit does."""
         last = min(bisect_right(self._before, self._before[start] + size) - 1, start + records, end)
+        if self._oversize:
+            last = min(last, next((row for row in sorted(self._oversize) if row >= start), last))
         index = bisect_right(self.ends, last)
         return max(start, self.ends[index - 1]) if index else start
 
@@ -142,6 +147,8 @@ class Page:
         get = itemgetter(*self._shape.position[:length])
         groups = [get(row) for row in self._rows[start:end]]
         ends = list(compress(range(start + 1, end), map(ne, groups, groups[1:])))
+        if self._shape.folds:
+            ends = [e for e in ends if collated(groups[e - start - 1]) != collated(groups[e - start])]
         if not full and end > start:
             ends.append(end)
         return ends

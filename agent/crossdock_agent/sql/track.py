@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from crossdock_agent.sources.base import SourceContext
 from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
-from crossdock_agent.sql.doctor import frame
+from crossdock_agent.sql.folds import Folds, present
 from crossdock_agent.sql.paging import Pager, require_order
 from crossdock_agent.sql.reading import Reading
 from crossdock_agent.sql.rows import Page
@@ -33,6 +33,7 @@ class Track:
         self.settings, self._context, self._prefix, self._extra = settings, context, prefix, extra
         self.scale = Scale(settings.mode == "incrementing", settings.look_back_seconds, settings.look_back_ids)
         self.pager = Pager(settings, context.stop)
+        self._folds = Folds(settings)
         self.reading: Reading | None = None
         self.ceiling: int | None = None  # of the pass under way
         self.settled: int | None = None  # rows up to it are read once in this pass, and not remembered
@@ -127,8 +128,12 @@ class Track:
             moment = parse(self._newest)
             cursor.style = moment.style if moment is not None else None
         utc, server = clock()
-        aware = cursor.style is not None and cursor.style.aware
-        self.ceiling = utc if aware or frame(self.settings) == "utc" else server
+        if cursor.style is not None and cursor.style.aware:
+            self.ceiling = utc
+            return
+        seconds = self._folds.look_back_seconds(utc, server, self._context.monotonic())
+        cursor.scale = replace(self.scale, look_back_seconds=seconds)
+        self.ceiling = present(self.settings, utc, server)
 
     def begin_at_present(self) -> None:
         """What is in the table now is read with its parents; its own changes are followed from here."""

@@ -15,6 +15,7 @@ would skip rows without a word.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,8 @@ from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.alarms import Alarms
 from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
-from crossdock_agent.sql.doctor import examine, frame
+from crossdock_agent.sql.doctor import examine
+from crossdock_agent.sql.folds import Folds, present
 from crossdock_agent.sql.paging import Pager, require_order
 from crossdock_agent.sql.reading import Reading, connect, prepare
 from crossdock_agent.sql.rows import Batch, Page
@@ -45,6 +47,7 @@ class WatermarkTable:
         self._cursor = Cursor(self._scale, settings.poll_seconds, None, context.monotonic())
         self._quiet: object = None  # `Database.changes` as it was when everything had been read
         self._pager = Pager(settings, context.stop)
+        self._folds = Folds(settings)
 
     # --- the contract
 
@@ -222,8 +225,11 @@ class WatermarkTable:
             moment = parse(newest)
             self._cursor.style = moment.style if moment is not None else None
         utc, server = reading.database.clock()
-        aware = self._cursor.style is not None and self._cursor.style.aware
-        return (utc if aware or frame(self._settings) == "utc" else server), newest
+        if self._cursor.style is not None and self._cursor.style.aware:
+            return utc, newest
+        seconds = self._folds.look_back_seconds(utc, server, self._context.monotonic())
+        self._cursor.scale = replace(self._scale, look_back_seconds=seconds)
+        return present(self._settings, utc, server), newest
 
     def _end(self, reading: Reading, done: Pass, last: Position | None) -> None:
         self._cursor.finish(done, last, self._context.monotonic())

@@ -65,7 +65,7 @@ def _declared(source: Source | None) -> mapping_compile.Declared:
     """What the settings of *source* tell about its records; nothing where only the data does."""
     if source is None:
         return mapping_compile.Declared()
-    if source.kind == "sql_table":
+    if source.kind in ("sql_table", "sql_query"):
         return _declared_rows(source.settings)
     known = typed_format(source.settings)
     lists = None if known is None or known.kind == "jsonl" else dict[str, Any]()

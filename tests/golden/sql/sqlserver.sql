@@ -31,13 +31,14 @@ SELECT CONVERT(varchar(27), SYSUTCDATETIME(), 121), CONVERT(varchar(27), SYSDATE
 -- == catalog
 
 SELECT SCHEMA_NAME(o.schema_id), o.name, CASE WHEN o.type = 'V' THEN 1 ELSE 0 END, c.name,
- CASE WHEN c.max_length = -1 THEN COALESCE(t.name, TYPE_NAME(c.user_type_id)) + '(max)'
+ CASE WHEN c.max_length = -1 THEN COALESCE(t.name, u.name) + '(max)'
   WHEN t.name IN ('decimal', 'numeric')
    THEN t.name + '(' + CONVERT(varchar(3), c.precision) + ',' + CONVERT(varchar(3), c.scale) + ')'
   WHEN t.name IN ('time', 'datetime2', 'datetimeoffset') THEN t.name + '(' + CONVERT(varchar(3), c.scale) + ')'
-  ELSE COALESCE(t.name, TYPE_NAME(c.user_type_id)) END,
+  ELSE COALESCE(t.name, u.name) END,
  CONVERT(int, c.is_nullable)
 FROM sys.objects o JOIN sys.columns c ON c.object_id = o.object_id
+ JOIN sys.types u ON u.user_type_id = c.user_type_id
  LEFT JOIN sys.types t ON t.user_type_id = c.system_type_id
 WHERE o.object_id = OBJECT_ID(?) ORDER BY c.column_id
 
