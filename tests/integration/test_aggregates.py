@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock_agent.sql.connections import OdbcDatabase, SqliteDatabase
 from support.aggregate_site import LINES, OrderSite, create, order_site, with_aggregate
 from support.table_site import Server, Sqlite
 
@@ -94,20 +95,27 @@ def test_settled_is_said_by_the_clock_of_the_database(database: Database) -> Non
         assert site.counters.values["aggregates_waiting"] == 2
 
 
-def test_what_waits_to_settle_is_found_again_after_a_crash(tmp_path: Path) -> None:
+def test_what_waits_is_found_again_after_a_crash_however_far_the_others_have_come(tmp_path: Path) -> None:
+    """Its header is long behind the look-back, its line announces nothing: only the floor that was kept finds it."""
     database = Sqlite(tmp_path / "erp.db")
     create(database)
-    with order_site(database, look_back_seconds=2, **with_aggregate(settle_seconds=20)) as site:
-        site.put("old", at="2024-06-01 11:00:00")
-        site.put("A")
-        assert [number for number, _, _ in site.orders()] == ["old"]
-        for _ in range(3):
-            site.put("old", at="2024-06-01 11:00:00")
-            database.execute("UPDATE orders SET customer = customer || 'x' WHERE order_no = 'old'")
-            site.orders(advance=4)
-        site.line("A", 1)
+    wholeness = with_aggregate({**LINES, "column": None}, expect={"lines": "line_count"}, incomplete_seconds=900)
+    with order_site(database, look_back_seconds=2, **wholeness) as site:
+        site.put("A", count=1)
+        for i in range(12):
+            site.put(f"B{i}", count=0)
+            assert site.orders() == [(f"B{i}", "c", {})]
+            site.seconds += 4
+            if i in (5, 8):
+                site.restart()
+        for i in range(3):  # a batch each; the pass is broken off after the first
+            site.put(f"C{i}", "x" * 200_000, count=0)
+        assert len(site.orders(crash_after=1)) == 1
+        site.seconds += 4
+        assert len(site.orders()) == 2  # what was left of the pass, which raises the floor at its end
         site.restart()
-        assert site.orders(advance=21) == [("A", "c", {1: "a"})]
+        site.line("A", 1)
+        assert site.orders() == [("A", "c", {1: "a"})]
         assert site.all_orders() == []
     database.close()
 
@@ -357,3 +365,59 @@ def test_check_and_reading_name_a_child_or_column_that_is_missing(database: Data
 def test_settings_that_do_not_fit_together_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         OrderSite(Sqlite(tmp_path / "erp.db"), **settings)
+
+
+def test_header_and_lines_are_of_one_state_although_a_writer_commits_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with order_site(database) as site:
+        site.put("A", "old")
+        site.line("A", 1, "old")
+        site.orders()
+        site.seconds += 1
+        site.put("A", "old again")
+        kind = SqliteDatabase if isinstance(database, Sqlite) else OdbcDatabase
+        rows, asked = kind.rows, []
+
+        def interrupted(self: Any, sql: str, values: Any = ()) -> Any:
+            answer = rows(self, sql, values)
+            if '"order_no" IN (' in sql:
+                asked.append(sql)
+                if len(asked) == 1:  # the header was read, the lines were not
+                    site.put("A", "new")
+                    site.line("A", 1, "new")
+            return answer
+
+        monkeypatch.setattr(kind, "rows", interrupted)
+        assert site.orders()[0] == ("A", "old again", {1: "old"})
+        assert len(asked) >= 2
+        site.seconds += 1
+        assert site.all_orders(passes=70)[-1] == ("A", "new", {1: "new"})
+
+
+def test_only_indexes_are_used_and_few_keys_are_asked_for_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host must not feel it: no statement of a poll reads a whole table, none has an endless list of keys."""
+    with order_site(database, page_rows=5000) as site:
+        rows = [(f"A{i:05}", "c", 1, "2024-06-01 11:59:59", None) for i in range(6_000)]
+        database.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", rows)
+        lines = [(f"A{i:05}", 1, "x", "2024-06-01 11:59:59", None) for i in range(6_000)]
+        database.executemany("INSERT INTO order_lines VALUES (?, ?, ?, ?, ?)", lines)
+        database.execute("ANALYZE")
+        kind = SqliteDatabase if isinstance(database, Sqlite) else OdbcDatabase
+        original, plans = kind.rows, []
+
+        def explained(self: Any, sql: str, values: Any = ()) -> Any:
+            if '"order_no" IN (' in sql:
+                assert sql.count("?") <= 200
+                if isinstance(self, OdbcDatabase):  # the table is small: would an index be used if it were large?
+                    self._connection.execute("SET enable_seqscan = off").close()
+                prefix = "EXPLAIN QUERY PLAN " if isinstance(database, Sqlite) else "EXPLAIN "
+                plans.append(" ".join(str(row[-1]) for row in original(self, prefix + sql, values)))
+            return original(self, sql, values)
+
+        monkeypatch.setattr(kind, "rows", explained)
+        assert len(site.orders()) == 6_000
+        assert len(plans) > 60
+        assert not [plan for plan in plans if "SCAN s" in plan or "SCAN p" in plan or "Seq Scan" in plan]
