@@ -7,10 +7,12 @@ are ordered by their bytes, so that the same state always gives the same record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from crossdock.errors import ConfigError
 from crossdock.v1.batch_pb2 import Column
@@ -87,8 +89,11 @@ class Family:
 class Families:
     """Fetches families by key. *members*[0] is the parent, the children follow in the order of the settings."""
 
-    def __init__(self, database: Database, settings: SqlTableSettings, parent: Reading) -> None:
-        """Raises SourceUnavailable for a missing table, ConfigError for a missing column or a database that cannot."""
+    def __init__(
+        self, database: Database, settings: SqlTableSettings, parent: Reading, readings: Mapping[str, Reading]
+    ) -> None:
+        """*readings* of the children that have a watermark, by name. Raises SourceUnavailable for a missing table,
+        ConfigError for a missing column or a database that cannot."""
         aggregate = settings.aggregate
         assert aggregate is not None  # noqa: S101 - who reads families has children
         if not database.dialect.snapshot:
@@ -97,14 +102,14 @@ class Families:
                 hint="read the child table as a source of its own",
             )
         self._database, self._settings = database, settings
-        shape = RowShape(parent.shape.payload, parent.shape.position, len(parent.shape.position), parent.shape.flags)
-        self.members = [Member("", parent.table, parent.columns, parent.statements, shape, shape.position[0])]
+        shape, statements = parent.shape, parent.statements
+        self.members = [Member("", parent.table, parent.columns, statements, shape, shape.position[0])]
         self.key = [_found(database, parent.table, settings.table, name) for name in settings.key]
         self.key_at = tuple(parent.statements.select.index(_position(c)) for c in self.key)
         self.keys_at_once = KEYS_AT_ONCE[1]
         self._fetches = [_Fetch(f"{parent.statements.source} ", parent.statements, "", self.key, "s")]
         for child in aggregate.children:
-            member, foreign = _member(database, settings, child)
+            member, foreign = _member(database, settings, child, readings.get(child.name))
             self.members.append(member)
             self._fetches.append(self._joined(child, member, foreign))
         self._expect = [self._expected_at(aggregate.expect.get(child.name)) for child in aggregate.children]
@@ -171,7 +176,7 @@ class Families:
         return found
 
     def _joined(self, child: Child, member: Member, foreign: Sequence[TableColumn]) -> _Fetch:
-        parent = self._fetches[0].statements.source.removesuffix(" AS s") + " AS p"
+        parent = f"{self._fetches[0].statements.source[:-1]}p"  # it ends with the alias, s
         pairs = [f"{_of_parent(k.quoted)} = {f.quoted}" for k, f in zip(self.key, foreign, strict=True)]
         source = f"{member.statements.source} JOIN {parent} ON {' AND '.join(pairs)} "
         own = [_found(self._database, member.table, child.table, name).quoted for name in child.key]
@@ -254,36 +259,48 @@ def _spelling(key: Key) -> tuple[str, ...]:
 def child_settings(settings: SqlTableSettings, child: Child) -> SqlTableSettings:
     """*child* as a table that is read by its own watermark: its newest rows may be deleted with their parent."""
     foreign = {parent.lower(): column for column, parent in child.on.items()}
-    return SqlTableSettings(
-        connection=settings.connection, table=child.table, mode="timestamp", column=child.watermark,
-        key=[*(foreign[name.lower()] for name in settings.key), *child.key], columns=child.columns, where=child.where,
-        look_back_seconds=settings.look_back_seconds, clock=settings.clock, purged=True, page_rows=settings.page_rows,
-        poll_seconds=settings.poll_seconds, statement_timeout_seconds=settings.statement_timeout_seconds,
+    return msgspec.structs.replace(
+        settings, table=child.table, column=child.watermark, columns=child.columns, where=child.where, purged=True,
+        key=[*(foreign[name.lower()] for name in settings.key), *child.key], aggregate=None,
     )  # fmt: skip
 
 
-def _member(database: Database, settings: SqlTableSettings, child: Child) -> tuple[Member, list[TableColumn]]:
-    """How *child* is read, and its columns that repeat the parent's key, in the key's order."""
-    table = database.catalog(child.table)
+def _member(
+    database: Database, settings: SqlTableSettings, child: Child, reading: Reading | None
+) -> tuple[Member, list[TableColumn]]:
+    """How *child* is read, by its *reading* where it has a watermark; and its columns that repeat the parent's key, in
+    the key's order."""
+    table = reading.table if reading is not None else database.catalog(child.table)
     if table is None:
         raise table_missing(child.table)
     of_parent = {parent.lower(): column for column, parent in child.on.items()}
     foreign = [_found(database, table, child.table, of_parent[name.lower()]) for name in settings.key]
     own = [_found(database, table, child.table, name) for name in child.key]
-    marks = [_found(database, table, child.table, name) for name in child.watermark]
-    listed = child.columns if child.columns is not None else [c.name for c in table.columns]
-    columns: dict[str, TableColumn] = {}
-    for column in (*(_found(database, table, child.table, name) for name in listed), *marks, *foreign, *own):
-        columns.setdefault(column.quoted, column)
-    read = tuple(columns.values())
-    statements = Statements(database.dialect, table, read, marks or foreign[:1], [*foreign, *own], child.where)
-    is_sqlite = database.dialect.name == "sqlite"
-    flags = tuple(i for i, c in enumerate(read) if is_sqlite and c.kind == "boolean")
-    shape = RowShape(statements.payload, statements.position, len(statements.position), flags)
+    if reading is not None:
+        columns, statements = reading.columns, reading.statements
+        shape, stamp = reading.shape, reading.shape.position[0]
+    else:
+        columns, statements, shape = _unmarked(database, table, child, foreign, own)
+        stamp = None
     order = tuple(statements.select.index(_position(c)) for c in own)
     parent_at = tuple(statements.select.index(_position(c)) for c in foreign)
-    stamp = shape.position[0] if marks else None
-    return Member(child.name, table, read, statements, shape, stamp, order, parent_at), foreign
+    return Member(child.name, table, columns, statements, shape, stamp, order, parent_at), foreign
+
+
+def _unmarked(
+    database: Database, table: CatalogTable, child: Child, foreign: list[TableColumn], own: list[TableColumn]
+) -> tuple[tuple[TableColumn, ...], Statements, RowShape]:
+    """A child without a watermark: only ever read by its parent's key."""
+    listed = child.columns if child.columns is not None else [c.name for c in table.columns]
+    distinct: dict[str, TableColumn] = {}
+    for column in (*(_found(database, table, child.table, name) for name in listed), *foreign, *own):
+        distinct.setdefault(column.quoted, column)
+    columns = tuple(distinct.values())
+    statements = Statements(database.dialect, table, columns, foreign[:1], [*foreign, *own], child.where)
+    is_sqlite = database.dialect.name == "sqlite"
+    flags = tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean")
+    shape = RowShape(statements.payload, statements.position, len(statements.position), flags)
+    return columns, statements, shape
 
 
 def _found(database: Database, table: CatalogTable, shown: str, name: str) -> TableColumn:
