@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     create(opened)
     yield opened
     opened.close()
+
+
+def asks_for_keys(sql: str) -> bool:
+    return re.search(r"order_no. IN \(", sql) is not None
 
 
 def filled(site: OrderSite, orders: int = 3, lines: int = 2) -> None:
@@ -381,7 +386,7 @@ def test_header_and_lines_are_of_one_state_although_a_writer_commits_between(
 
         def interrupted(self: Any, sql: str, values: Any = ()) -> Any:
             answer = rows(self, sql, values)
-            if '"order_no" IN (' in sql:
+            if asks_for_keys(sql):
                 asked.append(sql)
                 if len(asked) == 1:  # the header was read, the lines were not
                     site.put("A", "new")
@@ -401,12 +406,11 @@ def test_only_indexes_are_used_and_few_keys_are_asked_for_at_once(
         database.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", rows)
         lines = [(f"A{i:05}", 1, "x", "2024-06-01 11:59:59", None) for i in range(6_000)]
         database.executemany("INSERT INTO order_lines VALUES (?, ?, ?, ?, ?)", lines)
-        database.execute("ANALYZE")
         kind = SqliteDatabase if isinstance(database, Sqlite) else OdbcDatabase
         original, plans = kind.rows, []
 
         def explained(self: Any, sql: str, values: Any = ()) -> Any:
-            if '"order_no" IN (' in sql:
+            if asks_for_keys(sql):
                 assert sql.count("?") <= 200
                 if isinstance(self, OdbcDatabase):  # the table is small: would an index be used if it were large?
                     self._connection.execute("SET enable_seqscan = off").close()
