@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock_agent.sql import aggregate
 from crossdock_agent.sql.connections import OdbcDatabase, SqliteDatabase
 from support.aggregate_site import LINES, OrderSite, create, order_site, with_aggregate
 from support.table_site import Server, Sqlite
@@ -424,3 +425,36 @@ def test_only_indexes_are_used_and_few_keys_are_asked_for_at_once(
         assert len(site.orders()) == 6_000
         assert len(plans) > 60
         assert not [plan for plan in plans if "SCAN s" in plan or "SCAN p" in plan or "Seq Scan" in plan]
+
+
+def test_a_mass_update_does_not_make_more_wait_than_the_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregate, "MAX_WAITING", 3)
+    database = Sqlite(tmp_path / "erp.db")
+    create(database)
+    with order_site(database, **with_aggregate(settle_seconds=30)) as site:
+        filled(site, orders=10)
+        assert len(site.orders()) == 7
+        assert site.counters.values["aggregates_waiting"] == 3
+        assert len(site.orders(advance=31)) == 3
+        assert site.all_orders() == []
+    database.close()
+
+
+def test_on_the_first_read_an_old_order_does_not_wait_for_its_young_line_and_comes_again_once_it_settled(
+    tmp_path: Path,
+) -> None:
+    """Were it to wait, and its line be deleted meanwhile, a killed agent would never come back to it."""
+    database = Sqlite(tmp_path / "erp.db")
+    create(database)
+    with order_site(database, **with_aggregate(settle_seconds=5)) as site:
+        site.put("old", at="2020-01-01 00:00:00")
+        site.put("older", at="2019-01-01 00:00:00")
+        site.put("newest")
+        site.line("old", 1)
+        assert site.orders() == [("older", "c", {}), ("old", "c", {1: "a"})]
+        site.line("old", 2)
+        assert sorted(site.orders(advance=6)) == [("newest", "c", {}), ("old", "c", {1: "a", 2: "a"})]
+        assert site.all_orders() == []
+    database.close()
