@@ -22,6 +22,9 @@ class Engine(Protocol):
     @property
     def columns(self) -> tuple[str, ...]: ...
 
+    @property
+    def line_columns(self) -> tuple[str, ...]: ...
+
     def remap(
         self, rows: list[dict[str, object]], locator: Locator, lookup: Lookup, *, unit: bytes = b""
     ) -> Mapped | Dead: ...
@@ -73,8 +76,11 @@ def discard(db: sqlite3.Connection, number: int, *, by: str, note: str) -> DeadL
     return dead_letters.get(db, number)
 
 
-def corrected(letter: DeadLetter, changes: Mapping[str, str], columns: Sequence[str]) -> list[dict[str, object]]:
-    """The letter's rows with *changes* made; *columns* are those the mapping reads. Raises Refused.
+def corrected(
+    letter: DeadLetter, changes: Mapping[str, str], columns: Sequence[str], line_columns: Sequence[str] = ()
+) -> list[dict[str, object]]:
+    """The letter's rows with *changes* made; *columns* are those the mapping reads, *line_columns* those it reads of an
+    element of a list. Raises Refused.
 
     A column that was damaged is not in its row: setting it supplies it.
     """
@@ -86,7 +92,7 @@ def corrected(letter: DeadLetter, changes: Mapping[str, str], columns: Sequence[
         )
     known = {column for row in rows for column in row} | set(columns)
     for name, value in changes.items():
-        if name not in known and _set_in_list(letter, rows, name, value):
+        if name not in known and _set_in_list(letter, rows, line_columns, name, value):
             continue
         column, meant = _meant(letter, rows, known, name)
         for row in meant:
@@ -94,7 +100,9 @@ def corrected(letter: DeadLetter, changes: Mapping[str, str], columns: Sequence[
     return rows
 
 
-def _set_in_list(letter: DeadLetter, rows: list[dict[str, object]], name: str, value: str) -> bool:
+def _set_in_list(
+    letter: DeadLetter, rows: list[dict[str, object]], columns: Sequence[str], name: str, value: str
+) -> bool:
     """Sets `lines.2.QTY`, the second element of a list; False when *name* means no list. Raises Refused."""
     ordinal, _, rest = name.partition(".")
     meant = rows
@@ -114,10 +122,10 @@ def _set_in_list(letter: DeadLetter, rows: list[dict[str, object]], name: str, v
                 hint="elements count from 1",
             )
         changed = dict(elements[int(number) - 1])
-        if inner not in changed:
+        if inner not in changed and inner not in columns:
             raise Refused(
                 f"{column} of dead letter {letter.id} has no column {inner!r}",
-                hint=f"its columns are {', '.join(sorted(changed))}",
+                hint=f"its columns are {', '.join(sorted({*changed, *columns}))}",
             )
         row[column] = [*elements[: int(number) - 1], changed | {inner: value}, *elements[int(number) :]]
     return found
@@ -156,7 +164,7 @@ def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, chan
             f"revision {runtime.number} has no mapping for source {letter.source} at {letter.site}",
             hint="add it to the configuration and apply it",
         )
-    rows = corrected(letter, changes, engine.columns)
+    rows = corrected(letter, changes, engine.columns, engine.line_columns)
     unit = inputs.unit_of(db, letter.input_id)
     result = engine.remap(rows, letter.locator, rounds.LogLookup(db), unit=unit)
     if isinstance(result, Dead):

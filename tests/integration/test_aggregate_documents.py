@@ -20,9 +20,12 @@ from crossdock_controller.config.errors import ConfigInvalid
 from crossdock_controller.config.load import load
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.dispatch import Dispatcher
+from crossdock_controller.formats.lists import elements_of
 from crossdock_controller.normalize import Normalizer
+from crossdock_controller.outcomes import Locator
 from crossdock_controller.store import dead_letters
 from crossdock_controller.store.account import AccountRow
+from crossdock_controller.store.dead_letters import DeadLetter
 from support.aggregate_site import LINES, ORDERS, OrderSite, create, order_site
 from support.pipeline import Box, wait_for
 from support.table_site import Sqlite
@@ -215,3 +218,13 @@ def test_a_plan_knows_the_lists_and_columns_of_an_aggregate(line: Line) -> None:
     assert "Order needs number, which is made of customer" in problems_of(line.database, wrong)[0]
     settings = {"aggregate": {"children": [{**LINES, "kee": 1}]}}
     assert "unknown key 'kee'" in problems_of(line.database, **settings)[0]
+
+
+def test_what_an_element_lacks_can_be_supplied(line: Line) -> None:
+    letter = DeadLetter(
+        1, "record", "atl1", "a1", "s", 1, "", None, "", "", "required", "", "", 1, Locator("file", "f", 0), b"",
+        [{"no": "1", "positions": [{"qty": 1}]}], "open", 0, 0, "", "",
+    )  # fmt: skip
+    (row,) = letters.corrected(letter, {"positions.1.article.sku": "A"}, ["no"], ["article.sku", "qty"])
+    assert row == {"no": "1", "positions": [{"qty": 1, "article.sku": "A"}]}
+    assert elements_of([row["positions"]], None).column("article.sku") == ["A"]

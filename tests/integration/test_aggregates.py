@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock_agent.sql import aggregate
+from crossdock_agent.sql.connections import OdbcDatabase, SqliteDatabase
 from support.aggregate_site import LINES, OrderSite, create, order_site, with_aggregate
 from support.table_site import Server, Sqlite
 
@@ -21,6 +24,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     create(opened)
     yield opened
     opened.close()
+
+
+def asks_for_keys(sql: str) -> bool:
+    return re.search(r"order_no. IN \(", sql) is not None
 
 
 def filled(site: OrderSite, orders: int = 3, lines: int = 2) -> None:
@@ -94,20 +101,27 @@ def test_settled_is_said_by_the_clock_of_the_database(database: Database) -> Non
         assert site.counters.values["aggregates_waiting"] == 2
 
 
-def test_what_waits_to_settle_is_found_again_after_a_crash(tmp_path: Path) -> None:
+def test_what_waits_is_found_again_after_a_crash_however_far_the_others_have_come(tmp_path: Path) -> None:
+    """Its header is long behind the look-back, its line announces nothing: only the floor that was kept finds it."""
     database = Sqlite(tmp_path / "erp.db")
     create(database)
-    with order_site(database, look_back_seconds=2, **with_aggregate(settle_seconds=20)) as site:
-        site.put("old", at="2024-06-01 11:00:00")
-        site.put("A")
-        assert [number for number, _, _ in site.orders()] == ["old"]
-        for _ in range(3):
-            site.put("old", at="2024-06-01 11:00:00")
-            database.execute("UPDATE orders SET customer = customer || 'x' WHERE order_no = 'old'")
-            site.orders(advance=4)
-        site.line("A", 1)
+    wholeness = with_aggregate({**LINES, "column": None}, expect={"lines": "line_count"}, incomplete_seconds=900)
+    with order_site(database, look_back_seconds=2, **wholeness) as site:
+        site.put("A", count=1)
+        for i in range(12):
+            site.put(f"B{i}", count=0)
+            assert site.orders() == [(f"B{i}", "c", {})]
+            site.seconds += 4
+            if i in (5, 8):
+                site.restart()
+        for i in range(3):  # a batch each; the pass is broken off after the first
+            site.put(f"C{i}", "x" * 200_000, count=0)
+        assert len(site.orders(crash_after=1)) == 1
+        site.seconds += 4
+        assert len(site.orders()) == 2  # what was left of the pass, which raises the floor at its end
         site.restart()
-        assert site.orders(advance=21) == [("A", "c", {1: "a"})]
+        site.line("A", 1)
+        assert site.orders() == [("A", "c", {1: "a"})]
         assert site.all_orders() == []
     database.close()
 
@@ -357,3 +371,90 @@ def test_check_and_reading_name_a_child_or_column_that_is_missing(database: Data
 def test_settings_that_do_not_fit_together_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         OrderSite(Sqlite(tmp_path / "erp.db"), **settings)
+
+
+def test_header_and_lines_are_of_one_state_although_a_writer_commits_between(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with order_site(database) as site:
+        site.put("A", "old")
+        site.line("A", 1, "old")
+        site.orders()
+        site.seconds += 1
+        site.put("A", "old again")
+        kind = SqliteDatabase if isinstance(database, Sqlite) else OdbcDatabase
+        rows, asked = kind.rows, []
+
+        def interrupted(self: Any, sql: str, values: Any = ()) -> Any:
+            answer = rows(self, sql, values)
+            if asks_for_keys(sql):
+                asked.append(sql)
+                if len(asked) == 1:  # the header was read, the lines were not
+                    site.put("A", "new")
+                    site.line("A", 1, "new")
+            return answer
+
+        monkeypatch.setattr(kind, "rows", interrupted)
+        assert site.orders() == [("A", "old again", {1: "old"}), ("A", "new", {1: "new"})]
+
+
+def test_only_indexes_are_used_and_few_keys_are_asked_for_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host must not feel it: no statement of a poll reads a whole table, none has an endless list of keys."""
+    with order_site(database, page_rows=5000) as site:
+        rows = [(f"A{i:05}", "c", 1, "2024-06-01 11:59:59", None) for i in range(6_000)]
+        database.executemany("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", rows)
+        lines = [(f"A{i:05}", 1, "x", "2024-06-01 11:59:59", None) for i in range(6_000)]
+        database.executemany("INSERT INTO order_lines VALUES (?, ?, ?, ?, ?)", lines)
+        kind = SqliteDatabase if isinstance(database, Sqlite) else OdbcDatabase
+        original, plans = kind.rows, []
+
+        def explained(self: Any, sql: str, values: Any = ()) -> Any:
+            if asks_for_keys(sql):
+                assert sql.count("?") <= 400
+                if (
+                    database.connection.get("dialect") == "postgresql"
+                ):  # the table is small: would an index be used if it were large?
+                    self._connection.execute("SET enable_seqscan = off").close()
+                prefix = "EXPLAIN QUERY PLAN " if isinstance(database, Sqlite) else "EXPLAIN "
+                plans.append(" ".join(str(row[-1]) for row in original(self, prefix + sql, values)))
+            return original(self, sql, values)
+
+        monkeypatch.setattr(kind, "rows", explained)
+        assert len(site.orders()) == 6_000
+        assert len(plans) > 60
+        assert not [plan for plan in plans if "SCAN s" in plan or "SCAN p" in plan or "Seq Scan" in plan]
+
+
+def test_a_mass_update_does_not_make_more_wait_than_the_memory_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregate, "MAX_WAITING", 3)
+    database = Sqlite(tmp_path / "erp.db")
+    create(database)
+    with order_site(database, **with_aggregate(settle_seconds=30)) as site:
+        filled(site, orders=10)
+        assert len(site.orders()) == 7
+        assert site.counters.values["aggregates_waiting"] == 3
+        assert len(site.orders(advance=31)) == 3
+        assert site.all_orders() == []
+    database.close()
+
+
+def test_on_the_first_read_an_old_order_does_not_wait_for_its_young_line_and_comes_again_once_it_settled(
+    tmp_path: Path,
+) -> None:
+    """Were it to wait, and its line be deleted meanwhile, a killed agent would never come back to it."""
+    database = Sqlite(tmp_path / "erp.db")
+    create(database)
+    with order_site(database, **with_aggregate(settle_seconds=5)) as site:
+        site.put("old", at="2020-01-01 00:00:00")
+        site.put("older", at="2019-01-01 00:00:00")
+        site.put("newest")
+        site.line("old", 1)
+        assert site.orders() == [("older", "c", {}), ("old", "c", {1: "a"})]
+        site.line("old", 2)
+        assert sorted(site.orders(advance=6)) == [("newest", "c", {}), ("old", "c", {1: "a", 2: "a"})]
+        assert site.all_orders() == []
+    database.close()

@@ -133,6 +133,7 @@ class FakeEngine:
 
     grouped = False
     columns = ("KEY", "TEXT")
+    line_columns = ()
 
     def __init__(self, *, fault: Exception | None = None, lose: int = 0) -> None:
         self.fault = fault

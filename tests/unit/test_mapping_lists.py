@@ -122,6 +122,14 @@ def test_json_elements_may_lack_a_field_and_hold_objects() -> None:
     assert [(x.sku, x.description) for x in found.fields.lines] == [("A", ""), ("B", "t")]  # type: ignore[attr-defined]
 
 
+def test_an_object_in_place_of_the_list_is_no_order_without_lines() -> None:
+    """As some writers leave out the brackets around a single element."""
+    data = b'{"NO": "1", "CUR": "EUR", "lines": {"ITEM": "A", "QTY": 1}}\n{"NO": "2", "CUR": "EUR"}\n'
+    outcomes = run(engine(JSON, ORDERS), file_batches(JSON, data))
+    assert [d.code for d in all_dead(outcomes)] == ["bad_list"]
+    assert [m.key for m in all_mapped(outcomes)] == ["2"]
+
+
 def test_rules_see_the_lines() -> None:
     mapping = {**ORDERS, "rules": [{"range": {"field": "lines.quantity", "min": 1}}]}
     (dead,) = all_dead(run(engine(ROWS, mapping), batches(["1", "EUR", [line(1), line(2, quantity="0")]])))
@@ -136,6 +144,13 @@ def test_the_list_or_its_columns_missing_from_the_data_is_told_as_a_changed_head
     (dead,) = all_dead(run(engine(ROWS, ORDERS), shorter))
     assert dead.code == "header_changed"
     assert dead.reason.startswith("column QTY, UNIT, AMOUNT of lines is missing; columns seen there: NO, POS, ITEM")
+
+
+def test_of_a_damaged_payload_the_records_before_the_damage_are_mapped_whole() -> None:
+    ((header, payload, skip),) = batches(["1", "EUR", [line(1), line(2)]], ["2", "EUR", [line(1), line(2)]])
+    outcomes = run(engine(ROWS, ORDERS), [(header, payload[:-3], skip)])
+    assert [(m.key, len(m.fields.lines)) for m in all_mapped(outcomes)] == [("1", 2)]  # type: ignore[attr-defined]
+    assert [d.code for d in all_dead(outcomes)] == ["count_mismatch"]
 
 
 def test_ids_follow_the_content_with_its_lines_and_nothing_else() -> None:

@@ -1,16 +1,19 @@
 """Parents with all their children, as one state of the database shows them: a bounded list of keys, a short read.
 
 Children are matched to their parent by the database (a join), not here: it alone knows that `A1` and `a1`, or the
-number 7 and the text 7, are the same key to it. They are ordered by the child's key; rows that it does not tell apart
-are ordered by their bytes, so that the same state always gives the same record.
+number 7 and the text 7, are the same key to it. They are asked for by the keys that
+the parents were found to have, and stand in the order of the child's key; rows that it does not tell apart are ordered
+by their bytes, so that the same state always gives the same record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from crossdock.errors import ConfigError
 from crossdock.v1.batch_pb2 import Column
@@ -22,10 +25,12 @@ from crossdock_agent.sql.rows import RowShape
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.statements import CatalogTable, Statements, TableColumn, resolve
 
+_List = tuple[Sequence[str], Sequence[str]]
 Key = tuple[Any, ...]  # values of the parent's key columns, as the cursor reads them
 
 KEYS_AT_ONCE = (1, 8, 40, 200)  # lengths of a list of keys; fixed ones, so that a statement stays prepared
 ROWS_AT_ONCE = 20_000  # more child rows in one answer: fewer keys are asked for
+MAX_VALUES = 900  # bound in one statement: SQLite before 3.32 takes 999, SQL Server 2,100
 MAX_CHILD_ROWS = 200_000  # of one parent; more is no record of a size that can travel
 COMFORTABLE_BYTES = 1024 * 1024  # an answer below it: more keys may be asked for next time
 MAX_ANSWER_BYTES = 4 * COMFORTABLE_BYTES
@@ -87,8 +92,11 @@ class Family:
 class Families:
     """Fetches families by key. *members*[0] is the parent, the children follow in the order of the settings."""
 
-    def __init__(self, database: Database, settings: SqlTableSettings, parent: Reading) -> None:
-        """Raises SourceUnavailable for a missing table, ConfigError for a missing column or a database that cannot."""
+    def __init__(
+        self, database: Database, settings: SqlTableSettings, parent: Reading, readings: Mapping[str, Reading]
+    ) -> None:
+        """*readings* of the children that have a watermark, by name. Raises SourceUnavailable for a missing table,
+        ConfigError for a missing column or a database that cannot."""
         aggregate = settings.aggregate
         assert aggregate is not None  # noqa: S101 - who reads families has children
         if not database.dialect.snapshot:
@@ -97,14 +105,15 @@ class Families:
                 hint="read the child table as a source of its own",
             )
         self._database, self._settings = database, settings
-        shape = RowShape(parent.shape.payload, parent.shape.position, len(parent.shape.position), parent.shape.flags)
-        self.members = [Member("", parent.table, parent.columns, parent.statements, shape, shape.position[0])]
+        shape, statements = parent.shape, parent.statements
+        self.members = [Member("", parent.table, parent.columns, statements, shape, shape.position[0])]
         self.key = [_found(database, parent.table, settings.table, name) for name in settings.key]
         self.key_at = tuple(parent.statements.select.index(_position(c)) for c in self.key)
         self.keys_at_once = KEYS_AT_ONCE[1]
-        self._fetches = [_Fetch(f"{parent.statements.source} ", parent.statements, "", self.key, "s")]
+        names = [c.quoted for c in self.key]
+        self._fetches = [_Fetch(statements.source, statements, [(names, _binds(self.key))], [], names)]
         for child in aggregate.children:
-            member, foreign = _member(database, settings, child)
+            member, foreign = _member(database, settings, child, readings.get(child.name))
             self.members.append(member)
             self._fetches.append(self._joined(child, member, foreign))
         self._expect = [self._expected_at(aggregate.expect.get(child.name)) for child in aggregate.children]
@@ -129,15 +138,18 @@ class Families:
         if size > MAX_ANSWER_BYTES:
             self.keys_at_once = KEYS_AT_ONCE[max(0, index - 1)]
         elif full and size < COMFORTABLE_BYTES:
-            self.keys_at_once = KEYS_AT_ONCE[min(len(KEYS_AT_ONCE) - 1, index + 1)]
+            more = KEYS_AT_ONCE[min(len(KEYS_AT_ONCE) - 1, index + 1)]
+            if 2 * more * len(self.key) <= MAX_VALUES:
+                self.keys_at_once = more
 
     def _fetch(self, keys: Sequence[Key]) -> list[Family] | None:
         """None when there are too many child rows and fewer keys can be asked for."""
         limit = ROWS_AT_ONCE if len(keys) > 1 else MAX_CHILD_ROWS
         with self._database.snapshot():
-            answers = []
-            for i, fetch in enumerate(self._fetches):
-                answers.append(self._database.rows(*fetch.statement(keys, limit + 1 if i else None)))
+            answers = [self._database.rows(*self._fetches[0].statement(keys, None))]
+            there = list(dict.fromkeys(tuple(row[i] for i in self.key_at) for row in answers[0]))
+            for fetch in self._fetches[1:]:
+                answers.append(self._database.rows(*fetch.statement(there, limit + 1)) if there else [])
                 if len(answers[-1]) > limit and len(keys) > 1:
                     break
         if len(answers) < len(self._fetches) or (len(keys) > 1 and any(len(rows) > limit for rows in answers[1:])):
@@ -171,11 +183,17 @@ class Families:
         return found
 
     def _joined(self, child: Child, member: Member, foreign: Sequence[TableColumn]) -> _Fetch:
-        parent = self._fetches[0].statements.source.removesuffix(" AS s") + " AS p"
-        pairs = [f"{_of_parent(k.quoted)} = {f.quoted}" for k, f in zip(self.key, foreign, strict=True)]
-        source = f"{member.statements.source} JOIN {parent} ON {' AND '.join(pairs)} "
+        """The rows of *child* joined to their parent. The keys are asked of both sides, so that no planner reads a
+        whole table; of the parent's only where the child's columns are of another type, and a join still finds them."""
+        parent = f"{self._fetches[0].statements.source[:-1]}p"  # it ends with the alias, s
+        keys = [_of_parent(k.quoted) for k in self.key]
+        pairs = [f"{k} = {f.quoted}" for k, f in zip(keys, foreign, strict=True)]
+        source = f"{member.statements.source} JOIN {parent} ON {' AND '.join(pairs)}"
+        alike = all((k.kind, k.rule) == (f.kind, f.rule) for k, f in zip(self.key, foreign, strict=True))
+        lists = [(keys, _binds(self.key)), *([([f.quoted for f in foreign], _binds(foreign))] if alike else [])]
         own = [_found(self._database, member.table, child.table, name).quoted for name in child.key]
-        return _Fetch(source, member.statements, ", ".join(own), self.key, "p")
+        reads = [_read(k, name) for k, name in zip(self.key, keys, strict=True)]
+        return _Fetch(source, member.statements, lists, reads, [*keys, *own])
 
     def _expected_at(self, name: str | None) -> int | None:
         if name is None:
@@ -192,47 +210,50 @@ class Families:
 class _Fetch:
     """The statement for one member: its rows, and behind them the parent's key when they are a child's."""
 
-    def __init__(self, source: str, statements: Statements, order: str, key: Sequence[TableColumn], alias: str) -> None:
-        self._source, self.statements, self._key = source.strip(), statements, key
-        compare = [c.quoted if alias == "s" else _of_parent(c.quoted) for c in key]
-        self._compare = compare
-        reads = [] if alias == "s" else [_read(c, name) for c, name in zip(key, compare, strict=True)]
-        self._select = ", ".join([*statements.select, *reads])
-        self._order = ", ".join([*compare, *([order] if order else [])])
+    def __init__(
+        self, source: str, statements: Statements, lists: Sequence[_List], reads: Sequence[str], order: Sequence[str]
+    ) -> None:
+        """*lists*: columns that are to be in the list of keys, and how each is bound; *reads* stand behind the
+        member's own columns."""
+        self._source, self.statements, self._lists = source, statements, lists
+        self._select, self._order = ", ".join([*statements.select, *reads]), ", ".join(order)
 
     def statement(self, keys: Sequence[Key], limit: int | None) -> tuple[str, list[object]]:
-        condition, values = self._among(keys)
-        where = f"{self.statements.where} AND {condition}" if self.statements.where else condition
-        last = f"\nLIMIT {limit}" if limit is not None else ""
+        conditions, values = [self.statements.where] if self.statements.where else [], list[object]()
+        for columns, binds in self._lists:
+            condition, bound = _among(columns, binds, keys)
+            conditions.append(condition)
+            values += bound
+        where, last = " AND ".join(conditions), f"\nLIMIT {limit}" if limit is not None else ""
         return f"SELECT {self._select}\nFROM {self._source}\nWHERE {where}\nORDER BY {self._order}{last}", values
 
-    def _among(self, keys: Sequence[Key]) -> tuple[str, list[object]]:
-        """A list for one column; for several, what every database can use an index for: ORs of ANDs."""
-        binds = [c.rule.bind.format(t=c.declared) for c in self._key]
-        whole = [key for key in keys if None not in key]
-        length = next((n for n in KEYS_AT_ONCE if n >= len(whole)), len(whole)) if whole else 0
-        padded = [*whole, *whole[-1:] * (length - len(whole))]
-        if len(self._key) == 1:
-            parts = [f"{self._compare[0]} IN ({', '.join(binds * length)})"] if padded else []
-        else:
-            one = " AND ".join(f"{c} = {b}" for c, b in zip(self._compare, binds, strict=True))
-            parts = [f"({one})"] * length
-        values: list[object] = [value for key in padded for value in key]
-        for key in keys:
-            if None in key:
-                tests = [
-                    f"{c} IS NULL" if value is None else f"{c} = {b}"
-                    for c, b, value in zip(self._compare, binds, key, strict=True)
-                ]
-                parts.append(f"({' AND '.join(tests)})")
-                values += [value for value in key if value is not None]
-        return (parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"), values
+
+def _among(columns: Sequence[str], binds: Sequence[str], keys: Sequence[Key]) -> tuple[str, list[object]]:
+    """A list for one column; for several, what every database can use an index for: ORs of ANDs."""
+    whole = [key for key in keys if None not in key]
+    length = next((n for n in KEYS_AT_ONCE if n >= len(whole)), len(whole)) if whole else 0
+    padded = [*whole, *whole[-1:] * (length - len(whole))]
+    if len(columns) == 1:
+        parts = [f"{columns[0]} IN ({', '.join([*binds] * length)})"] if padded else []
+    else:
+        one = " AND ".join(f"{c} = {b}" for c, b in zip(columns, binds, strict=True))
+        parts = [f"({one})"] * length
+    values: list[object] = [value for key in padded for value in key]
+    for key in keys:
+        if None in key:
+            tests = [
+                f"{c} IS NULL" if value is None else f"{c} = {b}"
+                for c, b, value in zip(columns, binds, key, strict=True)
+            ]
+            parts.append(f"({' AND '.join(tests)})")
+            values += [value for value in key if value is not None]
+    return (parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"), values
 
 
 def look(families: Families, keys: Sequence[Key]) -> tuple[dict[Key, list[Family]], int]:
     """The families of *keys*, by the key that was asked for; how many keys have none.
 
-    The database may know a key in another _spelling than ours; a family of no _spelling we know goes to the first.
+    The database may know a key in another spelling than ours; a family of no spelling we know goes to the first.
     """
     found: dict[Key, list[Family]] = {}
     for family in families.of(keys) if keys else ():
@@ -254,36 +275,48 @@ def _spelling(key: Key) -> tuple[str, ...]:
 def child_settings(settings: SqlTableSettings, child: Child) -> SqlTableSettings:
     """*child* as a table that is read by its own watermark: its newest rows may be deleted with their parent."""
     foreign = {parent.lower(): column for column, parent in child.on.items()}
-    return SqlTableSettings(
-        connection=settings.connection, table=child.table, mode="timestamp", column=child.watermark,
-        key=[*(foreign[name.lower()] for name in settings.key), *child.key], columns=child.columns, where=child.where,
-        look_back_seconds=settings.look_back_seconds, clock=settings.clock, purged=True, page_rows=settings.page_rows,
-        poll_seconds=settings.poll_seconds, statement_timeout_seconds=settings.statement_timeout_seconds,
+    return msgspec.structs.replace(
+        settings, table=child.table, column=child.watermark, columns=child.columns, where=child.where, purged=True,
+        key=[*(foreign[name.lower()] for name in settings.key), *child.key], aggregate=None,
     )  # fmt: skip
 
 
-def _member(database: Database, settings: SqlTableSettings, child: Child) -> tuple[Member, list[TableColumn]]:
-    """How *child* is read, and its columns that repeat the parent's key, in the key's order."""
-    table = database.catalog(child.table)
+def _member(
+    database: Database, settings: SqlTableSettings, child: Child, reading: Reading | None
+) -> tuple[Member, list[TableColumn]]:
+    """How *child* is read, by its *reading* where it has a watermark; and its columns that repeat the parent's key, in
+    the key's order."""
+    table = reading.table if reading is not None else database.catalog(child.table)
     if table is None:
         raise table_missing(child.table)
     of_parent = {parent.lower(): column for column, parent in child.on.items()}
     foreign = [_found(database, table, child.table, of_parent[name.lower()]) for name in settings.key]
     own = [_found(database, table, child.table, name) for name in child.key]
-    marks = [_found(database, table, child.table, name) for name in child.watermark]
-    listed = child.columns if child.columns is not None else [c.name for c in table.columns]
-    columns: dict[str, TableColumn] = {}
-    for column in (*(_found(database, table, child.table, name) for name in listed), *marks, *foreign, *own):
-        columns.setdefault(column.quoted, column)
-    read = tuple(columns.values())
-    statements = Statements(database.dialect, table, read, marks or foreign[:1], [*foreign, *own], child.where)
-    is_sqlite = database.dialect.name == "sqlite"
-    flags = tuple(i for i, c in enumerate(read) if is_sqlite and c.kind == "boolean")
-    shape = RowShape(statements.payload, statements.position, len(statements.position), flags)
+    if reading is not None:
+        columns, statements = reading.columns, reading.statements
+        shape, stamp = reading.shape, reading.shape.position[0]
+    else:
+        columns, statements, shape = _unmarked(database, table, child, foreign, own)
+        stamp = None
     order = tuple(statements.select.index(_position(c)) for c in own)
     parent_at = tuple(statements.select.index(_position(c)) for c in foreign)
-    stamp = shape.position[0] if marks else None
-    return Member(child.name, table, read, statements, shape, stamp, order, parent_at), foreign
+    return Member(child.name, table, columns, statements, shape, stamp, order, parent_at), foreign
+
+
+def _unmarked(
+    database: Database, table: CatalogTable, child: Child, foreign: list[TableColumn], own: list[TableColumn]
+) -> tuple[tuple[TableColumn, ...], Statements, RowShape]:
+    """A child without a watermark: only ever read by its parent's key."""
+    listed = child.columns if child.columns is not None else [c.name for c in table.columns]
+    distinct: dict[str, TableColumn] = {}
+    for column in (*(_found(database, table, child.table, name) for name in listed), *foreign, *own):
+        distinct.setdefault(column.quoted, column)
+    columns = tuple(distinct.values())
+    statements = Statements(database.dialect, table, columns, foreign[:1], [*foreign, *own], child.where)
+    is_sqlite = database.dialect.name == "sqlite"
+    flags = tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean")
+    shape = RowShape(statements.payload, statements.position, len(statements.position), flags)
+    return columns, statements, shape
 
 
 def _found(database: Database, table: CatalogTable, shown: str, name: str) -> TableColumn:
@@ -293,6 +326,10 @@ def _found(database: Database, table: CatalogTable, shown: str, name: str) -> Ta
             f"table {shown} has no column {name}", hint=f"it has {', '.join(c.name for c in table.columns)}"
         )
     return resolve(database.dialect, column, name)
+
+
+def _binds(columns: Sequence[TableColumn]) -> list[str]:
+    return [c.rule.bind.format(t=c.declared) for c in columns]
 
 
 def _position(column: TableColumn) -> str:

@@ -10,7 +10,7 @@ from crossdock_agent.sources.base import Finding
 from crossdock_agent.sql.children import Child
 from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.doctor import examine
-from crossdock_agent.sql.families import Families, Member
+from crossdock_agent.sql.families import Families, Member, child_settings
 from crossdock_agent.sql.reading import prepare
 from crossdock_agent.sql.settings import SqlTableSettings
 
@@ -30,7 +30,9 @@ def examine_family(
     stage = "children"
     try:
         with closing(connect()) as database:
-            families = Families(database, settings, prepare(database, settings))
+            marked = [child for child in aggregate.children if child.watermark]
+            readings = {child.name: prepare(database, child_settings(settings, child)) for child in marked}
+            families = Families(database, settings, prepare(database, settings), readings)
             yield _index(database, "parent's key index", families.members[0], settings.table, settings.key, "")
             for child, member in zip(aggregate.children, families.members[1:], strict=True):
                 stage = f"child {child.name}"

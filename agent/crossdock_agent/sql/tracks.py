@@ -81,7 +81,8 @@ class Tracks:
         readings = [prepare(database, track.settings) for track in self._tracks]
         for track, reading in zip(self._tracks, readings, strict=True):
             track.open(reading)
-        families = Families(database, self._settings, readings[0])
+        names = [self._aggregate.children[i - 1].name for i in self.members[1:]]
+        families = Families(database, self._settings, readings[0], dict(zip(names, readings[1:], strict=True)))
         self.key_at = [families.key_at, *(families.members[i].parent_at for i in self.members[1:])]
         self.detects_changes = all(reading.detects_changes for reading in readings) and not any(
             member.table.is_view or member.statements.where for member in families.members

@@ -153,7 +153,9 @@ class Decoded:
 
     def elements(self, name: str) -> Elements:
         """The lists in one column."""
-        return elements_of(self.column(name), None if self.objects is not None else self.nested.get(name))
+        if self.objects is None:
+            return elements_of(self.column(name), self.nested.get(name))
+        return elements_of([_list_in(entry, name) for entry in self.objects], None)
 
     def fields(self, i: int) -> dict[str, object]:
         """Row *i* by column name, as a dead letter shows and corrects it."""
@@ -181,6 +183,13 @@ class Decoded:
             objects=None if self.objects is None else [self.objects[i] for i in keep],
             nested=self.nested,
         )
+
+
+def _list_in(entry: dict[str, object], name: str) -> object:
+    """The list at *name*. An object in its place, of which only the parts are left, must not read as no list."""
+    if name in entry:
+        return entry[name]
+    return {key: value for key, value in entry.items() if key.startswith(f"{name}.")} or None
 
 
 class Format(Protocol):

@@ -15,7 +15,7 @@ from crossdock_controller.formats.base import Decoded, Fault, FormatSettings, cr
 from crossdock_controller.mappings.assemble import Failure, Work, assemble, at, check
 from crossdock_controller.mappings.compile import compile_mapping
 from crossdock_controller.mappings.emit import Emitter, sample_of
-from crossdock_controller.mappings.fields import Site
+from crossdock_controller.mappings.fields import AROUND, Site
 from crossdock_controller.mappings.grouping import Group, Groups, Segment, group, key_in, segments
 from crossdock_controller.mappings.model import Mapping
 from crossdock_controller.mappings.reading import Piece, Stray, first_failed, read
@@ -50,6 +50,14 @@ class Engine:
     def columns(self) -> tuple[str, ...]:
         """The columns that the mapping reads: `remap` needs each of them in every row."""
         return tuple(self._program.columns)
+
+    @property
+    def line_columns(self) -> tuple[str, ...]:
+        """The columns that the mapping reads of each element of a list inside the record."""
+        lines = self._program.lines
+        if lines is None or self._program.lines_of is None:
+            return ()
+        return tuple(name for name in lines.columns if not name.startswith(AROUND))
 
     def run(
         self, batches: Sequence[tuple[BatchHeader, bytes, int]], lookup: Lookup, *, cap_reached: bool = False
