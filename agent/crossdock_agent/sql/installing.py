@@ -180,6 +180,13 @@ def findings(database: Database, settings: SqlTableSettings) -> Iterator[Finding
         "triggers", ok=not state.absent, hint=install_it if state.absent else "",
         detail=f"missing: {', '.join(state.absent)}" if state.absent else "all are there",
     )  # fmt: skip
+    base = database.catalog(settings.table)
+    if base is not None and plan.key[0].lower() not in database.indexed(base):
+        yield Finding(
+            "key", ok=False,
+            detail=f"no index of {settings.table} begins with {plan.key[0]}: each write would read all of it",
+            hint="name the columns of the primary key in 'key', in its order",
+        )  # fmt: skip
     if not state.exists:
         return
     if state.is_whole and not state.is_current:

@@ -43,6 +43,7 @@ EXCEPTION WHEN OTHERS THEN
   END;
   RETURN NULL;
 END $crossdock$;
+REVOKE ALL ON FUNCTION "sales"."crossdock_order_lines_log"() FROM PUBLIC;
 DROP TRIGGER IF EXISTS "crossdock_order_lines_ins" ON "sales"."order_lines";
 CREATE TRIGGER "crossdock_order_lines_ins" AFTER INSERT ON "sales"."order_lines"
 REFERENCING NEW TABLE AS crossdock_new
@@ -98,6 +99,7 @@ EXCEPTION WHEN OTHERS THEN
   END;
   RETURN NULL;
 END $crossdock$;
+REVOKE ALL ON FUNCTION "sales"."crossdock_order_lines_log"() FROM PUBLIC;
 DROP TRIGGER IF EXISTS "crossdock_order_lines_ins" ON "sales"."order_lines";
 CREATE TRIGGER "crossdock_order_lines_ins" AFTER INSERT ON "sales"."order_lines"
 REFERENCING NEW TABLE AS crossdock_new

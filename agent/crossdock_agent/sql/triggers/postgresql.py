@@ -47,6 +47,7 @@ def install(plan: Plan) -> list[str]:
     else:
         statements += [f"ALTER TABLE {plan.target} ADD COLUMN {column}" for column in plan.columns_of(plan.missing)]
     statements.append(_function(plan))
+    statements.append(f"REVOKE ALL ON FUNCTION {_name(plan)}() FROM PUBLIC")  # else anyone could make it write the log
     for suffix, event, tables in _TRIGGERS:
         name = plan.quote(plan.trigger(suffix))
         statements.append(f"DROP TRIGGER IF EXISTS {name} ON {plan.base}")
