@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crossdock_agent.sql import installing
+from crossdock_agent.sql.writing import WritableOdbc
 from support.changelog_machine import LOG, Machine, machine_of, short
 from support.table_site import TableSite
 
@@ -289,3 +290,33 @@ def test_a_key_without_an_index_is_found_before_it_makes_writes_slow(machine: Ma
         found = {finding.name: finding for finding in installing.findings(database, settings)}
     assert not found["key"].ok
     assert "primary key" in found["key"].hint
+
+
+def test_a_writer_never_waits_for_the_log_being_read_or_emptied(
+    server: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.install()
+    impatient = server.connect()
+    impatient.autocommit = True
+    impatient.execute(
+        "SET lock_timeout = 100" if server.dialect == "postgresql" else "SET SESSION innodb_lock_wait_timeout = 1"
+    )
+    execute, written = WritableOdbc.execute, []
+
+    def held(self: WritableOdbc, sql: str, values: Sequence[object] = ()) -> None:
+        execute(self, sql, values)
+        if sql.startswith("DELETE"):  # and not yet committed
+            impatient.execute("UPDATE t SET x = 'b'")
+            impatient.execute("INSERT INTO t VALUES (3, 'c', 1)")
+            impatient.execute("DELETE FROM t WHERE id = 2")
+            written.append(sql)
+
+    monkeypatch.setattr(WritableOdbc, "execute", held)
+    with server.site() as site:
+        site.poll()
+        server.execute("INSERT INTO t VALUES (1, 'a', 1), (2, 'a', 1)")
+        site.poll(advance=1)
+        site.acknowledge()
+        assert len(written) == 1
+        assert server.log_rows() == 4
+        assert len(site.poll(advance=1)) == 4

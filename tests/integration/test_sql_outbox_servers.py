@@ -6,12 +6,13 @@ import contextlib
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from crossdock.errors import SourceUnavailable
+from crossdock_agent.sql.writing import WritableOdbc
 from support.table_site import TableSite
 
 OUTBOX = {"table": "t", "mode": "outbox", "column": "id"}
@@ -132,9 +133,8 @@ def test_a_row_of_a_transaction_still_open_is_found_when_it_commits_and_not_dele
 
 
 def test_a_row_locked_by_the_application_puts_the_release_off_and_is_then_judged_by_its_content(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
 ) -> None:
-    monkeypatch.setattr("crossdock_agent.sql.writing.LOCK_SECONDS", 1)
     machine.execute("INSERT INTO t (id, x) VALUES (1, 'a'), (2, 'b')")
     other = machine.connect(autocommit=False)
     with machine.site(**OUTBOX) as site:
@@ -204,3 +204,28 @@ def test_without_the_right_to_delete_check_says_so_and_a_release_names_the_grant
             machine.execute("DROP ROLE reader")
         else:
             machine.execute("DROP USER reader@'127.0.0.1'")
+
+
+def test_a_writer_never_waits_for_rows_that_are_being_deleted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.execute("INSERT INTO t (id) VALUES (1), (2), (3), (5)")
+    impatient = machine.connect()
+    impatient.execute(
+        "SET lock_timeout = 100" if machine.dialect == "postgresql" else "SET SESSION innodb_lock_wait_timeout = 1"
+    )
+    execute, written = WritableOdbc.execute, []
+
+    def held(self: WritableOdbc, sql: str, values: Sequence[object] = ()) -> None:
+        execute(self, sql, values)
+        if sql.startswith("DELETE"):  # and not yet committed
+            impatient.execute("INSERT INTO t (id) VALUES (4), (6)")
+            impatient.execute("UPDATE t SET x = 'x' WHERE id = 5")
+            written.append(sql)
+
+    monkeypatch.setattr(WritableOdbc, "execute", held)
+    with machine.site(**OUTBOX, where="id <> 5") as site:
+        site.poll()
+        site.acknowledge()
+    assert len(written) == 1
+    assert machine.rows("SELECT id FROM t ORDER BY id") == [(4,), (5,), (6,)]
