@@ -259,3 +259,24 @@ def test_a_later_change_of_a_row_never_arrives_before_an_earlier_one_that_commit
             rows += site.poll(advance=advance)
         assert [row[1] for row in rows if row[0] == 1] == ["v1", "v2"]
         assert [row[1] for row in rows if row[0] == 2] == [f"b{turn}" for turn in range(6)]
+
+
+def test_numbers_that_a_restored_database_gives_again_are_not_deleted_with_the_rows_that_had_them(
+    machine: Machine,
+) -> None:
+    machine.install()
+    with machine.site() as site:
+        site.poll()
+        machine.execute("INSERT INTO t VALUES (1, 'a', 1)")
+        site.poll(advance=1)
+        log = "crossdock_log_t"
+        again = "OVERRIDING SYSTEM VALUE " if machine.dialect == "postgresql" else ""
+        (number,) = machine.rows(f"SELECT crossdock_seq FROM {log}")[0]
+        machine.execute(f"DELETE FROM {log}")
+        machine.execute(
+            f"INSERT INTO {log} (crossdock_seq, crossdock_op, id, x, n) {again}VALUES ({number}, 'U', 1, 'other', 1)"
+        )
+        site.acknowledge()
+        assert short(site.poll(advance=1)) == [(1, "other", "upsert")]
+        site.acknowledge()
+        assert machine.log_rows() == 0

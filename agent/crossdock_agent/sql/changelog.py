@@ -54,8 +54,9 @@ class ChangeLogTable:
         self._settings, self._context = settings, context
         how = installing.settings_of(settings)
         self._alarm_rows = how.alarm_rows
+        self._basis = f"{settings.basis} {how.log_table or ''}".strip()
         plan = Plan(
-            settings.table, settings.basis, self._prepare_log, Deed(guarded=False), True, how.max_in_flight,
+            settings.table, self._basis, self._prepare_log, Deed(exempt=f"{OPERATION} = 'X'"), True, how.max_in_flight,
             how.rescan_seconds,
         )  # fmt: skip
         self._taker = Taker(settings, context, plan)
@@ -150,7 +151,7 @@ class ChangeLogTable:
         gaps: list[int] = []
         if load.done and load.version:
             gaps = installing.gaps(database, installing.inspect(database, self._settings).plan, load.version)[:MAX_GAPS]
-        token = taken.encode([], [(number,) for number in gaps], ()) if gaps else None
+        token = taken.encode(self._basis, [], [(number,) for number in gaps], ()) if gaps else None
         return Draft(header, b"".join(batch.rows), (), token)
 
     def _look(self, database: Database) -> bool:
@@ -199,8 +200,11 @@ class ChangeLogTable:
 
     # --- the two tables
 
-    def _prepare_log(self, database: Database, _columns: Sequence[str] | None) -> Taking:
+    def _prepare_log(self, database: Database, columns: Sequence[str] | None) -> Taking:
+        """With *columns*, those a batch was read with, though the table may have others by now."""
         _, log, shared = self._catalog(database)
+        if columns is not None:
+            shared = [name for name in columns if name not in (OP, VERSION)]
         sequence = _own(database, log, SEQUENCE)
         operation = _own(database, log, OPERATION)
         payload = [

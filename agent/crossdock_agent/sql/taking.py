@@ -80,13 +80,13 @@ class _Gathered:
 
 
 class _Rows:
-    """A page with, for each row, its key, the number that stands for it, and a hash of its content if it may change."""
+    """A page with, for each row, its key, the number that stands for it, and a hash of its content."""
 
-    def __init__(self, page: Page, *, guarded: bool) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
         self.keys: list[Key] = list(page.positions())
         self.numbers = taken.numbers(self.keys)
-        self.hashes = [row_hash(row) for row in page.packed] if guarded else [0] * len(page.packed)
+        self.hashes = [row_hash(row) for row in page.packed]
         self.ascending = bool(self.keys) and len(self.keys[0]) == 1 and all(taken.is_whole(key[0]) for key in self.keys)
 
 
@@ -180,9 +180,7 @@ class Taker:
         header.rejects.extend(gathered.batch.rejects)
         token = None
         if gathered.keys:
-            token = taken.encode(
-                taking.names, gathered.keys, gathered.hashes if self._plan.deed.guarded else ()
-            )  # fmt: skip
+            token = taken.encode(self._plan.basis, taking.names, gathered.keys, gathered.hashes)
             self._taken.add(token, taken.numbers(gathered.keys))
         remember = ()  # type: tuple[tuple[str, bytes], ...]
         if gathered.batch.rejects:
@@ -203,6 +201,11 @@ class Taker:
 
     def release(self, token: bytes) -> None:
         due = taken.decode(token)
+        if due.basis != self._plan.basis:
+            raise ConfigError(
+                f"source {self._context.name} has read from {due.basis} before, and those rows are not released",
+                hint="give the source a new name, or its earlier settings until nothing waits for release",
+            )
         self._releaser.release(due)
         self._taken.drop(token)
         self._quiet = None
@@ -232,7 +235,7 @@ class Taker:
         last: Sequence[object] = begun.at
         self._paused = False
         for page in self._pages(taking, begun):
-            rows = _Rows(page, guarded=self._plan.deed.guarded)
+            rows = _Rows(page)
             for start, end in self._fresh(rows):
                 at = start
                 while at < end:
