@@ -432,3 +432,13 @@ def test_rows_of_a_table_that_a_source_read_before_are_not_released_in_another(d
             site.acknowledge()
         assert "new name" in caught.value.hint
         assert database.scalar("SELECT COUNT(*) FROM u") == 1
+
+
+def test_check_says_when_each_poll_would_read_past_all_rows_ever_marked(database: Sqlite) -> None:
+    outbox = {"after": "mark", "mark": {"column": "x"}}
+    with site_of(database, **OUTBOX, outbox=outbox) as site:
+        (before,) = [finding for finding in site.source.check() if finding.name == "mark index"]
+        assert "(x, id)" in before.hint
+        database.execute("CREATE INDEX unread ON t (x, id)")
+        (after,) = [finding for finding in site.source.check() if finding.name == "mark index"]
+        assert not after.hint

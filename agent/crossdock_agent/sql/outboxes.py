@@ -130,6 +130,7 @@ def examine(settings: SqlTableSettings, context: SourceContext) -> Iterator[Find
             yield Finding(stage, ok=True, detail=f"{settings.table}, {len(taking.names)} columns")
             stage = "read"
             yield from _key(taking, settings)
+            yield from _marked(taking, settings)
             yield from _reuse(taking, settings)
     except CrossdockError as error:
         yield Finding(stage, ok=False, detail=error.message, hint=error.hint)
@@ -158,6 +159,21 @@ def _key(taking: Taking, settings: SqlTableSettings) -> Iterator[Finding]:
         yield Finding(
             "index", ok=True, detail=f"{settings.watermark[0]} is not indexed: each poll and release reads the table",
             hint=f"create an index on {settings.watermark[0]}",
+        )  # fmt: skip
+
+
+def _marked(taking: Taking, settings: SqlTableSettings) -> Iterator[Finding]:
+    """A table that is marked keeps its rows: without an index each poll reads past all that were ever marked."""
+    mark, reading = settings_of(settings).mark, taking.reading
+    if mark is None or reading.table.is_view:
+        return
+    names = f"({mark.column}, {settings.watermark[0]})"
+    if mark.column.lower() in reading.database.indexed(reading.table):
+        yield Finding("mark index", ok=True, detail=f"{mark.column} is indexed")
+    else:
+        yield Finding(
+            "mark index", ok=True, detail=f"{mark.column} is not indexed: each poll reads past all rows ever marked",
+            hint=f"create an index on {names}",
         )  # fmt: skip
 
 
