@@ -229,3 +229,36 @@ def test_a_writer_never_waits_for_rows_that_are_being_deleted(
         site.acknowledge()
     assert len(written) == 1
     assert machine.rows("SELECT id FROM t ORDER BY id") == [(4,), (5,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind", "new"),
+    [
+        ("postgresql", "uuid", "gen_random_uuid()"),
+        ("postgresql", "numeric(30)", "floor(random() * 1e20)"),
+        ("mariadb", "char(36)", "UUID()"),
+        ("mariadb", "binary(16)", "UNHEX(REPLACE(UUID(), '-', ''))"),
+        ("mariadb", "bigint unsigned", "18446744073709551615 - FLOOR(RAND() * 1000000000)"),
+    ],
+)
+def test_ids_of_any_kind_are_taken_once_and_released(
+    request: pytest.FixtureRequest, dialect: str, kind: str, new: str
+) -> None:
+    fixture = {"postgresql": "postgres", "mariadb": "mariadb_changelog"}[dialect]
+    machine = Machine(request.getfixturevalue(fixture), dialect)
+    machine.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, x integer)")
+    with machine.site(**OUTBOX, page_rows=20) as site:
+        sent: list[Any] = []
+        for turn in range(60):
+            machine.execute(f"INSERT INTO t VALUES ({new}, {turn})")
+            if turn % 20 == 10:
+                sent += site.poll(advance=1)
+            if turn == 40:
+                site.acknowledge()
+        site.restart()
+        sent += site.poll()
+        assert sorted(row[1] for row in sent) == list(range(60))
+        assert site.poll(advance=60) == []
+        site.acknowledge()
+        assert machine.rows("SELECT COUNT(*) FROM t") == [(0,)]
+    machine.close()

@@ -20,7 +20,7 @@ from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.reading import Reading
 from crossdock_agent.sql.settings import Mark, SqlTableSettings
 from crossdock_agent.sql.statements import TableColumn, resolve
-from crossdock_agent.sql.taken import Key, Token
+from crossdock_agent.sql.taken import Key, Token, bindable
 from crossdock_agent.sql.window import row_hash
 from crossdock_agent.sql.writing import RULES, Writable, connect_writable
 
@@ -209,7 +209,7 @@ def _among(cursor: Sequence[TableColumn], keys: Sequence[Key], prefix: str) -> t
     names = [prefix + column.quoted.removeprefix("s.") for column in cursor]
     binds = [column.rule.bind.format(t=column.declared) for column in cursor]
     if len(cursor) == 1:
-        return f"{names[0]} IN ({', '.join([binds[0]] * len(keys))})", [key[0] for key in keys]
+        return f"{names[0]} IN ({', '.join([binds[0]] * len(keys))})", [bindable(key[0]) for key in keys]
     terms, values = [], []
     for key in keys:
         equal = [
@@ -217,7 +217,7 @@ def _among(cursor: Sequence[TableColumn], keys: Sequence[Key], prefix: str) -> t
             for name, bind, value in zip(names, binds, key, strict=True)
         ]
         terms.append(f"({' AND '.join(equal)})")
-        values += [value for value in key if value is not None]
+        values += [bindable(value) for value in key if value is not None]
     return " OR ".join(terms), values
 
 

@@ -18,6 +18,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import accumulate
 from typing import cast
 
@@ -78,6 +79,11 @@ def decode(token: bytes) -> Token:
 
 def is_whole(value: object) -> bool:
     return type(value) is int and -_WHOLE < value < _WHOLE
+
+
+def bindable(value: object) -> object:
+    """*value* as a driver takes it: a whole number over 63 bits (MariaDB's unsigned ones) as an exact decimal."""
+    return Decimal(value) if type(value) is int and not -(2**63) <= value < 2**63 else value
 
 
 def numbers(keys: Sequence[Key]) -> list[int]:

@@ -161,8 +161,7 @@ class Taker:
         if not whole and plan.ordered:
             return
         if begun is None:
-            newest = database.rows(taking.reading.statements.newest())[0][0]
-            begun = UnderWay(([] if whole else self._high) or [], newest if taken.is_whole(newest) else None, whole)
+            begun = UnderWay(([] if whole else self._high) or [], self._bound(taking), whole)
             if whole:
                 self._scanned = now
         self._loaded = False  # until the pass has come to its end
@@ -271,6 +270,14 @@ class Taker:
             yield held
         self._is_full()
 
+    def _bound(self, taking: Taking) -> int | None:
+        """The greatest id there is now, where ids are whole numbers. (PostgreSQL knows no greatest uuid.)"""
+        database = taking.reading.database
+        if database.dialect.name != "sqlite" and taking.cursor[0].kind != "integer":
+            return None
+        newest = database.rows(taking.reading.statements.newest())[0][0]
+        return newest if taken.is_whole(newest) else None
+
     def _pages(self, taking: Taking, begun: UnderWay) -> Iterator[Page]:
         reading, limit, bound = taking.reading, self._settings.page_rows, begun.bound
         after: Sequence[object] | None = begun.at or None
@@ -299,7 +306,7 @@ class Taker:
     def _beyond(self, after: Sequence[object] | None) -> Sequence[object] | None:
         """*after*, or the end of the run in flight that it is in."""
         if after is None or len(after) != 1 or not taken.is_whole(after[0]):
-            return after
+            return None if after is None else [taken.bindable(value) for value in after]
         end = self._taken.run_end(int(str(after[0])))
         return after if end is None else [end]
 
