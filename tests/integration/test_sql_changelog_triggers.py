@@ -320,3 +320,54 @@ def test_a_writer_never_waits_for_the_log_being_read_or_emptied(
         assert len(written) == 1
         assert server.log_rows() == 4
         assert len(site.poll(advance=1)) == 4
+
+
+TYPES = {
+    "sqlite": (
+        [
+            "CREATE TABLE w (id INTEGER PRIMARY KEY, a, b BOOLEAN, c BLOB, d DECIMAL(9,2),"
+            " e TEXT GENERATED ALWAYS AS (a))"
+        ],
+        "INSERT INTO w (id, a, b, c, d) VALUES (1, 'x', 1, x'00ff', 1.50), (2, 1.5, NULL, NULL, '1.50')",
+    ),
+    "postgresql": (
+        [
+            "CREATE DOMAIN amount AS numeric(30, 15) NOT NULL",
+            "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+            "CREATE TABLE w (id bigint PRIMARY KEY, s smallint, a amount DEFAULT 0, r real, f double precision,"
+            " b boolean, d date, tm time, ts timestamp, tz timestamptz, v varchar(20), c char(5), y bytea, u uuid,"
+            " j jsonb, m mood, l integer[], i interval, g integer GENERATED ALWAYS AS (s * 2) STORED)",
+        ],
+        "INSERT INTO w VALUES (9223372036854775807, -32768, 0.000000000000001, 0.1, 1e-300, true, '0001-01-01',"
+        " '23:59:59.000001', '2024-01-31 12:00:00.123456', '2024-01-31 12:00:00.123456+02', 'Grüße', 'ab', '\\x00ff',"
+        " 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{\"a\": 1.10}', 'ok', '{1,2}', '1 day 02:00'), (1)",
+    ),
+    "mariadb": (
+        [
+            "SET SESSION sql_mode = ''",
+            "CREATE TABLE w (id bigint PRIMARY KEY, u bigint unsigned, y year, bt bit(9), n decimal(30,15), f float,"
+            " d date, tm time(6), dt datetime(6), ts timestamp(6) NULL, c char(5) CHARACTER SET latin1, v varchar(20),"
+            " b varbinary(9), e enum('sad', 'ok'), s set('a', 'b'), j json, g int AS (id * 2) STORED)",
+        ],
+        "INSERT INTO w (id, u, y, bt, n, f, d, tm, dt, ts, c, v, b, e, s, j) VALUES (7, 9223372036854775807, 1999,"
+        " b'100000001', 0.000000000000001, 0.1, '0000-00-00', '23:59:59.000001', '2024-01-31 12:00:00.123456',"
+        " '2024-01-31 12:00:00.123456', 'ab', 'Grüße', x'00ff', 'ok', 'a,b', '{\"a\": 1.10}'), (1, 0, NULL, NULL, NULL,"
+        " NULL, NULL, NULL, NULL, NULL, NULL, '', NULL, NULL, NULL, NULL)",
+    ),
+}  # fmt: skip
+
+
+def test_every_type_is_logged_as_it_stands_in_the_table(machine: Machine) -> None:
+    tables, rows = TYPES[machine.dialect]
+    for statement in tables:
+        machine.execute(statement)
+    machine.install(table="w")
+    for statement in rows.replace(", (1)", "|INSERT INTO w (id) VALUES (1)").split("|"):
+        machine.execute(statement)
+    with machine.site(table="w") as site:
+        found = site.poll()
+        logged = sorted((row[:-1] for row in found if row[-1]), key=lambda row: row[0])
+        read = sorted((row[:-1] for row in found if not row[-1]), key=lambda row: row[0])
+        assert logged == read
+        assert len(logged) == 2
+        assert installing.look(*machine.typed(table="w")).is_current
