@@ -138,7 +138,7 @@ def test_an_application_needs_no_right_on_the_log(server: Machine) -> None:
     else:
         server.execute("CREATE USER app@'127.0.0.1'")
         server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON t TO app@'127.0.0.1'")
-        odbc = server.server.odbc("app")
+        odbc = server.server.odbc().replace("UID=crossdock", "UID=app")
     import pyodbc
 
     application = pyodbc.connect(odbc, autocommit=True)

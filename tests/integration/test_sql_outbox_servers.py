@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -164,12 +165,18 @@ def test_a_writer_never_waits_for_rows_that_are_read_or_in_flight(machine: Machi
 
 
 def test_rows_are_marked_with_the_server_s_time_in_utc(machine: Machine) -> None:
-    machine.execute("ALTER TABLE t ADD COLUMN done_at timestamp NULL")
+    machine.execute(
+        f"ALTER TABLE t ADD COLUMN done_at {'timestamp' if machine.dialect == 'postgresql' else 'datetime'}"
+    )
+    if machine.dialect == "postgresql":
+        machine.execute(f"ALTER DATABASE \"{machine.server.database}\" SET TimeZone = 'America/New_York'")
     machine.execute("INSERT INTO t (id, n) VALUES (1, 1.5)")
     with machine.site(**OUTBOX, outbox={"after": "mark", "mark": {"column": "done_at"}}) as site:
         assert [row[0] for row in site.poll()] == [1]
         machine.execute("INSERT INTO t (id) VALUES (2)")
         site.acknowledge()
+        ((done_at,),) = machine.rows("SELECT done_at FROM t WHERE id = 1")
+        assert abs(done_at - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=30)
         assert machine.rows("SELECT id FROM t WHERE done_at IS NULL") == [(2,)]
         (row,) = site.poll()
         assert row[0] == 2
@@ -184,7 +191,7 @@ def test_without_the_right_to_delete_check_says_so_and_a_release_names_the_grant
     else:
         machine.execute("CREATE USER reader@'127.0.0.1'")
         machine.execute("GRANT SELECT ON t TO reader@'127.0.0.1'")
-        odbc = machine.server.odbc("reader")
+        odbc = machine.server.odbc().replace("UID=crossdock", "UID=reader")
     site = TableSite(connection={"odbc": odbc, "dialect": machine.dialect}, **OUTBOX)
     try:
         assert [(f.name, "DELETE" in f.hint) for f in site.source.check() if not f.ok] == [("right to release", True)]
