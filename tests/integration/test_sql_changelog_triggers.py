@@ -371,3 +371,37 @@ def test_every_type_is_logged_as_it_stands_in_the_table(machine: Machine) -> Non
         assert logged == read
         assert len(logged) == 2
         assert installing.look(*machine.typed(table="w")).is_current
+
+
+def test_a_column_made_wider_leaves_gaps_and_no_failed_writes_until_the_log_is_amended(server: Machine) -> None:
+    server.install()
+    with server.site() as site:
+        site.poll()
+        wider = "ALTER COLUMN x TYPE varchar(80)" if server.dialect == "postgresql" else "MODIFY x varchar(80)"
+        server.execute(f"ALTER TABLE t {wider}")
+        server.execute("INSERT INTO t VALUES (1, ?, 1)", "x" * 60)
+        site.poll(advance=61)
+        assert any("columns" in finding.name for finding in site.source.check() if not finding.ok)
+        assert server.install().is_current
+        server.execute("INSERT INTO t VALUES (2, ?, 1)", "y" * 60)
+        found = [row for _ in range(3) for row in site.poll(advance=61)]
+        assert {(row[0], row[1]) for row in found} == {(1, "x" * 60), (2, "y" * 60)}
+
+
+def test_a_lock_timeout_in_a_trigger_of_mariadb_is_the_application_s_to_know(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Like a deadlock, it undoes more than the trigger's own statement: hidden, half of the work would be committed."""
+    with machine_of("mariadb", request, tmp_path) as machine:
+        machine.install()
+        machine.execute("INSERT INTO t VALUES (1, 'a', 1)")
+        one, other = machine.connect(), machine.connect()
+        one.execute("INSERT INTO t VALUES (2, 'half', 1)")
+        other.execute("SELECT * FROM crossdock_log_t WHERE crossdock_seq > 100 FOR UPDATE")  # no number can be given
+        one.execute("SET SESSION innodb_lock_wait_timeout = 1")
+        with pytest.raises(Exception, match="1205"):
+            one.execute("INSERT INTO t VALUES (3, 'b', 1)")
+        other.rollback()
+        one.rollback()
+        assert machine.rows("SELECT id FROM t") == [(1,)]
+        assert machine.rows("SELECT crossdock_op FROM crossdock_log_t") == [("I",)]

@@ -57,7 +57,9 @@ class State:
         """It is what `install` would make of the table as it is now."""
         wanted = {name.lower() for name in module_of(self.plan.dialect).triggers(self.plan)}
         texts = [text for name, text in self.installed.items() if name.lower() in wanted]
-        return self.is_whole and not self.plan.missing and all(self.plan.fingerprint in text for text in texts)
+        if not self.is_whole or self.plan.missing or (self.plan.altered and module_of(self.plan.dialect).TYPED):
+            return False
+        return all(self.plan.fingerprint in text for text in texts)
 
     def script(self) -> str:
         """The statements of `install`, as the database's own client reads them."""
@@ -105,7 +107,7 @@ def inspect(database: Database, settings: SqlTableSettings) -> State:
         )
     log = how.log_table or log_name(base.name)
     columns = database.rows(templates.COLUMNS, [base.schema, log])
-    present = frozenset(str(r[0]).lower() for r in columns) if columns else None
+    present = {str(r[0]).lower(): str(r[1]) for r in columns} if columns else None
     plan = Plan(
         dialect.name, dialect.quoted, base.schema, base.name, log, logged, key, present, how.reader
     )  # fmt: skip
