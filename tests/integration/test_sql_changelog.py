@@ -15,6 +15,7 @@ import pytest
 from crossdock.errors import ConfigError
 from crossdock_agent.sql import installing, taking
 from crossdock_agent.sql import rows as rows_module
+from support.agents import eventually
 from support.changelog_machine import Machine, machine_of, short
 from support.table_site import rows_of
 
@@ -280,3 +281,24 @@ def test_numbers_that_a_restored_database_gives_again_are_not_deleted_with_the_r
         assert short(site.poll(advance=1)) == [(1, "other", "upsert")]
         site.acknowledge()
         assert machine.log_rows() == 0
+
+
+def test_numbers_of_a_long_statement_in_mariadb_are_given_one_by_one(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Numbers reserved ahead would make a later change of the long statement look earlier than another's before it."""
+    with machine_of("mariadb", request, tmp_path) as machine:
+        machine.install()
+        machine.rows("SELECT GET_LOCK('gate', 10)")
+        slow = machine.connect()
+        slow.autocommit = True
+        rows = "SELECT seq, IF(seq = 20, GET_LOCK('gate', 60), 'x'), 1 FROM seq_1_to_40"
+        thread = threading.Thread(target=slow.execute, args=(f"INSERT INTO t {rows}",))
+        thread.start()
+        waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User lock'"
+        eventually(lambda: machine.rows(waits) == [(1,)], "the long statement is in its middle")
+        machine.execute("INSERT INTO t VALUES (1000, 'x', 1)")
+        machine.rows("SELECT RELEASE_LOCK('gate')")
+        thread.join(60)
+        order = [number for (number,) in machine.rows("SELECT id FROM crossdock_log_t ORDER BY crossdock_seq")]
+        assert order == [*range(1, 20), 1000, *range(20, 41)]
