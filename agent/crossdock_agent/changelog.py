@@ -73,6 +73,9 @@ def _install(
         yield "nothing was changed"
         return
     with closing(installing.connect_installer(table, context)) as database:
+        for finding in installing.findings(database, table):
+            if finding.name == "key":
+                raise ConfigError(finding.detail, hint=finding.hint)
         after = installing.install(database, table)
     if not after.is_current:
         raise ConfigError(

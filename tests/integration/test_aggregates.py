@@ -18,9 +18,16 @@ from support.table_site import Server, Sqlite
 Database = Sqlite | Server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+FIXTURES = {"postgresql": "postgres", "mariadb": "mariadb"}
+
+
+@pytest.fixture(params=["sqlite", *FIXTURES])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    opened = Sqlite(tmp_path / "erp.db") if request.param == "sqlite" else Server(request.getfixturevalue("postgres"))
+    opened: Database
+    if request.param == "sqlite":
+        opened = Sqlite(tmp_path / "erp.db")
+    else:
+        opened = Server(request.getfixturevalue(FIXTURES[request.param]))
     create(opened)
     yield opened
     opened.close()
@@ -251,6 +258,20 @@ def test_an_order_over_the_limit_is_set_aside_with_its_key_and_the_others_come(t
         assert "11 lines" in reject.reason
         assert site.all_orders() == []
     database.close()
+
+
+def test_a_value_over_the_limit_sets_its_order_aside_and_is_never_sent_cut(database: Database) -> None:
+    with order_site(database, max_lob_bytes=300) as site:
+        for number in ("A", "B", "C"):
+            site.put(number)
+            site.line(number, 1)
+        database.execute("ALTER TABLE order_lines ADD note TEXT")
+        site.restart()
+        site.line("B", 2)
+        database.execute(f"UPDATE order_lines SET note = '{'x' * 400}' WHERE order_no = 'B' AND line_no = 2")
+        assert sorted(number for number, _, _ in site.orders()) == ["A", "C"]
+        (reject,) = [reject for draft in site.committed for reject in draft.header.rejects]
+        assert (reject.code, reject.reason) == ("too_long", "B: column lines.note has more than 300 bytes")
 
 
 def test_two_child_tables_stand_in_columns_of_their_own(database: Database) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 import time
@@ -11,98 +10,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from crossdock.errors import ConfigError
-from crossdock_agent.sources.base import SourceContext
 from crossdock_agent.sql import installing, taking
 from crossdock_agent.sql import rows as rows_module
-from crossdock_agent.sql.settings import SqlTableSettings
-from support.table_site import Sqlite, TableSite, rows_of
-
-LOG = {"table": "t", "mode": "change_log", "key": ["id"]}
-
-
-class Machine:
-    """A database of any of the three, with a table `t`, and a test's own way to it."""
-
-    def __init__(self, dialect: str, server: Any, directory: Path) -> None:
-        self.dialect, self.server = dialect, server
-        if server is None:
-            self.path = directory / "erp.db"
-            self.own: Any = Sqlite(self.path)
-            self.connection: dict[str, Any] = self.own.connection
-        else:
-            self.own = server.connect()
-            self.connection = {"odbc": server.odbc(), "dialect": dialect}
-        self._open: list[Any] = [self.own]
-
-    def connect(self) -> Any:
-        """A second writer, in transactions; on a server only."""
-        made = self.server.connect()
-        made.autocommit = False
-        self._open.append(made)
-        return made
-
-    def execute(self, sql: str, *values: object) -> None:
-        self.own.execute(sql, list(values)) if self.server is None else self.own.execute(sql, *values)
-
-    def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        cursor = self.own._writer.execute(sql) if self.server is None else self.own.execute(sql)
-        return [tuple(row) for row in cursor.fetchall()]
-
-    def log_rows(self) -> int:
-        return int(self.rows("SELECT COUNT(*) FROM crossdock_log_t")[0][0])
-
-    def close(self) -> None:
-        for connection in self._open:
-            connection.close()
-
-    def typed(self, **more: Any) -> tuple[SqlTableSettings, SourceContext]:
-        site = TableSite(connection=self.connection, **{**LOG, **more})
-        return msgspec.convert(site.settings, type=SqlTableSettings), site.source._context  # type: ignore[attr-defined]
-
-    def install(self, **more: Any) -> installing.State:
-        settings, context = self.typed(**more)
-        with contextlib.closing(installing.connect_installer(settings, context)) as database:
-            return installing.install(database, settings)
-
-    def remove(self, *, discard: bool = False) -> int:
-        settings, context = self.typed()
-        with contextlib.closing(installing.connect_installer(settings, context)) as database:
-            return installing.remove(database, settings, discard=discard)
-
-    @contextlib.contextmanager
-    def site(self, **more: Any) -> Iterator[TableSite]:
-        site = TableSite(connection=self.connection, **{**LOG, **more})
-        try:
-            yield site
-        finally:
-            site.source.close()
+from support.agents import eventually
+from support.changelog_machine import Machine, machine_of, short
+from support.table_site import rows_of
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
-    fixture = {"postgresql": "postgres", "mariadb": "mariadb"}.get(request.param)
-    made = Machine(request.param, request.getfixturevalue(fixture) if fixture else None, tmp_path)
-    made.execute("CREATE TABLE t (id integer PRIMARY KEY, x varchar(40), n numeric(12, 3))")
-    yield made
-    made.close()
+    with machine_of(request.param, request, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
-    fixture = {"postgresql": "postgres", "mariadb": "mariadb"}[request.param]
-    made = Machine(request.param, request.getfixturevalue(fixture), tmp_path)
-    made.execute("CREATE TABLE t (id integer PRIMARY KEY, x varchar(40), n numeric(12, 3))")
-    yield made
-    made.close()
-
-
-def short(rows: list[list[Any]]) -> list[tuple[Any, ...]]:
-    """(id, x, op) of each row."""
-    return [(row[0], row[1], row[-2]) for row in rows]
+    with machine_of(request.param, request, tmp_path) as made:
+        yield made
 
 
 def test_every_version_arrives_in_order_and_a_delete_with_its_last_image(machine: Machine) -> None:
@@ -128,23 +55,6 @@ def test_every_version_arrives_in_order_and_a_delete_with_its_last_image(machine
         site.acknowledge()
         assert machine.log_rows() == 0
         assert site.poll(advance=1) == []
-
-
-def test_a_changed_key_is_a_delete_of_the_old_and_an_upsert_of_the_new(machine: Machine) -> None:
-    machine.execute("CREATE TABLE k (a varchar(10), b integer, x varchar(10), PRIMARY KEY (a, b))")
-    machine.install(table="k", key=["a", "b"])
-    with machine.site(table="k", key=["a", "b"]) as site:
-        site.poll()
-        machine.execute("INSERT INTO k VALUES ('sku', 1, 'x')")
-        machine.execute("UPDATE k SET a = 'SKU'")
-        machine.execute("UPDATE k SET b = 2, x = 'y'")
-        machine.execute("UPDATE k SET x = 'z'")
-        assert [row[:4] for row in site.poll(advance=1)] == [
-            ["sku", 1, "x", "upsert"],
-            ["sku", 1, "x", "delete"], ["SKU", 1, "x", "upsert"],
-            ["SKU", 1, "x", "delete"], ["SKU", 2, "y", "upsert"],
-            ["SKU", 2, "z", "upsert"],
-        ]  # fmt: skip
 
 
 def test_the_table_is_read_first_and_a_row_changed_meanwhile_ends_in_its_last_version(machine: Machine) -> None:
@@ -211,80 +121,6 @@ def test_without_its_triggers_nothing_is_read_as_if_nothing_had_changed(machine:
         site.acknowledge()
         assert machine.remove() == 0
         assert not installing.look(*machine.typed()).exists
-
-
-def test_installing_twice_changes_nothing_and_removing_leaves_nothing(machine: Machine) -> None:
-    assert machine.install().is_current
-    machine.execute("INSERT INTO t VALUES (1, 'a', 1)")
-    assert machine.install().is_current
-    assert machine.log_rows() == 1
-    assert machine.remove(discard=True) == 0
-    assert machine.remove() == 0
-    state = installing.look(*machine.typed())
-    assert not state.exists
-    assert not state.installed
-    machine.execute("INSERT INTO t VALUES (2, 'b', 1)")
-
-
-def test_a_column_added_disturbs_no_write_and_is_logged_after_it_was_amended(machine: Machine) -> None:
-    machine.install()
-    with machine.site() as site:
-        site.poll()
-        machine.execute("ALTER TABLE t ADD COLUMN y varchar(10)")
-        machine.execute("INSERT INTO t VALUES (1, 'a', 1, 'lost')")
-        assert [row[0] for row in site.poll(advance=61)] == [1]
-        assert site.counters.snapshot()["columns_not_logged"] == 1
-        (finding,) = [finding for finding in site.source.check() if not finding.ok]
-        assert "y" in finding.detail
-        assert "ADD COLUMN" in installing.look(*machine.typed()).script()
-        assert machine.install().is_current
-        machine.execute("UPDATE t SET y = 'kept'")
-        site.poll(advance=61)
-        assert [c.name for c in site.committed[-1].header.columns][:4] == ["id", "x", "n", "$op"]
-        machine.execute("UPDATE t SET y = 'seen'")
-        rows = site.poll(advance=1)
-        assert [c.name for c in site.committed[-1].header.columns] == ["id", "x", "n", "y", "$op", "$version"]
-        assert rows[-1][3] == "seen"
-
-
-def test_a_column_dropped_never_makes_the_application_s_write_fail(machine: Machine) -> None:
-    machine.install()
-    with machine.site() as site:
-        machine.execute("INSERT INTO t VALUES (1, 'a', 1)")
-        site.poll()
-        if machine.dialect == "sqlite":  # there, the column cannot be dropped while a trigger names it
-            import sqlite3
-
-            with pytest.raises(sqlite3.OperationalError, match="trigger"):
-                machine.execute("ALTER TABLE t DROP COLUMN n")
-            machine.execute("INSERT INTO t VALUES (2, 'b', 1)")
-            assert short(site.poll(advance=61)) == [(2, "b", "upsert")]
-            return
-        machine.execute("ALTER TABLE t DROP COLUMN n")
-        machine.execute("INSERT INTO t VALUES (2, 'b')")
-        machine.execute("UPDATE t SET x = 'c' WHERE id = 1")
-        assert machine.rows("SELECT id, x FROM t ORDER BY id") == [(1, "c"), (2, "b")]
-        site.poll(advance=61)
-        assert site.counters.snapshot()["log_gaps"] == 2
-        gaps = [finding for finding in site.source.check() if finding.name == "gaps"]
-        assert [finding.ok for finding in gaps] == [False]
-        assert machine.install().is_current
-        found = site.poll(advance=61) + site.poll(advance=61)
-        assert sorted(short(found)) == [(1, "c", "upsert"), (2, "b", "upsert")]  # read anew, once
-        assert {row[-1] > 0 for row in found} == {True}
-        machine.execute("UPDATE t SET x = 'd' WHERE id = 1")
-        assert short(site.poll(advance=61)) == [(1, "d", "upsert")]
-
-
-def test_a_log_dropped_by_someone_never_makes_a_write_fail_on_a_server(server: Machine) -> None:
-    server.install()
-    with server.site() as site:
-        site.poll()
-        server.execute("DROP TABLE crossdock_log_t")
-        server.execute("INSERT INTO t VALUES (1, 'a', 1)")
-        assert server.rows("SELECT id FROM t") == [(1,)]
-        with pytest.raises(Exception, match="crossdock_log_t"):
-            site.poll(advance=61)
 
 
 def test_a_log_that_grew_while_the_agent_was_away_is_an_alarm_and_nothing_of_it_is_dropped(machine: Machine) -> None:
@@ -397,51 +233,6 @@ def test_every_committed_version_of_four_writers_arrives_once_and_in_order_while
     assert server.log_rows() == 0
 
 
-def test_truncate_is_logged_row_by_row_in_postgresql(postgres: Any, tmp_path: Path) -> None:
-    machine = Machine("postgresql", postgres, tmp_path)
-    machine.execute("CREATE TABLE t (id integer PRIMARY KEY, x varchar(40), n numeric(12, 3))")
-    machine.install()
-    with machine.site() as site:
-        machine.execute("INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 1)")
-        site.poll()
-        machine.execute("TRUNCATE t")
-        assert short(site.poll(advance=1)) == [(1, "a", "delete"), (2, "b", "delete")]
-    machine.close()
-
-
-def test_an_application_needs_no_right_on_the_log(server: Machine) -> None:
-    server.install()
-    if server.dialect == "postgresql":
-        server.execute("CREATE ROLE app LOGIN")
-        server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON t TO app")
-        odbc = server.server.odbc().replace("UID=crossdock", "UID=app")
-    else:
-        server.execute("CREATE USER app@'127.0.0.1'")
-        server.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON t TO app@'127.0.0.1'")
-        odbc = server.server.odbc("app")
-    import pyodbc
-
-    application = pyodbc.connect(odbc, autocommit=True)
-    try:
-        application.execute("INSERT INTO t VALUES (1, 'a', 1)")
-        application.execute("UPDATE t SET x = 'b'")
-        application.execute("DELETE FROM t")
-        with pytest.raises(pyodbc.Error):
-            application.execute("SELECT * FROM crossdock_log_t")
-        assert server.rows("SELECT crossdock_op FROM crossdock_log_t ORDER BY crossdock_seq") == [
-            ("I",),
-            ("U",),
-            ("D",),
-        ]
-    finally:
-        application.close()
-        if server.dialect == "postgresql":
-            server.execute("DROP OWNED BY app")
-            server.execute("DROP ROLE app")
-        else:
-            server.execute("DROP USER app@'127.0.0.1'")
-
-
 @pytest.mark.parametrize("scattered", [False, True])
 def test_a_later_change_of_a_row_never_arrives_before_an_earlier_one_that_committed_late(
     server: Machine, monkeypatch: pytest.MonkeyPatch, scattered: bool
@@ -471,58 +262,43 @@ def test_a_later_change_of_a_row_never_arrives_before_an_earlier_one_that_commit
         assert [row[1] for row in rows if row[0] == 2] == [f"b{turn}" for turn in range(6)]
 
 
-def test_a_trigger_of_the_application_that_changes_the_row_again_does_not_leave_the_older_image_last(
+def test_numbers_that_a_restored_database_gives_again_are_not_deleted_with_the_rows_that_had_them(
     machine: Machine,
 ) -> None:
-    """A trigger that sets a time of change is common; which of two triggers runs first is not ours to say."""
-    if machine.dialect == "mariadb":  # there, a trigger changes its own row before it is written, and never another
-        machine.execute("CREATE TRIGGER a BEFORE UPDATE ON t FOR EACH ROW SET NEW.n = 7")
-    elif machine.dialect == "postgresql":
+    machine.install()
+    with machine.site() as site:
+        site.poll()
+        machine.execute("INSERT INTO t VALUES (1, 'a', 1)")
+        site.poll(advance=1)
+        log = "crossdock_log_t"
+        again = "OVERRIDING SYSTEM VALUE " if machine.dialect == "postgresql" else ""
+        (number,) = machine.rows(f"SELECT crossdock_seq FROM {log}")[0]
+        machine.execute(f"DELETE FROM {log}")
         machine.execute(
-            "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS"
-            " 'BEGIN IF NEW.n IS DISTINCT FROM 7 THEN UPDATE t SET n = 7; END IF; RETURN NULL; END'"
+            f"INSERT INTO {log} (crossdock_seq, crossdock_op, id, x, n) {again}VALUES ({number}, 'U', 1, 'other', 1)"
         )
-        machine.execute("CREATE TRIGGER a AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION again()")
-    machine.install()
-    if machine.dialect == "sqlite":  # which runs the trigger made last before the others
-        machine.execute("CREATE TRIGGER z AFTER UPDATE ON t WHEN NEW.n IS NOT 7 BEGIN UPDATE t SET n = 7; END")
-    with machine.site() as site:
-        machine.execute("INSERT INTO t VALUES (1, 'a', 0), (2, 'b', 0)")
-        site.poll()
-        machine.execute("UPDATE t SET x = 'c'")
-        rows = site.poll(advance=1)
-        for number in (1, 2):
-            last = [row for row in rows if row[0] == number][-1]
-            assert (last[1], float(last[2]), last[-2]) == ("c", 7.0, "upsert")
-
-
-def test_keys_moved_onto_each_other_by_one_statement_end_where_they_are(postgres: Any, tmp_path: Path) -> None:
-    machine = Machine("postgresql", postgres, tmp_path)
-    machine.execute("CREATE TABLE t (id integer, x varchar(40), n numeric, PRIMARY KEY (id) DEFERRABLE)")
-    machine.install()
-    with machine.site() as site:
-        machine.execute("INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 1), (3, 'c', 1)")
-        site.poll()
-        machine.execute("UPDATE t SET id = id + 1")
-        last = {row[0]: (row[1], row[-2]) for row in site.poll(advance=1)}
-        assert last == {1: ("a", "delete"), 2: ("a", "upsert"), 3: ("b", "upsert"), 4: ("c", "upsert")}
-    machine.close()
-
-
-def test_the_rows_that_tell_of_a_gap_leave_the_log_once_the_table_was_read_anew_and_arrived(server: Machine) -> None:
-    server.install()
-    with server.site() as site:
-        site.poll()
-        server.execute("ALTER TABLE t DROP COLUMN n")
-        for number in range(1, 31):
-            server.execute("INSERT INTO t VALUES (?, 'a')", number)
-        site.poll(advance=61)
-        assert server.log_rows() == 30
-        server.install()
-        found = [row for _ in range(3) for row in site.poll(advance=61)]
-        assert sorted(row[0] for row in found) == list(range(1, 31))
-        assert server.log_rows() == 30
         site.acknowledge()
-        assert server.log_rows() == 0
-        assert site.poll(advance=61) == []
-        assert site.counters.snapshot()["log_gaps"] == 0
+        assert short(site.poll(advance=1)) == [(1, "other", "upsert")]
+        site.acknowledge()
+        assert machine.log_rows() == 0
+
+
+def test_numbers_of_a_long_statement_in_mariadb_are_given_one_by_one(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Numbers reserved ahead would make a later change of the long statement look earlier than another's before it."""
+    with machine_of("mariadb", request, tmp_path) as machine:
+        machine.install()
+        machine.rows("SELECT GET_LOCK('gate', 10)")
+        slow = machine.connect()
+        slow.autocommit = True
+        rows = "SELECT seq, IF(seq = 20, GET_LOCK('gate', 60), 'x'), 1 FROM seq_1_to_40"
+        thread = threading.Thread(target=slow.execute, args=(f"INSERT INTO t {rows}",))
+        thread.start()
+        waits = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User lock'"
+        eventually(lambda: machine.rows(waits) == [(1,)], "the long statement is in its middle")
+        machine.execute("INSERT INTO t VALUES (1000, 'x', 1)")
+        machine.rows("SELECT RELEASE_LOCK('gate')")
+        thread.join(60)
+        order = [number for (number,) in machine.rows("SELECT id FROM crossdock_log_t ORDER BY crossdock_seq")]
+        assert order == [*range(1, 20), 1000, *range(20, 41)]

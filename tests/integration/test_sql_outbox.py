@@ -418,3 +418,27 @@ def test_in_a_running_agent_rows_leave_the_table_once_they_were_acknowledged_and
         eventually(lambda: not outbox.unreleased("erp"), "that is recorded")
         eventually(lambda: second.counters.snapshot()["rows_in_flight"] == 0, "nothing is in flight")
         assert second.stop()
+
+
+def test_rows_of_a_table_that_a_source_read_before_are_not_released_in_another(database: Sqlite) -> None:
+    put(database, 1)
+    database.execute("CREATE TABLE u (id INTEGER PRIMARY KEY AUTOINCREMENT, x TEXT)")
+    database.execute("INSERT INTO u VALUES (1, 'x1')")
+    with site_of(database, **OUTBOX) as site:
+        site.poll()
+        site.settings = {**site.settings, "table": "u"}
+        site.restart()
+        with pytest.raises(ConfigError, match="has read from outbox t") as caught:
+            site.acknowledge()
+        assert "new name" in caught.value.hint
+        assert database.scalar("SELECT COUNT(*) FROM u") == 1
+
+
+def test_check_says_when_each_poll_would_read_past_all_rows_ever_marked(database: Sqlite) -> None:
+    outbox = {"after": "mark", "mark": {"column": "x"}}
+    with site_of(database, **OUTBOX, outbox=outbox) as site:
+        (before,) = [finding for finding in site.source.check() if finding.name == "mark index"]
+        assert "(x, id)" in before.hint
+        database.execute("CREATE INDEX unread ON t (x, id)")
+        (after,) = [finding for finding in site.source.check() if finding.name == "mark index"]
+        assert not after.hint

@@ -6,12 +6,14 @@ import contextlib
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from crossdock.errors import SourceUnavailable
+from crossdock_agent.sql.writing import WritableOdbc
 from support.table_site import TableSite
 
 OUTBOX = {"table": "t", "mode": "outbox", "column": "id"}
@@ -132,9 +134,8 @@ def test_a_row_of_a_transaction_still_open_is_found_when_it_commits_and_not_dele
 
 
 def test_a_row_locked_by_the_application_puts_the_release_off_and_is_then_judged_by_its_content(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
 ) -> None:
-    monkeypatch.setattr("crossdock_agent.sql.writing.LOCK_SECONDS", 1)
     machine.execute("INSERT INTO t (id, x) VALUES (1, 'a'), (2, 'b')")
     other = machine.connect(autocommit=False)
     with machine.site(**OUTBOX) as site:
@@ -164,12 +165,18 @@ def test_a_writer_never_waits_for_rows_that_are_read_or_in_flight(machine: Machi
 
 
 def test_rows_are_marked_with_the_server_s_time_in_utc(machine: Machine) -> None:
-    machine.execute("ALTER TABLE t ADD COLUMN done_at timestamp NULL")
+    machine.execute(
+        f"ALTER TABLE t ADD COLUMN done_at {'timestamp' if machine.dialect == 'postgresql' else 'datetime'}"
+    )
+    if machine.dialect == "postgresql":
+        machine.execute(f"ALTER DATABASE \"{machine.server.database}\" SET TimeZone = 'America/New_York'")
     machine.execute("INSERT INTO t (id, n) VALUES (1, 1.5)")
     with machine.site(**OUTBOX, outbox={"after": "mark", "mark": {"column": "done_at"}}) as site:
         assert [row[0] for row in site.poll()] == [1]
         machine.execute("INSERT INTO t (id) VALUES (2)")
         site.acknowledge()
+        ((done_at,),) = machine.rows("SELECT done_at FROM t WHERE id = 1")
+        assert abs(done_at - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=30)
         assert machine.rows("SELECT id FROM t WHERE done_at IS NULL") == [(2,)]
         (row,) = site.poll()
         assert row[0] == 2
@@ -184,7 +191,7 @@ def test_without_the_right_to_delete_check_says_so_and_a_release_names_the_grant
     else:
         machine.execute("CREATE USER reader@'127.0.0.1'")
         machine.execute("GRANT SELECT ON t TO reader@'127.0.0.1'")
-        odbc = machine.server.odbc("reader")
+        odbc = machine.server.odbc().replace("UID=crossdock", "UID=reader")
     site = TableSite(connection={"odbc": odbc, "dialect": machine.dialect}, **OUTBOX)
     try:
         assert [(f.name, "DELETE" in f.hint) for f in site.source.check() if not f.ok] == [("right to release", True)]
@@ -204,3 +211,61 @@ def test_without_the_right_to_delete_check_says_so_and_a_release_names_the_grant
             machine.execute("DROP ROLE reader")
         else:
             machine.execute("DROP USER reader@'127.0.0.1'")
+
+
+def test_a_writer_never_waits_for_rows_that_are_being_deleted(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.execute("INSERT INTO t (id) VALUES (1), (2), (3), (5)")
+    impatient = machine.connect()
+    impatient.execute(
+        "SET lock_timeout = 100" if machine.dialect == "postgresql" else "SET SESSION innodb_lock_wait_timeout = 1"
+    )
+    execute, written = WritableOdbc.execute, []
+
+    def held(self: WritableOdbc, sql: str, values: Sequence[object] = ()) -> None:
+        execute(self, sql, values)
+        if sql.startswith("DELETE"):  # and not yet committed
+            impatient.execute("INSERT INTO t (id) VALUES (4), (6)")
+            impatient.execute("UPDATE t SET x = 'x' WHERE id = 5")
+            written.append(sql)
+
+    monkeypatch.setattr(WritableOdbc, "execute", held)
+    with machine.site(**OUTBOX, where="id <> 5") as site:
+        site.poll()
+        site.acknowledge()
+    assert len(written) == 1
+    assert machine.rows("SELECT id FROM t ORDER BY id") == [(4,), (5,), (6,)]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind", "new"),
+    [
+        ("postgresql", "uuid", "gen_random_uuid()"),
+        ("postgresql", "numeric(30)", "floor(random() * 1e20)"),
+        ("mariadb", "char(36)", "UUID()"),
+        ("mariadb", "binary(16)", "UNHEX(REPLACE(UUID(), '-', ''))"),
+        ("mariadb", "bigint unsigned", "18446744073709551615 - FLOOR(RAND() * 1000000000)"),
+    ],
+)
+def test_ids_of_any_kind_are_taken_once_and_released(
+    request: pytest.FixtureRequest, dialect: str, kind: str, new: str
+) -> None:
+    fixture = {"postgresql": "postgres", "mariadb": "mariadb"}[dialect]
+    machine = Machine(request.getfixturevalue(fixture), dialect)
+    machine.execute(f"CREATE TABLE t (id {kind} PRIMARY KEY, x integer)")
+    with machine.site(**OUTBOX, page_rows=20) as site:
+        sent: list[Any] = []
+        for turn in range(60):
+            machine.execute(f"INSERT INTO t VALUES ({new}, {turn})")
+            if turn % 20 == 10:
+                sent += site.poll(advance=1)
+            if turn == 40:
+                site.acknowledge()
+        site.restart()
+        sent += site.poll()
+        assert sorted(row[1] for row in sent) == list(range(60))
+        assert site.poll(advance=60) == []
+        site.acknowledge()
+        assert machine.rows("SELECT COUNT(*) FROM t") == [(0,)]
+    machine.close()

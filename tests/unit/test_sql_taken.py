@@ -20,7 +20,7 @@ KEYS = st.one_of(
 @given(KEYS, st.booleans())
 def test_a_token_names_the_same_rows_after_it_was_stored(keys: list[tuple[object, ...]], hashed: bool) -> None:
     hashes = [index * 2**57 for index in range(len(keys))] if hashed else []
-    due = decode(encode(["a", "b"], keys, hashes))
+    due = decode(encode("t", ["a", "b"], keys, hashes))
     assert [tuple(key) for key in due.all_keys()] == keys
     assert list(due.all_hashes()) == hashes
     assert numbers(due.all_keys()) == numbers(keys)
@@ -53,7 +53,7 @@ def test_two_hundred_thousand_consecutive_ids_in_flight_take_little_memory_and_l
     with allocated_at_most(1_000_000):
         taken, stored = Taken(), 0
         for start in range(0, 200_000, 5_000):
-            token = encode(["id"], [(i,) for i in range(start, start + 5_000)], ())
+            token = encode("t", ["id"], [(i,) for i in range(start, start + 5_000)], ())
             stored += len(token)
             taken.add(token, range(start, start + 5_000))
         taken.index()
@@ -65,6 +65,6 @@ def test_two_hundred_thousand_consecutive_ids_in_flight_take_little_memory_and_l
 
 def test_a_token_of_a_later_version_is_refused_and_not_guessed_at() -> None:
     with pytest.raises(ConfigError, match="version 9"):
-        decode(msgspec.msgpack.encode([9, [], b"", [], b""]))
+        decode(msgspec.msgpack.encode([9, "t", [], b"", [], b""]))
     with pytest.raises(ConfigError, match="cannot be read"):
         decode(b"\xc1")

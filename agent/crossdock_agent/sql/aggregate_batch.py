@@ -32,8 +32,9 @@ class AggregateBatch:
     def add(self, family: Family, families: Families) -> None:
         parent = families.members[0]
         data = b"" if family.overflow else family.encode(parent.shape.payload)
-        if family.overflow or len(data) > MAX_ROW_BYTES:
-            self._reject(family, families, len(data))
+        column = family.oversize(families.members)
+        if family.overflow or column is not None or len(data) > MAX_ROW_BYTES:
+            self._reject(family, families, len(data), column)
             return
         self.records.append(data)
         self.size += len(data)
@@ -46,11 +47,13 @@ class AggregateBatch:
         self.records, self.rejects, self.size = [], [], 0
         return payload
 
-    def _reject(self, family: Family, families: Families, size: int) -> None:
+    def _reject(self, family: Family, families: Families, size: int, column: str | None) -> None:
         key = ", ".join(map(str, family.key))
         if family.overflow:
             large = max(range(1, len(family.parts)), key=lambda i: len(family.parts[i].packed))
             reason = f"{key} has more than {MAX_CHILD_ROWS} rows in {families.members[large].name}"
+        elif column is not None:
+            reason = f"{key}: column {column} has more than {families.members[0].shape.cap} bytes"
         else:
             counts = ", ".join(
                 f"{len(part.packed)} {member.name}"

@@ -54,8 +54,9 @@ class ChangeLogTable:
         self._settings, self._context = settings, context
         how = installing.settings_of(settings)
         self._alarm_rows = how.alarm_rows
+        self._basis = f"{settings.basis} {how.log_table or ''}".strip()
         plan = Plan(
-            settings.table, settings.basis, self._prepare_log, Deed(guarded=False), True, how.max_in_flight,
+            settings.table, self._basis, self._prepare_log, Deed(exempt=f"{OPERATION} = 'X'"), True, how.max_in_flight,
             how.rescan_seconds,
         )  # fmt: skip
         self._taker = Taker(settings, context, plan)
@@ -150,7 +151,7 @@ class ChangeLogTable:
         gaps: list[int] = []
         if load.done and load.version:
             gaps = installing.gaps(database, installing.inspect(database, self._settings).plan, load.version)[:MAX_GAPS]
-        token = taken.encode([], [(number,) for number in gaps], ()) if gaps else None
+        token = taken.encode(self._basis, [], [(number,) for number in gaps], ()) if gaps else None
         return Draft(header, b"".join(batch.rows), (), token)
 
     def _look(self, database: Database) -> bool:
@@ -199,8 +200,11 @@ class ChangeLogTable:
 
     # --- the two tables
 
-    def _prepare_log(self, database: Database, _columns: Sequence[str] | None) -> Taking:
+    def _prepare_log(self, database: Database, columns: Sequence[str] | None) -> Taking:
+        """With *columns*, those a batch was read with, though the table may have others by now."""
         _, log, shared = self._catalog(database)
+        if columns is not None:
+            shared = [name for name in columns if name not in (OP, VERSION)]
         sequence = _own(database, log, SEQUENCE)
         operation = _own(database, log, OPERATION)
         payload = [
@@ -208,9 +212,8 @@ class ChangeLogTable:
             TableColumn(OP, operation.quoted, operation.declared, "text", nullable=False, rule=_OP),
             TableColumn(VERSION, sequence.quoted, sequence.declared, "integer", nullable=False, rule=sequence.rule),
         ]
-        return outboxes.assemble(
-            database, log, payload, [sequence], self._settings.key, f"{operation.quoted} <> 'X'"
-        )  # fmt: skip
+        where, cap = f"{operation.quoted} <> 'X'", self._settings.max_lob_bytes
+        return outboxes.assemble(database, log, payload, [sequence], self._settings.key, where, cap)
 
     def _table(self, database: Database) -> Taking:
         """The table itself, with the log's columns."""
@@ -223,7 +226,8 @@ class ChangeLogTable:
                 TableColumn(VERSION, "", "", "integer", nullable=False, rule=TypeRule("integer", str(version))),
             ]
             cursor = [outboxes.find(database, base, self._settings.table, name) for name in self._settings.key]
-            self._base = database, outboxes.assemble(database, base, payload, cursor, self._settings.key, "")
+            cap = self._settings.max_lob_bytes
+            self._base = database, outboxes.assemble(database, base, payload, cursor, self._settings.key, "", cap)
         return self._base[1]
 
     def _catalog(self, database: Database) -> tuple[CatalogTable, CatalogTable, list[str]]:

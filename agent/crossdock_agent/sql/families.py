@@ -60,6 +60,7 @@ class Part:
 
     packed: list[bytes]
     stamps: list[object]
+    oversize: str | None = None  # a column with a value over the limit: it was read cut, and may not travel
 
 
 @dataclass(slots=True)
@@ -87,6 +88,13 @@ class Family:
     @property
     def bytes(self) -> int:
         return sum(len(row) for part in self.parts for row in part.packed)
+
+    def oversize(self, members: Sequence[Member]) -> str | None:
+        """`lines.note`, a column with a value over the limit; None when there is none."""
+        for member, part in zip(members, self.parts, strict=True):
+            if part.oversize is not None:
+                return f"{member.name}.{part.oversize}" if member.name else part.oversize
+        return None
 
 
 class Families:
@@ -167,7 +175,9 @@ class Families:
     def _part(self, index: int, rows: Sequence[Sequence[Any]]) -> Part:
         member = self.members[index]
         stamps = [None] * len(rows) if member.stamp is None else [row[member.stamp] for row in rows]
-        return Part(member.shape.pack(rows), stamps)
+        packed = member.shape.pack(rows)
+        suspects = (row for row, data in zip(rows, packed, strict=True) if len(data) > member.shape.cap)
+        return Part(packed, stamps, next(filter(None, map(member.shape.oversize, suspects)), None))
 
     def _grouped(self, index: int, rows: Sequence[Sequence[Any]]) -> dict[Key, Part]:
         """The rows of a child by their parent's key, which stands behind their own columns."""
@@ -178,6 +188,7 @@ class Families:
             if key in found:  # keys that the database orders as equal may stand mixed
                 found[key].packed += part.packed
                 found[key].stamps += part.stamps
+                found[key].oversize = found[key].oversize or part.oversize
             else:
                 found[key] = part
         return found
@@ -296,7 +307,7 @@ def _member(
         columns, statements = reading.columns, reading.statements
         shape, stamp = reading.shape, reading.shape.position[0]
     else:
-        columns, statements, shape = _unmarked(database, table, child, foreign, own)
+        columns, statements, shape = _unmarked(database, table, child, foreign, own, settings.max_lob_bytes)
         stamp = None
     order = tuple(statements.select.index(_position(c)) for c in own)
     parent_at = tuple(statements.select.index(_position(c)) for c in foreign)
@@ -304,7 +315,7 @@ def _member(
 
 
 def _unmarked(
-    database: Database, table: CatalogTable, child: Child, foreign: list[TableColumn], own: list[TableColumn]
+    database: Database, table: CatalogTable, child: Child, foreign: list[TableColumn], own: list[TableColumn], cap: int
 ) -> tuple[tuple[TableColumn, ...], Statements, RowShape]:
     """A child without a watermark: only ever read by its parent's key."""
     listed = child.columns if child.columns is not None else [c.name for c in table.columns]
@@ -312,10 +323,11 @@ def _unmarked(
     for column in (*(_found(database, table, child.table, name) for name in listed), *foreign, *own):
         distinct.setdefault(column.quoted, column)
     columns = tuple(distinct.values())
-    statements = Statements(database.dialect, table, columns, foreign[:1], [*foreign, *own], child.where)
+    statements = Statements(database.dialect, table, columns, foreign[:1], [*foreign, *own], child.where, cap)
     is_sqlite = database.dialect.name == "sqlite"
     flags = tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean")
-    shape = RowShape(statements.payload, statements.position, len(statements.position), flags)
+    names = tuple(c.name for c in columns)
+    shape = RowShape(statements.payload, statements.position, len(statements.position), flags, cap, names)
     return columns, statements, shape
 
 

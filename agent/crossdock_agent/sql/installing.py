@@ -57,7 +57,9 @@ class State:
         """It is what `install` would make of the table as it is now."""
         wanted = {name.lower() for name in module_of(self.plan.dialect).triggers(self.plan)}
         texts = [text for name, text in self.installed.items() if name.lower() in wanted]
-        return self.is_whole and not self.plan.missing and all(self.plan.fingerprint in text for text in texts)
+        if not self.is_whole or self.plan.missing or (self.plan.altered and module_of(self.plan.dialect).TYPED):
+            return False
+        return all(self.plan.fingerprint in text for text in texts)
 
     def script(self) -> str:
         """The statements of `install`, as the database's own client reads them."""
@@ -105,7 +107,7 @@ def inspect(database: Database, settings: SqlTableSettings) -> State:
         )
     log = how.log_table or log_name(base.name)
     columns = database.rows(templates.COLUMNS, [base.schema, log])
-    present = frozenset(str(r[0]).lower() for r in columns) if columns else None
+    present = {str(r[0]).lower(): str(r[1]) for r in columns} if columns else None
     plan = Plan(
         dialect.name, dialect.quoted, base.schema, base.name, log, logged, key, present, how.reader
     )  # fmt: skip
@@ -180,6 +182,13 @@ def findings(database: Database, settings: SqlTableSettings) -> Iterator[Finding
         "triggers", ok=not state.absent, hint=install_it if state.absent else "",
         detail=f"missing: {', '.join(state.absent)}" if state.absent else "all are there",
     )  # fmt: skip
+    base = database.catalog(settings.table)
+    if base is not None and plan.key[0].lower() not in database.indexed(base):
+        yield Finding(
+            "key", ok=False,
+            detail=f"no index of {settings.table} begins with {plan.key[0]}: each write would read all of it",
+            hint="name the columns of the primary key in 'key', in its order",
+        )  # fmt: skip
     if not state.exists:
         return
     if state.is_whole and not state.is_current:

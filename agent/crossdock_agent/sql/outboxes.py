@@ -78,7 +78,8 @@ def prepare(database: Database, settings: SqlTableSettings, columns: Sequence[st
     listed = columns or settings.columns or [column.name for column in table.columns]
     cursor = distinct([find(database, table, settings.table, n) for n in (*settings.watermark, *settings.key)])
     payload = distinct([*(find(database, table, settings.table, name) for name in listed), *cursor])
-    return assemble(database, table, payload, cursor, settings.key or settings.watermark, " AND ".join(condition))
+    key, where = settings.key or settings.watermark, " AND ".join(condition)
+    return assemble(database, table, payload, cursor, key, where, settings.max_lob_bytes)
 
 
 def assemble(
@@ -88,12 +89,14 @@ def assemble(
     cursor: Sequence[TableColumn],
     key: Sequence[str],
     where: str,
+    cap: int,
 ) -> Taking:
-    """Each row a unit of its own; *key* are the names of what identifies a record."""
-    statements = Statements(database.dialect, table, payload, cursor[:1], cursor[1:], where or None)
+    """Each row a unit of its own; *key* are the names of what identifies a record, *cap* limits each value."""
+    statements = Statements(database.dialect, table, payload, cursor[:1], cursor[1:], where or None, cap)
     is_sqlite = database.dialect.name == "sqlite"
     shape = RowShape(
         payload=statements.payload, position=statements.position, group=len(statements.position),
+        cap=cap, names=tuple(c.name for c in payload),
         flags=tuple(i for i, c in enumerate(payload) if is_sqlite and c.kind == "boolean"),
     )  # fmt: skip
     folded = {column.name.lower(): column.name for column in payload}
@@ -130,6 +133,7 @@ def examine(settings: SqlTableSettings, context: SourceContext) -> Iterator[Find
             yield Finding(stage, ok=True, detail=f"{settings.table}, {len(taking.names)} columns")
             stage = "read"
             yield from _key(taking, settings)
+            yield from _marked(taking, settings)
             yield from _reuse(taking, settings)
     except CrossdockError as error:
         yield Finding(stage, ok=False, detail=error.message, hint=error.hint)
@@ -158,6 +162,21 @@ def _key(taking: Taking, settings: SqlTableSettings) -> Iterator[Finding]:
         yield Finding(
             "index", ok=True, detail=f"{settings.watermark[0]} is not indexed: each poll and release reads the table",
             hint=f"create an index on {settings.watermark[0]}",
+        )  # fmt: skip
+
+
+def _marked(taking: Taking, settings: SqlTableSettings) -> Iterator[Finding]:
+    """A table that is marked keeps its rows: without an index each poll reads past all that were ever marked."""
+    mark, reading = settings_of(settings).mark, taking.reading
+    if mark is None or reading.table.is_view:
+        return
+    names = f"({mark.column}, {settings.watermark[0]})"
+    if mark.column.lower() in reading.database.indexed(reading.table):
+        yield Finding("mark index", ok=True, detail=f"{mark.column} is indexed")
+    else:
+        yield Finding(
+            "mark index", ok=True, detail=f"{mark.column} is not indexed: each poll reads past all rows ever marked",
+            hint=f"create an index on {names}",
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.reading import Reading
 from crossdock_agent.sql.settings import Mark, SqlTableSettings
 from crossdock_agent.sql.statements import TableColumn, resolve
-from crossdock_agent.sql.taken import Key, Token
+from crossdock_agent.sql.taken import Key, Token, bindable
 from crossdock_agent.sql.window import row_hash
 from crossdock_agent.sql.writing import RULES, Writable, connect_writable
 
@@ -41,10 +41,11 @@ class Taking:
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """What is done to released rows. *guarded*: only to those that are still what was read."""
+    """What is done to released rows that are still what was read. Of a token without hashes: to rows that *exempt*, a
+    condition, is true of."""
 
     mark: Mark | None = None
-    guarded: bool = True
+    exempt: str = "1 = 0"
 
     @property
     def word(self) -> str:
@@ -130,9 +131,9 @@ class Releaser:
 
     def _as_read(self, database: Writable, due: Token) -> Taking | None:
         """The table as *due* was read from it; None when a column is gone, and so no row can be what it was."""
-        if self._taking is None or list(self._taking.names) != due.columns:
+        if self._taking is None or (due.columns and list(self._taking.names) != due.columns):
             try:
-                self._taking = self._prepare(database, due.columns)
+                self._taking = self._prepare(database, due.columns or None)
             except ConfigError as error:
                 self._log.warning("rows read before a column was dropped are read anew: {}", error.message)
                 return None
@@ -140,21 +141,21 @@ class Releaser:
 
     def _chunk(self, database: Writable, taking: Taking, keys: list[Key], hashes: Sequence[int]) -> int:
         """How many of the rows are there, but are not what was read."""
-        left = 0
         with database.transaction():
-            if self._deed.guarded:
-                expected = {_encode(list(key)): value for key, value in zip(keys, hashes, strict=True)}
-                rows = database.rows(*self._select(database, taking, keys))
-                shape = taking.reading.shape
-                found = [[row[i] for i in shape.position] for row in rows]
-                packed = shape.pack(rows)
-                same = [
-                    key for key, data in zip(found, packed, strict=True) if expected.get(_encode(key)) == row_hash(data)
-                ]
-                left, keys = len(rows) - len(same), list(same)
-            if keys:
-                database.execute(*self._change(database, taking, keys))
-        return left
+            if not hashes:
+                database.execute(*self._change(database, taking, keys, self._deed.exempt))
+                return 0
+            expected = {_encode(list(key)): value for key, value in zip(keys, hashes, strict=True)}
+            rows = database.rows(*self._select(database, taking, keys))
+            shape = taking.reading.shape
+            found = [[row[i] for i in shape.position] for row in rows]
+            packed = shape.pack(rows)
+            same = [
+                key for key, data in zip(found, packed, strict=True) if expected.get(_encode(key)) == row_hash(data)
+            ]
+            if same:
+                database.execute(*self._change(database, taking, same))
+        return len(rows) - len(same)
 
     # --- statements
 
@@ -167,8 +168,12 @@ class Releaser:
             values,
         )
 
-    def _change(self, database: Writable, taking: Taking, keys: Sequence[Key]) -> tuple[str, list[object]]:
+    def _change(
+        self, database: Writable, taking: Taking, keys: Sequence[Key], also: str = ""
+    ) -> tuple[str, list[object]]:
         condition, values = _among(taking.cursor, keys, "")
+        if also:
+            condition = f"({condition}) AND {also}"
         table, mark = _table(database, taking), self._deed.mark
         if mark is None:
             return f"DELETE FROM {table}\nWHERE {condition}", values
@@ -204,7 +209,7 @@ def _among(cursor: Sequence[TableColumn], keys: Sequence[Key], prefix: str) -> t
     names = [prefix + column.quoted.removeprefix("s.") for column in cursor]
     binds = [column.rule.bind.format(t=column.declared) for column in cursor]
     if len(cursor) == 1:
-        return f"{names[0]} IN ({', '.join([binds[0]] * len(keys))})", [key[0] for key in keys]
+        return f"{names[0]} IN ({', '.join([binds[0]] * len(keys))})", [bindable(key[0]) for key in keys]
     terms, values = [], []
     for key in keys:
         equal = [
@@ -212,7 +217,7 @@ def _among(cursor: Sequence[TableColumn], keys: Sequence[Key], prefix: str) -> t
             for name, bind, value in zip(names, binds, key, strict=True)
         ]
         terms.append(f"({' AND '.join(equal)})")
-        values += [value for value in key if value is not None]
+        values += [bindable(value) for value in key if value is not None]
     return " OR ".join(terms), values
 
 

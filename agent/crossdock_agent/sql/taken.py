@@ -18,6 +18,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 from itertools import accumulate
 from typing import cast
 
@@ -35,10 +36,11 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     """The rows of one batch: *ids* (whole numbers of one column, delta-coded and compressed), or *keys*."""
 
     version: int
+    basis: str  # what was read: a source that reads something else now must not release these
     columns: list[str]  # that the hashes are of
     ids: bytes
     keys: list[list[object]]
-    hashes: bytes  # 8 bytes a row; empty where content cannot change
+    hashes: bytes  # 8 bytes a row; empty for rows that were not read
 
     def all_keys(self) -> list[Key]:
         if not self.ids:
@@ -49,7 +51,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         return _unpacked("Q", self.hashes)
 
 
-def encode(columns: Sequence[str], keys: Sequence[Key], hashes: Sequence[int]) -> bytes:
+def encode(basis: str, columns: Sequence[str], keys: Sequence[Key], hashes: Sequence[int]) -> bytes:
     ids, listed = b"", list[list[object]]()
     if all(len(key) == 1 and is_whole(key[0]) for key in keys):
         whole = [cast(int, key[0]) for key in keys]
@@ -57,14 +59,17 @@ def encode(columns: Sequence[str], keys: Sequence[Key], hashes: Sequence[int]) -
         ids = zlib.compress(_packed(deltas), 1)
     else:
         listed = [list(key) for key in keys]
-    return msgspec.msgpack.encode(Token(TOKEN_VERSION, list(columns), ids, listed, _packed(array("Q", hashes))))
+    return msgspec.msgpack.encode(Token(TOKEN_VERSION, basis, list(columns), ids, listed, _packed(array("Q", hashes))))
 
 
 def decode(token: bytes) -> Token:
     try:
         due = msgspec.msgpack.decode(token, type=Token)
     except msgspec.DecodeError as error:
-        raise ConfigError(f"a release of this source cannot be read: {error}") from error
+        raise ConfigError(
+            f"a release of this source cannot be read: {error}",
+            hint="a source of another kind had its name: give it a new one",
+        ) from error
     if due.version != TOKEN_VERSION:
         raise ConfigError(
             f"a release of version {due.version} waits, this agent knows {TOKEN_VERSION}", hint="install a newer agent"
@@ -74,6 +79,11 @@ def decode(token: bytes) -> Token:
 
 def is_whole(value: object) -> bool:
     return type(value) is int and -_WHOLE < value < _WHOLE
+
+
+def bindable(value: object) -> object:
+    """*value* as a driver takes it: a whole number over 63 bits (MariaDB's unsigned ones) as an exact decimal."""
+    return Decimal(value) if type(value) is int and not -(2**63) <= value < 2**63 else value
 
 
 def numbers(keys: Sequence[Key]) -> list[int]:

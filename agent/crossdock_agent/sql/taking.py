@@ -80,13 +80,13 @@ class _Gathered:
 
 
 class _Rows:
-    """A page with, for each row, its key, the number that stands for it, and a hash of its content if it may change."""
+    """A page with, for each row, its key, the number that stands for it, and a hash of its content."""
 
-    def __init__(self, page: Page, *, guarded: bool) -> None:
+    def __init__(self, page: Page) -> None:
         self.page = page
         self.keys: list[Key] = list(page.positions())
         self.numbers = taken.numbers(self.keys)
-        self.hashes = [row_hash(row) for row in page.packed] if guarded else [0] * len(page.packed)
+        self.hashes = [row_hash(row) for row in page.packed]
         self.ascending = bool(self.keys) and len(self.keys[0]) == 1 and all(taken.is_whole(key[0]) for key in self.keys)
 
 
@@ -161,8 +161,7 @@ class Taker:
         if not whole and plan.ordered:
             return
         if begun is None:
-            newest = database.rows(taking.reading.statements.newest())[0][0]
-            begun = UnderWay(([] if whole else self._high) or [], newest if taken.is_whole(newest) else None, whole)
+            begun = UnderWay(([] if whole else self._high) or [], self._bound(taking), whole)
             if whole:
                 self._scanned = now
         self._loaded = False  # until the pass has come to its end
@@ -180,9 +179,7 @@ class Taker:
         header.rejects.extend(gathered.batch.rejects)
         token = None
         if gathered.keys:
-            token = taken.encode(
-                taking.names, gathered.keys, gathered.hashes if self._plan.deed.guarded else ()
-            )  # fmt: skip
+            token = taken.encode(self._plan.basis, taking.names, gathered.keys, gathered.hashes)
             self._taken.add(token, taken.numbers(gathered.keys))
         remember = ()  # type: tuple[tuple[str, bytes], ...]
         if gathered.batch.rejects:
@@ -203,6 +200,11 @@ class Taker:
 
     def release(self, token: bytes) -> None:
         due = taken.decode(token)
+        if due.basis != self._plan.basis:
+            raise ConfigError(
+                f"source {self._context.name} has read from {due.basis} before, and those rows are not released",
+                hint="give the source a new name, or its earlier settings until nothing waits for release",
+            )
         self._releaser.release(due)
         self._taken.drop(token)
         self._quiet = None
@@ -232,7 +234,7 @@ class Taker:
         last: Sequence[object] = begun.at
         self._paused = False
         for page in self._pages(taking, begun):
-            rows = _Rows(page, guarded=self._plan.deed.guarded)
+            rows = _Rows(page)
             for start, end in self._fresh(rows):
                 at = start
                 while at < end:
@@ -268,6 +270,14 @@ class Taker:
             yield held
         self._is_full()
 
+    def _bound(self, taking: Taking) -> int | None:
+        """The greatest id there is now, where ids are whole numbers. (PostgreSQL knows no greatest uuid.)"""
+        database = taking.reading.database
+        if database.dialect.name != "sqlite" and taking.cursor[0].kind != "integer":
+            return None
+        newest = database.rows(taking.reading.statements.newest())[0][0]
+        return newest if taken.is_whole(newest) else None
+
     def _pages(self, taking: Taking, begun: UnderWay) -> Iterator[Page]:
         reading, limit, bound = taking.reading, self._settings.page_rows, begun.bound
         after: Sequence[object] | None = begun.at or None
@@ -296,7 +306,7 @@ class Taker:
     def _beyond(self, after: Sequence[object] | None) -> Sequence[object] | None:
         """*after*, or the end of the run in flight that it is in."""
         if after is None or len(after) != 1 or not taken.is_whole(after[0]):
-            return after
+            return None if after is None else [taken.bindable(value) for value in after]
         end = self._taken.run_end(int(str(after[0])))
         return after if end is None else [end]
 

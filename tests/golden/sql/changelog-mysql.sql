@@ -11,7 +11,7 @@ CREATE TABLE `sales`.`crossdock_log_order_lines` (
   `changed_at` datetime(6) NULL
 ) ENGINE=InnoDB
 //
-SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION'
+SET SESSION sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION'
 //
 DROP TRIGGER IF EXISTS `sales`.`crossdock_order_lines_ins`
 //
@@ -75,11 +75,11 @@ GRANT SELECT, TRIGGER ON `sales`.`order_lines` TO reader
 //
 DELIMITER ;
 
--- amend: changed_at was added, another column dropped
+-- amend: changed_at was added, sku has another type, a column was dropped
 DELIMITER //
-ALTER TABLE `sales`.`crossdock_log_order_lines` ADD COLUMN `changed_at` datetime(6) NULL
+ALTER TABLE `sales`.`crossdock_log_order_lines` ADD COLUMN `changed_at` datetime(6) NULL, MODIFY COLUMN `sku` char(12) CHARACTER SET latin1 COLLATE latin1_german1_ci NULL
 //
-SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION'
+SET SESSION sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION'
 //
 DROP TRIGGER IF EXISTS `sales`.`crossdock_order_lines_ins`
 //

@@ -34,8 +34,10 @@ GRANT SELECT, DELETE ON "SALES"."crossdock_log_order_lines" TO reader
 GRANT SELECT ON "SALES"."order_lines" TO reader
 /
 
--- amend: changed_at was added, another column dropped
+-- amend: changed_at was added, sku has another type, a column was dropped
 ALTER TABLE "SALES"."crossdock_log_order_lines" ADD ("changed_at" DATE)
+/
+ALTER TABLE "SALES"."crossdock_log_order_lines" MODIFY ("sku" VARCHAR2(12 BYTE))
 /
 CREATE OR REPLACE TRIGGER "SALES"."crossdock_order_lines_all"
 AFTER INSERT OR UPDATE OR DELETE ON "SALES"."order_lines" FOR EACH ROW

@@ -43,6 +43,7 @@ EXCEPTION WHEN OTHERS THEN
   END;
   RETURN NULL;
 END $crossdock$;
+REVOKE ALL ON FUNCTION "sales"."crossdock_order_lines_log"() FROM PUBLIC;
 DROP TRIGGER IF EXISTS "crossdock_order_lines_ins" ON "sales"."order_lines";
 CREATE TRIGGER "crossdock_order_lines_ins" AFTER INSERT ON "sales"."order_lines"
 REFERENCING NEW TABLE AS crossdock_new
@@ -62,10 +63,11 @@ GRANT SELECT, DELETE ON "sales"."crossdock_log_order_lines" TO "reader";
 GRANT SELECT ON "sales"."order_lines" TO "reader";
 COMMIT;
 
--- amend: changed_at was added, another column dropped
+-- amend: changed_at was added, sku has another type, a column was dropped
 BEGIN;
 SET LOCAL lock_timeout = '1s';
 ALTER TABLE "sales"."crossdock_log_order_lines" ADD COLUMN "changed_at" timestamp without time zone NULL;
+ALTER TABLE "sales"."crossdock_log_order_lines" ALTER COLUMN "sku" TYPE character(12) USING "sku"::character(12);
 CREATE OR REPLACE FUNCTION "sales"."crossdock_order_lines_log"() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $crossdock$
@@ -98,6 +100,7 @@ EXCEPTION WHEN OTHERS THEN
   END;
   RETURN NULL;
 END $crossdock$;
+REVOKE ALL ON FUNCTION "sales"."crossdock_order_lines_log"() FROM PUBLIC;
 DROP TRIGGER IF EXISTS "crossdock_order_lines_ins" ON "sales"."order_lines";
 CREATE TRIGGER "crossdock_order_lines_ins" AFTER INSERT ON "sales"."order_lines"
 REFERENCING NEW TABLE AS crossdock_new

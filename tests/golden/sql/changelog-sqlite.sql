@@ -36,7 +36,7 @@ BEGIN /* crossdock 6c72702e7bb0 */
 END;
 COMMIT;
 
--- amend: changed_at was added, another column dropped
+-- amend: changed_at was added, sku has another type, a column was dropped
 BEGIN IMMEDIATE;
 DROP TRIGGER IF EXISTS "crossdock_order_lines_ins";
 DROP TRIGGER IF EXISTS "crossdock_order_lines_upd";

@@ -33,8 +33,10 @@ GO
 GRANT SELECT, VIEW DEFINITION ON "dbo"."order_lines" TO "reader"
 GO
 
--- amend: changed_at was added, another column dropped
+-- amend: changed_at was added, sku has another type, a column was dropped
 ALTER TABLE "dbo"."crossdock_log_order_lines" ADD "changed_at" datetime2(7) NULL
+GO
+ALTER TABLE "dbo"."crossdock_log_order_lines" ALTER COLUMN "sku" nvarchar(12) COLLATE Latin1_General_CI_AS NULL
 GO
 CREATE OR ALTER TRIGGER "dbo"."crossdock_order_lines_all" ON "dbo"."order_lines"
 AFTER INSERT, UPDATE, DELETE AS

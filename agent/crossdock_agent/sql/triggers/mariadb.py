@@ -3,7 +3,7 @@
 An error inside a trigger, such as a column that was dropped, is handled: the write goes on and the log gets a row of
 operation X. Deadlocks and lock timeouts are not handled there; the server passes them on whatever a trigger declares.
 The fingerprint is a variable, because the server does not keep comments. Triggers keep the sql_mode they were made
-under, so it is set: strict modes would refuse dates such as 0000-00-00.
+under, so it is set: strict, because a value cut to fit would be logged wrong, but with dates such as 0000-00-00.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ INSTALLED = """\
 SELECT TRIGGER_NAME, ACTION_STATEMENT FROM information_schema.TRIGGERS
 WHERE EVENT_OBJECT_SCHEMA = ? AND EVENT_OBJECT_TABLE = ?"""
 TRANSACTIONAL = False
+TYPED = True
 
 
 def install(plan: Plan) -> list[str]:
@@ -31,10 +32,11 @@ def install(plan: Plan) -> list[str]:
             *plan.columns_of(plan.columns),
         ]
         statements.append(f"CREATE TABLE {plan.target} (\n  " + ",\n  ".join(columns) + "\n) ENGINE=InnoDB")
-    elif plan.missing:
-        added = ", ".join(f"ADD COLUMN {column}" for column in plan.columns_of(plan.missing))
-        statements.append(f"ALTER TABLE {plan.target} {added}")
-    statements.append("SET SESSION sql_mode = 'NO_ENGINE_SUBSTITUTION'")
+    elif plan.missing or plan.altered:
+        changes = plan.columns_of(plan.missing, "ADD COLUMN {name} {type} NULL")
+        changes += plan.columns_of(plan.altered, "MODIFY COLUMN {name} {type} NULL")
+        statements.append(f"ALTER TABLE {plan.target} {', '.join(changes)}")
+    statements.append("SET SESSION sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION'")
     moved = "\n    OR ".join(f"NOT (BINARY OLD.{plan.quote(k)} <=> BINARY NEW.{plan.quote(k)})" for k in plan.key)
     into = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})"
     old, new = f"{into}\n    VALUES ('D', {plan.images('OLD')});", f"{into}\n    VALUES ('{{}}', {plan.images('NEW')});"

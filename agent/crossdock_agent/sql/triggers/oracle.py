@@ -25,6 +25,7 @@ SELECT t.trigger_name, s.text FROM all_triggers t
  JOIN all_source s ON s.owner = t.owner AND s.name = t.trigger_name AND s.type = 'TRIGGER'
 WHERE s.text LIKE '%crossdock %' AND t.table_owner = ? AND t.table_name = ? AND t.status = 'ENABLED'"""
 TRANSACTIONAL = False
+TYPED = True
 
 
 def install(plan: Plan) -> list[str]:
@@ -38,10 +39,11 @@ def install(plan: Plan) -> list[str]:
             *plan.columns_of(plan.columns, "{name} {type}"),
         ]
         statements.append(f"CREATE TABLE {plan.target} (\n  " + ",\n  ".join(columns) + "\n)")
-    elif plan.missing:
-        statements.append(
-            f"ALTER TABLE {plan.target} ADD ({', '.join(plan.columns_of(plan.missing, '{name} {type}'))})"
-        )
+    else:
+        for word, changed in (("ADD", plan.missing), ("MODIFY", plan.altered)):
+            if changed:
+                named = ", ".join(plan.columns_of(changed, "{name} {type}"))
+                statements.append(f"ALTER TABLE {plan.target} {word} ({named})")
     moved = "\n    OR ".join(f":OLD.{plan.quote(k)} <> :NEW.{plan.quote(k)}" for k in plan.key)
     into = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})"
     statements.append(f"""\

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 SEQUENCE, OPERATION, TIME, NOTE = "crossdock_seq", "crossdock_op", "crossdock_at", "crossdock_note"
@@ -23,7 +23,8 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """*present* are the columns of a log that exists already, None when there is none; *reader* gets its grants."""
+    """*present* are the columns of a log that exists already, with their types; None when there is none. *reader* gets
+    its grants."""
 
     dialect: str
     quote: Callable[[str], str]
@@ -32,7 +33,7 @@ class Plan:
     log: str
     columns: tuple[Logged, ...]
     key: tuple[str, ...]
-    present: frozenset[str] | None = None
+    present: Mapping[str, str] | None = None
     reader: str | None = None
 
     @property
@@ -51,8 +52,14 @@ class Plan:
     @property
     def missing(self) -> list[Logged]:
         """Columns that an existing log lacks."""
-        present = self.present or frozenset()
+        present = self.present or {}
         return [column for column in self.columns if column.name.lower() not in present]
+
+    @property
+    def altered(self) -> list[Logged]:
+        """Columns that an existing log has with another type: a value that fits the table might not fit it."""
+        present = self.present or {}
+        return [column for column in self.columns if present.get(column.name.lower(), column.type) != column.type]
 
     @property
     def fingerprint(self) -> str:

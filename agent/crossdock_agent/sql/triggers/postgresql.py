@@ -25,6 +25,7 @@ SELECT t.tgname, p.prosrc FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid J
  JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = CAST(? AS text) AND c.relname = CAST(? AS text) AND t.tgenabled <> 'D'"""
 TRANSACTIONAL = True
+TYPED = True
 _TRIGGERS = (
     ("ins", "AFTER INSERT", "\nREFERENCING NEW TABLE AS crossdock_new"),
     ("upd", "AFTER UPDATE", "\nREFERENCING OLD TABLE AS crossdock_old NEW TABLE AS crossdock_new"),
@@ -46,7 +47,10 @@ def install(plan: Plan) -> list[str]:
         statements.append(f"CREATE TABLE {plan.target} (\n  " + ",\n  ".join(columns) + "\n)")
     else:
         statements += [f"ALTER TABLE {plan.target} ADD COLUMN {column}" for column in plan.columns_of(plan.missing)]
+        form = "ALTER COLUMN {name} TYPE {type} USING {name}::{type}"
+        statements += [f"ALTER TABLE {plan.target} {change}" for change in plan.columns_of(plan.altered, form)]
     statements.append(_function(plan))
+    statements.append(f"REVOKE ALL ON FUNCTION {_name(plan)}() FROM PUBLIC")  # else anyone could make it write the log
     for suffix, event, tables in _TRIGGERS:
         name = plan.quote(plan.trigger(suffix))
         statements.append(f"DROP TRIGGER IF EXISTS {name} ON {plan.base}")

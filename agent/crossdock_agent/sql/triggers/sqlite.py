@@ -11,6 +11,7 @@ from crossdock_agent.sql.triggers.plan import NOTE, OPERATION, SEQUENCE, TIME, P
 COLUMNS = "SELECT name, type FROM pragma_table_xinfo(?2) WHERE hidden <> 1 AND ?1 = '' ORDER BY cid"
 INSTALLED = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?2 COLLATE NOCASE AND ?1 = ''"
 TRANSACTIONAL = True
+TYPED = False  # a column takes values of any type
 
 
 def install(plan: Plan) -> list[str]:

@@ -30,6 +30,7 @@ SELECT t.name, m.definition FROM sys.triggers t JOIN sys.sql_modules m ON m.obje
  JOIN sys.objects o ON o.object_id = t.parent_id JOIN sys.schemas s ON s.schema_id = o.schema_id
 WHERE s.name = ? AND o.name = ? AND t.is_disabled = 0"""
 TRANSACTIONAL = True
+TYPED = True
 _BINARY = "COLLATE Latin1_General_BIN2"
 
 
@@ -48,6 +49,7 @@ def install(plan: Plan) -> list[str]:
         statements.append(f"CREATE TABLE {plan.target} (\n  " + ",\n  ".join(columns) + "\n)")
     else:
         statements += [f"ALTER TABLE {plan.target} ADD {column}" for column in plan.columns_of(plan.missing)]
+        statements += [f"ALTER TABLE {plan.target} ALTER COLUMN {column}" for column in plan.columns_of(plan.altered)]
     key = [column for column in plan.columns if column.name in plan.key]
     was, now = (" AND ".join(_equal(plan, column, row) for column in key) for row in "di")
     into = f"INSERT INTO {plan.target} ({OPERATION}, {plan.names})"
