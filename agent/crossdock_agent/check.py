@@ -167,6 +167,9 @@ class _NoMemory:
     def recall(self, _key: str) -> bytes | None:
         return None
 
+    def rows(self, _after: str, _limit: int) -> list[tuple[str, bytes]]:
+        return []
+
 
 def _source(config: siteconfig.SourceConfig, settings: Settings) -> Iterator[Finding]:
     context = base.SourceContext(

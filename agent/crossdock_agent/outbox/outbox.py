@@ -84,8 +84,12 @@ class Outbox:
         return self._read(lambda store: store.checkpoint(source))
 
     def recall(self, source: str, key: str) -> bytes | None:
-        """A ledger row of *source*, as committed: flush its writer first."""
+        """A ledger row of *source*, as committed; what its writer has queued is not in it."""
         return self._read(lambda store: store.recall(source, key))
+
+    def ledger(self, source: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Committed ledger rows of *source* with keys greater than *after*, by key, at most *limit*."""
+        return self._read(lambda store: store.ledger(source, after, limit))
 
     def releases(self, source: str) -> list[tuple[int, bytes]]:
         """Tokens whose batches are acknowledged and which are not finished, oldest first: (id, token)."""
