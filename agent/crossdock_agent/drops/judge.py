@@ -40,15 +40,21 @@ class Judge:
     stop: Stop
     take: bool
 
-    def judge(self, name: str, file: BinaryIO, stat: os.stat_result, begun: Work | None) -> Verdict:
-        """Raises Interrupted, OSError."""
+    def judge(self, name: str, file: BinaryIO, stat: os.stat_result, begun: Work | None, grows: bool = True) -> Verdict:
+        """A file that *grows* may go on after what was its end; an archive is another one then. Raises Interrupted,
+        OSError."""
         size = stat.st_size
         print_ = fingerprint(file, size)
-        if begun and _same_print(file, size, print_, begun) and _untouched(stat, begun):
+        if (
+            begun
+            and (grows or size == begun.size)
+            and _same_print(file, size, print_, begun)
+            and _untouched(stat, begun)
+        ):
             return Verdict(What.READ, _resized(begun, stat, print_), goes_on=True)
         taken = self.ledger.taken(name)
         if taken and taken.signature[-1] == signature(stat).inode and self._begins_with(file, size, print_, taken):
-            if size > taken.work.size and taken.work.record:
+            if size > taken.work.size and taken.work.record and grows:
                 return Verdict(What.READ, _resized(taken.work, stat, print_), goes_on=True)
             if size == taken.work.size and not self.take:
                 return Verdict(What.KNOWN, taken.work, content=taken.content)
