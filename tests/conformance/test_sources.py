@@ -14,13 +14,16 @@ from crossdock.codec import TARGET_RECORDS
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sources.base import Draft
 from support.memory import allocated_at_most
-from support.source_rigs import FileRig, Record, SourceRig, TableRig
+from support.source_rigs import FileRig, MarkedRig, PackedRig, Record, SourceRig, TableRig
 from support.source_site import SourceSite
 
 RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "file_drop csv": FileRig,
     "file_drop csv archive": lambda base: FileRig(base, "archive"),
     "file_drop jsonl": lambda base: FileRig(base, "delete", kind="jsonl"),
+    "file_drop gzip": lambda base: PackedRig(base, "gzip"),
+    "file_drop zip": lambda base: PackedRig(base, "zip", "archive"),
+    "file_drop marker move": MarkedRig,
     "sql_table incrementing": TableRig,
     "sql_table timestamp": lambda base: TableRig(base, "timestamp"),
 }

@@ -685,6 +685,8 @@ def test_a_file_that_cannot_be_opened_waits_and_holds_up_no_other(drop: Path, mo
         ({"zone": "Middle/Earth"}, "zone"),
         ({"afterwards": "move"}, "move_directory"),
         ({"move_directory": "there"}, "move_directory"),
+        ({"claim": True}, "claim"),
+        ({"claim": True, "afterwards": "delete", "marker": "{name}.done"}, "claim"),
         ({"marker": "done"}, "marker"),
         ({"marker": "{name}"}, "marker"),
         ({"marker": "../{name}.done"}, "marker"),

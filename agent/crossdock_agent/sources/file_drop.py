@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, msgpack
 from crossdock.codec import MAX_RAW_BYTES
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.drops import checks
+from crossdock_agent.drops.claims import Claims
 from crossdock_agent.drops.handles import open_alone, open_shared, verbatim
 from crossdock_agent.drops.identity import Interrupted, packed
 from crossdock_agent.drops.judge import Judge
@@ -54,6 +55,9 @@ class FileDropSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Annotated[str, Meta(description="a file is taken only with this beside it: {name}.done, {stem}.ctl")] | None
     ) = None
     exclusive: Annotated[bool, Meta(description="Windows: only when no program has it open for writing")] = False
+    claim: Annotated[bool, Meta(description="several agents share the directory: rename a file before reading it")] = (
+        False
+    )
     order: Annotated[Literal["name", "time"], Meta(description="which of several complete files comes first")] = "name"
     unpack: Annotated[
         Literal["none", "gzip", "zip", "suffix"], Meta(description="how files are packed; suffix: by .gz and .zip")
@@ -86,6 +90,10 @@ class FileDropSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("'record_bytes' is over 'max_record_bytes'")
         if (self.afterwards == "move") != (self.move_directory is not None):
             raise ValueError("'move_directory' says where 'afterwards: move' puts files: give both or neither")
+        if self.claim and self.afterwards == "leave":
+            raise ValueError("'claim' takes files away from the directory; say with 'afterwards' where they go then")
+        if self.claim and self.marker:
+            raise ValueError("'claim' and 'marker' exclude each other: only one agent can see a marker go")
         try:
             zone = ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -133,6 +141,7 @@ class FileDrop:
             self._directory, settings.afterwards, settings.target, ZoneInfo(settings.zone), markers,
             settings.duplicates == "take", context.stop,
         )  # fmt: skip
+        self._claims = Claims(self._directory, context.name) if settings.claim else None
         self._known: dict[str, bytes | None] = {}  # signatures of files taken, by name; None: looked up, not taken
         self._rest_until = 0.0
         self._taken = 0
@@ -158,7 +167,7 @@ class FileDrop:
         If it is not, it is left for the next pass to judge. Raises SourceUnavailable when it cannot be done now.
         """
         due = msgpack.decode(token, type=Token)
-        path = Path(self._listing.location(os.fsdecode(due.name)))
+        path = Path(self._location(os.fsdecode(due.name)))
         try:
             self._releasing.release(due, path, self._context.wall_us())
         except Interrupted:
@@ -198,9 +207,11 @@ class FileDrop:
         """Names in the order in which they are taken."""
         began = self._context.monotonic()
         names = self._listing.names()
+        if self._claims is not None:
+            names.files = sorted({*names.files, *self._claims.names()})
         order = names.files
         if self._settings.order == "time":
-            found = (self._listing.find(name) for name in order)
+            found = (self._find(name) for name in order)
             order = [name for _, name in sorted((f.signature.mtime_ns, f.name) for f in found if f)]
         now = self._context.monotonic()
         self._rest_until = now + min(REST_RATIO * (now - began), MAX_REST_SECONDS)
@@ -210,7 +221,7 @@ class FileDrop:
     def _gone(self, state: InProgress, present: set[str]) -> Iterator[Draft]:
         """Ends the units of files that vanished half read. One that merely no longer matches stays begun."""
         for name, work in list(state.items()):
-            if name not in present and not os.path.lexists(self._listing.location(name)):
+            if name not in present and not os.path.lexists(self._location(name)):
                 self._log.bind(file=display(name), record=work.record).warning("file vanished before it was read whole")
                 yield abandoned(work, state, format_name(self._settings.format), GONE)
 
@@ -222,13 +233,29 @@ class FileDrop:
             for name in (*begun, *(name for name in names if name not in first)):
                 if self._context.stop.is_set():
                     return
-                found = self._listing.find(name)
+                found = self._find(name)
                 if found is None or self._is_taken(found, state):
                     self._ready.forget(name)
-                elif self._ready.is_ready(found):
-                    yield from self._take(found, state)
+                elif self._ready.is_ready(found) and (ours := self._claimed(found)):
+                    yield from self._take(ours, state)
         finally:
             self._ready.count()
+
+    def _location(self, name: str) -> str:
+        return (self._claims or self._listing).location(name)
+
+    def _find(self, name: str) -> Found | None:
+        ours = self._claims.find(name) if self._claims is not None else None
+        return ours or self._listing.find(name)
+
+    def _claimed(self, item: Found) -> Found | None:
+        if self._claims is None or item.location == self._claims.location(item.name):
+            return item
+        try:
+            return self._claims.claim(item)
+        except OSError as error:
+            self._ready.unreadable(item.name, error)
+            return None
 
     def _is_taken(self, item: Found, state: InProgress) -> bool:
         if item.name not in self._known:
