@@ -56,17 +56,17 @@ class _Memory:
     def __init__(self, name: str, outbox: Outbox) -> None:
         self._name = name
         self._outbox = outbox
-        self._writer: Writer | None = None
+        self.writer: Writer | None = None
         self._appended = 0  # batches given to the writer
         self._queued: dict[str, tuple[int, bytes | None]] = {}  # key: (number of its batch, value), oldest batch first
 
-    def writer(self) -> Writer:
+    def open_writer(self) -> Writer:
         """The writer to append to; a new one where there was none or the last one failed."""
-        if self._writer is None or self._writer.error is not None:
-            self._writer = self._outbox.writer(self._name)  # waits for what the old one had queued
+        if self.writer is None or self.writer.error is not None:
+            self.writer = self._outbox.writer(self._name)  # waits for what the old one had queued
             self._appended = 0
             self._queued.clear()
-        return self._writer
+        return self.writer
 
     def appended(self, batch: Append) -> None:
         """*batch* was queued."""
@@ -92,9 +92,9 @@ class _Memory:
 
     def _forget_committed(self) -> None:
         """A writer counts a batch out after its commit. One that failed counts it out too, and its error stands."""
-        if self._writer is None or not self._queued:
+        if self.writer is None or not self._queued:
             return
-        committed = self._appended - self._writer.queued
+        committed = self._appended - self.writer.queued
         while self._queued:
             key, (number, _) = next(iter(self._queued.items()))
             if number > committed:
@@ -218,7 +218,7 @@ class Pump:
     def _read(self, stop: Stop) -> None:
         """One pass: all that the source has ready. Returns when it is on disk."""
         name = self.config.name
-        writer = self._memory.writer()
+        writer = self._memory.open_writer()
         writer.flush()  # what an abandoned pass left queued belongs to the checkpoint
         drafts = self.source.read(self._outbox.checkpoint(name))
         try:

@@ -17,7 +17,7 @@ def batch(n: int, *remember: tuple[str, bytes | None]) -> Append:
 
 
 def hand_over(memory: _Memory, append: Append) -> None:
-    memory.writer().append(append)
+    memory.open_writer().append(append)
     memory.appended(append)
 
 
@@ -30,7 +30,7 @@ def test_a_row_on_its_way_is_recalled_without_waiting_for_its_commit(tmp_path: P
     assert memory.recall("b") is None
     assert memory.recall("c") is None
     with outbox:
-        memory.writer().flush()
+        memory.open_writer().flush()
         assert outbox.recall("drop", "a") == b"2"
         assert outbox.recall("drop", "b") is None
 
@@ -41,7 +41,7 @@ def test_rows_that_are_committed_are_held_no_longer_and_newer_ones_still_count(t
         for n in range(2000):
             hand_over(memory, batch(n, (f"key{n:04}", b"%d" % n)))
             assert len(memory._queued) <= QUEUE_BATCHES
-        memory.writer().flush()
+        memory.open_writer().flush()
         assert memory.recall("key0007") == b"7"
         assert memory._queued == {}
         assert [key for key, _ in memory.rows("key0995", 3)] == ["key0996", "key0997", "key0998"]
@@ -54,12 +54,12 @@ def test_what_a_failed_writer_had_queued_is_not_remembered(tmp_path: Path) -> No
     with Outbox(tmp_path / "outbox.db", LIMITS) as outbox:
         memory = _Memory("drop", outbox)
         hand_over(memory, batch(1, ("a", b"1")))
-        memory.writer().flush()
+        memory.open_writer().flush()
         lost = batch(2, ("a", b"2"))
         memory.appended(lost)  # as if its commit had failed: the row is nowhere
-        first = memory.writer()
+        first = memory.open_writer()
         first.error = OSError("disk")  # type: ignore[assignment]
-        assert memory.writer() is not first
+        assert memory.open_writer() is not first
         assert memory.recall("a") == b"1"
 
 

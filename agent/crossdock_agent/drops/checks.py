@@ -26,7 +26,7 @@ EXCLUSIVE_MEANS_NOTHING = Finding(
 
 
 def findings(
-    listing: Listing, settings: Format, unpacking: Unpacking, *, archive: Path | None, deletes: bool
+    listing: Listing, settings: Format, *, archive: Path | None, deletes: bool, unpacking: Unpacking | None = None
 ) -> Iterator[Finding]:
     """*archive* is where files go afterwards. Without it and *deletes* nothing is written anywhere: the disk may be
     read-only."""
@@ -62,7 +62,7 @@ def _writable(name: str, directory: Path) -> Finding:
     return Finding(name, ok=True, detail=f"files can be created and deleted in {directory}")
 
 
-def _sample(item: Found, settings: Format, unpacking: Unpacking) -> Finding:
+def _sample(item: Found, settings: Format, unpacking: Unpacking | None) -> Finding:
     """The header and first records of the newest file, decoded as declared."""
     name = display(item.name)
     try:
@@ -101,13 +101,12 @@ def _sample(item: Found, settings: Format, unpacking: Unpacking) -> Finding:
     )
 
 
-def _first_bytes(file: BinaryIO, item: Found, unpacking: Unpacking) -> bytes:
+def _first_bytes(file: BinaryIO, item: Found, unpacking: Unpacking | None) -> bytes:
     """Of what would be read. Raises Damaged, OSError."""
-    packing = unpacking.of(item.name)
     content: Content = file
-    if packing == "gzip":
+    if unpacking is not None and unpacking.of(item.name) == "gzip":
         content = Gunzip(file)
-    elif packing == "zip":
+    elif unpacking is not None and unpacking.of(item.name) == "zip":
         archive = Zip(file)
         members = archive.members(unpacking.members, by_time=unpacking.by_time, max_bytes=unpacking.max_bytes)
         if not members:

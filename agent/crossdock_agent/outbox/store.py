@@ -249,12 +249,19 @@ class Store:
         )
         return [(str(key), bytes(value)) for key, value in rows]
 
-    def releases(self, source: str) -> list[tuple[int, bytes]]:
+    def releases(self, source: str, after: int, limit: int) -> list[tuple[int, bytes]]:
         rows = self._reads.execute(
-            "SELECT id, token FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?) ORDER BY id",
-            (source,),
+            "SELECT id, token FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?) AND id > ?"
+            " ORDER BY id LIMIT ?",
+            (source, after, limit),
         )
         return [(int(i), bytes(token)) for i, token in rows]
+
+    def releases_waiting(self, source: str) -> int:
+        row = self._reads.execute(
+            "SELECT count(*) FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?)", (source,)
+        ).fetchone()
+        return int(row[0])
 
     def oldest_us(self) -> int:
         row = self._reads.execute("SELECT read_at_us FROM batches ORDER BY id LIMIT 1").fetchone()

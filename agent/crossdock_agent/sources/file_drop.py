@@ -185,7 +185,7 @@ class FileDrop:
         yield from checks.findings(
             self._listing,
             settings.format,
-            self._unpacking,
+            unpacking=self._unpacking,
             archive=undated(settings.target) if moves else None,
             deletes=settings.afterwards == "delete",
         )
