@@ -263,6 +263,22 @@ def test_what_was_archived_into_folders_of_dates_is_never_found_again(drop: Path
         site_of(drop, afterwards="move", move_directory=str(drop))
 
 
+def test_braces_in_the_directorys_own_name_are_no_date(tmp_path: Path) -> None:
+    drop = tmp_path / "{3F2504E0-4F89}"
+    put(drop / "a.csv")
+    site = site_of(drop, afterwards="archive")
+    assert names(site.drafts()) == ["a.csv"]
+    site.acknowledge()
+    assert left(drop) == ["archive/a.csv"]
+    assert site.drafts() == []
+
+
+def test_a_folder_called_archive_is_one_like_others_where_nothing_is_archived(drop: Path) -> None:
+    put(drop / "archive" / "a.csv")
+    assert names(site_of(drop, recursive=True).drafts()) == ["archive/a.csv"]
+    assert names(site_of(drop, recursive=True, afterwards="archive").drafts()) == []
+
+
 # --- what the ledger holds
 
 

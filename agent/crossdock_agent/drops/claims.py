@@ -23,7 +23,7 @@ class Claims:
     def __init__(self, root: Path, source: str, host: str = "") -> None:
         owner = re.sub(r"[^A-Za-z0-9.-]", "_", f"{host or platform.node()}-{source}")
         self.directory = root / f"{CLAIMS}{owner}"
-        self._listing = Listing(self.directory, "*", (), self.directory / ".archive", recursive=True)
+        self._listing = Listing(self.directory, "*", (), None, recursive=True)
 
     def names(self) -> list[str]:
         """Raises SourceUnavailable."""

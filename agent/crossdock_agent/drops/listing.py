@@ -50,7 +50,7 @@ class Listing:
         root: Path,
         pattern: str,
         ignore: Sequence[str],
-        archive: Path,
+        archive: Path | None,
         *,
         recursive: bool,
         markers: Markers | None = None,
@@ -59,7 +59,7 @@ class Listing:
         self.pattern = pattern
         self._pattern = Pattern(f"**/{pattern}" if recursive else pattern)
         self._unwanted = matcher(ignore)
-        self._archive = _comparable(archive)
+        self._archive = _comparable(archive) if archive is not None else ""
         self._markers = markers
 
     def files(self) -> Iterator[Found]:

@@ -5,8 +5,8 @@ Only a file that is still what was read; any other is left for the next pass to 
 
 from __future__ import annotations
 
-import datetime as dt
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -18,7 +18,6 @@ from crossdock_agent.drops import afterwards
 from crossdock_agent.drops.handles import open_shared
 from crossdock_agent.drops.identity import content_hash, fingerprint, is_exact
 from crossdock_agent.drops.markers import Markers
-from crossdock_agent.drops.patterns import dated
 from crossdock_agent.drops.state import Token
 
 Action = Literal["leave", "archive", "move", "delete"]
@@ -26,12 +25,13 @@ Action = Literal["leave", "archive", "move", "delete"]
 
 @dataclass(frozen=True, slots=True)
 class Releasing:
-    """*target* is the directory for `archive` and `move`, with date tokens; *zone* is theirs."""
+    """*target* is the directory for `archive` and `move`, for a file taken at a moment (microseconds since the epoch).
+
+    That moment is the token's: a second attempt, after midnight, goes to the same place."""
 
     directory: Path
     action: Action
-    target: Path
-    zone: dt.tzinfo
+    target: Callable[[int], Path]
     markers: Markers | None
     duplicates_taken: bool
     stop: Stop
@@ -71,8 +71,7 @@ class Releasing:
             afterwards.move(path, seen, self._to(name, due, now_us), now_us)
 
     def _to(self, name: str, due: Token, now_us: int) -> Path:
-        """By the time the file was taken: a second attempt, after midnight, goes to the same place."""
-        return Path(dated(str(self.target), due.taken_us or now_us, self.zone)) / name
+        return self.target(due.taken_us or now_us) / name
 
     def _is_same(self, file: BinaryIO, seen: os.stat_result, due: Token) -> bool:
         """By content; where samples do not prove it, by the time as well, or else by all of the content."""

@@ -100,14 +100,20 @@ class FileDropSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"zone {self.zone!r} is unknown; an IANA name such as Europe/Berlin") from error
         dated(self.move_directory or self.archive_directory or "", 0, zone)
 
+    def target(self, taken_us: int) -> Path:
+        """Where a file taken then goes afterwards."""
+        given = self.move_directory or self.archive_directory
+        if given:
+            return Path(verbatim(dated(given, taken_us, ZoneInfo(self.zone))))
+        return Path(verbatim(self.directory)) / "archive"  # braces in it are no tokens
+
     @property
-    def target(self) -> Path:
-        """Where files go afterwards, with date tokens."""
-        if self.move_directory:
-            return Path(verbatim(self.move_directory))
-        if self.archive_directory:
-            return Path(verbatim(self.archive_directory))
-        return Path(verbatim(self.directory)) / "archive"
+    def target_root(self) -> Path | None:
+        """The directory, without a date, that holds whatever was moved; None where nothing is."""
+        if self.afterwards not in ("archive", "move"):
+            return None
+        given = self.move_directory or self.archive_directory
+        return undated(Path(verbatim(given))) if given else self.target(0)
 
 
 class FileDrop:
@@ -115,11 +121,11 @@ class FileDrop:
         self._settings = settings
         self._context = context
         self._directory = Path(verbatim(settings.directory))
-        never = undated(settings.target)
-        if never.absolute() == self._directory.absolute():
+        never = settings.target_root
+        if never is not None and never.absolute() == self._directory.absolute():
             name = "move_directory" if settings.move_directory else "archive_directory"
             raise ConfigError(
-                f"source {context.name}: {name} is the directory itself, {settings.target}",
+                f"source {context.name}: {name} is the directory itself, {never}",
                 hint="files put there would be found again; name another directory",
             )
         markers = Markers(settings.marker) if settings.marker else None
@@ -138,8 +144,7 @@ class FileDrop:
             settings.unpack, settings.members, settings.order == "time", settings.max_unpacked_bytes
         )
         self._releasing = Releasing(
-            self._directory, settings.afterwards, settings.target, ZoneInfo(settings.zone), markers,
-            settings.duplicates == "take", context.stop,
+            self._directory, settings.afterwards, settings.target, markers, settings.duplicates == "take", context.stop
         )  # fmt: skip
         self._claims = Claims(self._directory, context.name) if settings.claim else None
         self._known: dict[str, bytes | None] = {}  # signatures of files taken, by name; None: looked up, not taken
@@ -181,12 +186,11 @@ class FileDrop:
 
     def check(self) -> Iterator[Finding]:
         settings = self._settings
-        moves = settings.afterwards in ("archive", "move")
         yield from checks.findings(
             self._listing,
             settings.format,
             unpacking=self._unpacking,
-            archive=undated(settings.target) if moves else None,
+            archive=settings.target_root,
             deletes=settings.afterwards == "delete",
         )
         if settings.exclusive and open_alone is None:
