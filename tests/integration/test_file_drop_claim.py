@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crossdock_agent.drops.claims import Claims
+from crossdock_agent.drops.listing import look
 from crossdock_agent.sources.base import Draft
 from support.source_site import SourceSite
 
@@ -123,3 +124,16 @@ def test_a_file_that_changed_on_its_way_into_the_claim_is_looked_at_again(drop: 
 
 def test_a_machine_with_a_strange_name_still_has_one_directory(tmp_path: Path) -> None:
     assert Claims(tmp_path, "wms", "host/../x").directory == tmp_path / ".crossdock-claimed-host_.._x-wms"
+
+
+def test_a_claim_never_overwrites_what_was_claimed_before(drop: Path) -> None:
+    claims = Claims(drop, "wms", "one")
+    listing = claims._listing
+    for text in ("first", "second"):
+        put(drop / "a.csv", text)
+        found = look("a.csv", str(drop / "a.csv"))
+        assert found is not None
+        assert (claims.claim(found) is None) == (text == "second")
+    assert (drop / "a.csv").exists()
+    (name,) = listing.names().files
+    assert b"first" in Path(listing.location(name)).read_bytes()

@@ -39,13 +39,13 @@ class Readiness:
         self._open_alone = open_alone
         self._orphans = Overdue("marker without its file", context.monotonic)
         self._unmarked = Overdue("file without its marker", context.monotonic)
-        self._names = Names()
+        self._present_markers: set[str] = set()
         self._waiting = self._unreadable = 0
         self._without_marker: list[str] = []
         self._complained: set[str] = set()
 
     def begin(self, names: Names) -> None:
-        self._names = names
+        self._present_markers = names.markers
         self._waiting = self._unreadable = 0
         self._without_marker = []
         present = set(names.files)
@@ -88,7 +88,9 @@ class Readiness:
             self._counters.set("files_without_marker", self._unmarked.count(self._without_marker, self._source))
 
     def _has_marker(self, item: Found) -> bool:
-        if self._markers is None or self._markers.comparable(self._markers.of(item.name)) in self._names.markers:
+        if self._markers is None:
+            return True
+        if self._markers.comparable(self._markers.of(item.name)) in self._present_markers:
             return True
         self._without_marker.append(item.name)
         return False

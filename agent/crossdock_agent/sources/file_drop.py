@@ -158,7 +158,8 @@ class FileDrop:
             return
         names = self._list()
         present = set(names)
-        self._known = {name: seen for name, seen in self._known.items() if name in present}
+        for name in [name for name in self._known if name not in present]:
+            del self._known[name]
         yield from self._gone(state, present)
         try:
             for draft in self._pass(names, state):
