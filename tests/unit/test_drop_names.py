@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import ntpath
+import os
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -76,6 +78,17 @@ def test_characters_of_a_marker_that_mean_something_in_a_pattern_mean_nothing() 
     markers = Markers("[{name}]*.ok")
     assert markers.is_marker("[a.csv]*.ok")
     assert not markers.is_marker("[a.csv]xx.ok")
+
+
+def test_a_marker_in_a_folder_is_known_for_ours_where_case_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "normcase", ntpath.normcase)
+    monkeypatch.setattr(os, "sep", "\\")
+    markers = Markers("{name}.Done")
+    marker = markers.comparable("IN/Shp1.CSV.DONE")
+    assert marker == markers.comparable(markers.of("in/shp1.csv"))
+    assert markers.is_marker("Shp1.CSV.DONE")
+    assert markers.belongs("SHP*.csv")(marker)
+    assert not markers.belongs("STK*.csv")(marker)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ class Markers:
         return directory + slash + _PART.sub(lambda part: base if part[1] == "name" else stem, self._template)
 
     def comparable(self, name: str) -> str:
-        """A marker's name as it is compared: by the case rules of the platform."""
-        return os.path.normcase(name)
+        """A marker's path as it is compared: by the case rules of the platform, with forward slashes."""
+        return os.path.normcase(name).replace(os.sep, "/")
 
     def belongs(self, pattern: str) -> Callable[[str], bool]:
         """Whether a marker, a path, can be one of a file that matches *pattern* (its last part): markers of other
