@@ -233,11 +233,17 @@ def _closing(
 def _framer(content: Content, work: Work, how: How) -> Framer:
     if not work.offset:
         return Framer(how.format.scanner(), how.max_record_bytes)
-    content.seek(0)
-    prefix = b""
-    while len(prefix) < work.prefix_bytes and (block := content.read(work.prefix_bytes - len(prefix))):
-        prefix += block
+    prefix = _bytes_at(content, 0, work.prefix_bytes)
     return Framer(how.format.scanner(), how.max_record_bytes, start=work.position, prefix=prefix)
+
+
+def _bytes_at(content: Content, start: int, length: int) -> bytes:
+    content.seek(start)
+    parts = []
+    while length > 0 and (block := content.read(length)):
+        parts.append(block)
+        length -= len(block)
+    return b"".join(parts)
 
 
 def _header(work: Work, run: Run, how: How, prefix: bytes, state: InProgress, *, closes: bool = False) -> BatchHeader:
