@@ -185,6 +185,25 @@ def test_the_same_archive_again_is_a_duplicate_and_a_longer_one_is_another_file(
     assert later[0].header.origin.unit != first[0].header.origin.unit
 
 
+@pytest.mark.parametrize(("before", "after"), [("gzip", "none"), ("none", "gzip"), ("zip", "none"), ("none", "zip")])
+def test_a_half_read_file_under_another_packing_is_read_from_its_beginning(drop: Path, before: str, after: str) -> None:
+    """A position in what a file unpacks to is none in the file."""
+    content = csv(0, 9000)
+    data = gzip.compress(content, 0) if "gzip" in (before, after) else named_zip({"a.csv": content}, zipfile.ZIP_STORED)
+    (drop / "a").write_bytes(data)
+    site = site_of(drop, before)
+    first = site.drafts(after=2)
+    site.settings["unpack"] = after
+    site.restart()
+    drafts = site.drafts()
+    assert codes(drafts) == ["replaced"]
+    assert drafts[0].header.origin.unit == first[0].header.origin.unit
+    assert len({draft.header.origin.unit for draft in drafts}) == 2
+    read = b"".join(draft.header.prefix + draft.payload for draft in drafts[1:2]) + payloads(drafts[2:])
+    assert read == (data if after == "none" else content)
+    assert site.drafts() == []
+
+
 # --- hostile ones
 
 GZ = gzip.compress(csv(0, 3000), mtime=1)

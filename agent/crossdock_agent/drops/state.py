@@ -28,7 +28,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     still begins with that content has only grown.
 
     In an archive *member* is the place in its directory of the one being read (-1: none), and the position is in that
-    member; *unit* is the archive's, each member has one of its own. *spoiled*: something in it could not be read."""
+    member; *unit* is the archive's, each member has one of its own. *spoiled*: something in it could not be read.
+    *packing* is how it was unpacked: a position means nothing under another setting."""
 
     name: bytes
     unit: bytes
@@ -42,6 +43,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     member: int = -1
     member_name: bytes = b""
     spoiled: bool = False
+    packing: str = ""
 
     @property
     def origin(self) -> tuple[str, bytes]:

@@ -68,7 +68,7 @@ class Taking:
             return
         begun = self.state.get(self.item.name)
         packing = self.unpacking.of(self.item.name)
-        verdict = self.judge.judge(self.item.name, file, stat, begun, packing == "none")
+        verdict = self.judge.judge(self.item.name, file, stat, begun, "" if packing == "none" else packing)
         if begun and not (verdict.goes_on and verdict.work.unit == begun.unit):
             self._log().warning("file was replaced before it was read whole")
             yield abandoned(begun, self.state, format_name(self.how.format), REPLACED)
