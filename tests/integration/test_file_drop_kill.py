@@ -62,9 +62,9 @@ def _rows_of(drop: Path, i: int) -> list[bytes]:
 def seen(log: Path) -> dict[tuple[bytes, int], bytes]:
     """Records by unit and ordinal, as whoever drops what it has already would keep them."""
     found: dict[tuple[bytes, int], bytes] = {}
-    for line in log.read_bytes().splitlines(keepends=True) if log.exists() else ():
-        if line.endswith(b"\n"):
-            unit, first, payload = line[:-1].split(b" ")
+    for line in log.read_bytes().splitlines():
+        if line.endswith(b" ."):
+            unit, first, payload, _ = line.split(b" ")
             for i, row in enumerate(bytes.fromhex(payload.decode()).splitlines(keepends=True)):
                 assert found.setdefault((unit, int(first) + i), row) == row
     return found
@@ -92,7 +92,9 @@ def test_files_are_taken_once_and_archived_with_their_markers_however_often_the_
             try:
                 if kills < 5:
                     eventually(
-                        lambda before=before, more=more: lines() >= before + more or not files(), "more is acknowledged"
+                        lambda before=before, more=more: lines() >= before + more or not files(),
+                        "more is acknowledged",
+                        60.0,
                     )
                 else:
                     eventually(lambda: not files(), "everything is archived", 60.0)

@@ -1,7 +1,7 @@
 """A process that takes files with a real pump and outbox, notes what it was given, and acknowledges it: to be killed.
 
 `python -m support.file_process STATE DIRECTORY LOG`: each batch becomes a line of LOG before it is acknowledged: unit
-in hex, ordinal of the first record, payload in hex.
+in hex, ordinal of the first record, payload in hex, and a full stop: a line without one was torn by the kill.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(state: Path, directory: Path, log: Path) -> None:
             for batch in outbox.page("drop", sequence, 1024 * 1024):
                 header, payload = open_sealed(batch.sealed)
                 first = header.origin.first_record
-                file.write(b"%s %d %s\n" % (header.origin.unit.hex().encode(), first, payload.hex().encode()))
+                file.write(b"\n%s %d %s .\n" % (header.origin.unit.hex().encode(), first, payload.hex().encode()))
                 sequence = batch.sequence
                 outbox.acknowledge("drop", outbox.epoch, sequence)
 

@@ -153,6 +153,7 @@ class FileDrop:
         self._log = logger.bind(source=context.name)
 
     def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        """Nothing while the directory rests after a long listing, unless a file is begun."""
         state = InProgress.decode(checkpoint)
         if not state and self._context.monotonic() < self._rest_until:
             return
