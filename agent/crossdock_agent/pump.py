@@ -179,7 +179,8 @@ class Pump:
                     self._due.reading = False
                     self._pass(stop)
                     self.settled.set()
-                if not stop.is_set() and not self._due.event.wait(self._patience()):
+                patience = self._patience()  # 0 while more is to be released: that alone is no reason to read
+                if not stop.is_set() and not self._due.event.wait(patience) and patience:
                     self._due.reading = True
         except Exception as error:
             self._failed(error)

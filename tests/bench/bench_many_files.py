@@ -23,6 +23,7 @@ import psutil
 from measure import _peak_bytes, machine
 
 ROWS = 20
+ACKNOWLEDGED = 250  # batches at a time
 HEADER = b"NO;ITEM;QTY;TEXT\n"
 
 
@@ -69,7 +70,10 @@ def take(base: Path, files: int, afterwards: str) -> dict[str, Any]:
         found["in_order"] = names == sorted(names) and len(set(names)) == files
         if afterwards != "leave":
             began = time.perf_counter()
-            outbox.acknowledge("many", outbox.epoch, files)
+            for sequence in range(ACKNOWLEDGED, files + ACKNOWLEDGED, ACKNOWLEDGED):  # as an uplink's window does
+                outbox.acknowledge("many", outbox.epoch, min(sequence, files))
+                while outbox.positions()["many"].acked_sequence < min(sequence, files):
+                    time.sleep(0.001)
             while any((base / "drop").glob("*.csv")):
                 time.sleep(0.2)
             found["afterwards_seconds"] = round(time.perf_counter() - began, 2)

@@ -207,3 +207,23 @@ def test_outdated_rows_leave_the_outbox_file(tmp_path: Path, monkeypatch: Any) -
             assert len(outbox.ledger("drop", "", 1000)) == 100
             for path in drop.glob("*.csv"):
                 path.unlink()
+
+
+def test_many_files_due_at_once_are_released_without_a_pass_for_each_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossdock_agent.releases.PIECE", 10)
+    drop = tmp_path / "drop"
+    for i in range(300):
+        put(drop / f"{i:03}.csv", f"{i};x")
+    with (
+        Outbox(tmp_path / "outbox.db", ROOMY) as outbox,
+        pumping(outbox, "drop", drop, afterwards="delete", poll_seconds=60.0) as pump,
+    ):
+        assert pump.settled.wait(60)
+        passes: list[int] = []
+        read = pump._pass
+        monkeypatch.setattr(pump, "_pass", lambda stop: (passes.append(1), read(stop)))
+        outbox.acknowledge("drop", outbox.epoch, 300)
+        eventually(lambda: not list(drop.glob("*.csv")), "all files are deleted")
+        assert not passes
