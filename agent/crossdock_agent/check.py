@@ -170,6 +170,9 @@ class NoMemory:
     def unreleased(self) -> list[bytes]:
         return []
 
+    def rows(self, _after: str, _limit: int) -> list[tuple[str, bytes]]:
+        return []
+
 
 def _source(config: siteconfig.SourceConfig, settings: Settings) -> Iterator[Finding]:
     context = base.SourceContext(

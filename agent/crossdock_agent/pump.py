@@ -60,22 +60,64 @@ class Progress:
 
 
 class _Memory:
-    """The source's ledger as it stands after all it has handed over, committed or on the way."""
+    """The source's ledger as it stands after all it has handed over, committed or on the way.
+
+    Rows on the way are answered from here: waiting for their commit would be a sync for every file. They are forgotten
+    once the outbox has them, so that no more is held than the writer may queue.
+    """
 
     def __init__(self, name: str, outbox: Outbox) -> None:
         self._name = name
         self._outbox = outbox
         self.writer: Writer | None = None
+        self._appended = 0  # batches given to the writer
+        self._queued: dict[str, tuple[int, bytes | None]] = {}  # key: (number of its batch, value), oldest batch first
+
+    def open_writer(self) -> Writer:
+        """The writer to append to; a new one where there was none or the last one failed."""
+        if self.writer is None or self.writer.error is not None:
+            self.writer = self._outbox.writer(self._name)  # waits for what the old one had queued
+            self._appended = 0
+            self._queued.clear()
+        return self.writer
+
+    def appended(self, batch: Append) -> None:
+        """*batch* was queued."""
+        self._appended += 1
+        for key, value in batch.remember:
+            self._queued.pop(key, None)
+            self._queued[key] = (self._appended, value)
+        self._forget_committed()
 
     def recall(self, key: str) -> bytes | None:
-        if self.writer is not None:
-            self.writer.flush()
+        self._forget_committed()
+        if key in self._queued:
+            return self._queued[key][1]
         return self._outbox.recall(self._name, key)
 
     def unreleased(self) -> list[bytes]:
         if self.writer is not None:
             self.writer.flush()
         return self._outbox.unreleased(self._name)
+
+    def rows(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        found = [(key, self._queued.get(key, (0, value))[1]) for key, value in self._committed(after, limit)]
+        return [(key, value) for key, value in found if value is not None]
+
+    def _committed(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        self._forget_committed()
+        return self._outbox.ledger(self._name, after, limit)
+
+    def _forget_committed(self) -> None:
+        """A writer counts a batch out after its commit. One that failed counts it out too, and its error stands."""
+        if self.writer is None or not self._queued:
+            return
+        committed = self._appended - self.writer.queued
+        while self._queued:
+            key, (number, _) = next(iter(self._queued.items()))
+            if number > committed:
+                break
+            del self._queued[key]
 
 
 @dataclass(slots=True)
@@ -242,9 +284,7 @@ class Pump:
     def _read(self, stop: Stop) -> None:
         """One pass: all that the source has ready. Returns when it is on disk."""
         name = self.config.name
-        writer = self._memory.writer
-        if writer is None or writer.error is not None:
-            writer = self._memory.writer = self._outbox.writer(name)
+        writer = self._memory.open_writer()
         writer.flush()  # what an abandoned pass left queued belongs to the checkpoint
         self._throttle.begin_pass()
         drafts = self.source.read(self._outbox.checkpoint(name))
@@ -307,20 +347,20 @@ class Pump:
         sealed = self._sealer.seal(header, draft.payload)
         self._need_bytes = len(sealed.data)
         records = header.records + len(header.rejects)
-        writer.append(
-            Append(
-                source=self.config.name,
-                lane=self.config.lane,
-                sealed=sealed.data,
-                crc32=sealed.crc32,
-                records=records,
-                raw_bytes=len(draft.payload),
-                read_at_us=now,
-                checkpoint=header.checkpoint,
-                remember=draft.remember,
-                on_ack=draft.on_ack,
-            )
+        batch = Append(
+            source=self.config.name,
+            lane=self.config.lane,
+            sealed=sealed.data,
+            crc32=sealed.crc32,
+            records=records,
+            raw_bytes=len(draft.payload),
+            read_at_us=now,
+            checkpoint=header.checkpoint,
+            remember=draft.remember,
+            on_ack=draft.on_ack,
         )
+        writer.append(batch)
+        self._memory.appended(batch)
         progress.records += records
         progress.batches += 1
         progress.last_read_us = now

@@ -123,6 +123,9 @@ class _Sample:
     def recall(self, key: str) -> bytes | None:
         return self._ledger.get(key)
 
+    def rows(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        return sorted((key, value) for key, value in self._ledger.items() if key > after)[:limit]
+
     def unreleased(self) -> list[bytes]:
         return list(self._tokens)
 
@@ -137,13 +140,20 @@ class _Sample:
         finally:
             self._source.close()
 
+    def _remember(self, draft: Draft) -> None:
+        for key, value in draft.remember:
+            if value is None:
+                self._ledger.pop(key, None)
+            else:
+                self._ledger[key] = value
+
     def _pass(self) -> None:
         reading = self._source.read(self.checkpoint)
         try:
             for draft in reading:
                 self.drafts.append(draft)
                 self.checkpoint = draft.header.checkpoint
-                self._ledger.update(draft.remember)
+                self._remember(draft)
                 self._tokens += [draft.on_ack] if draft.on_ack is not None else []
                 if self._is_enough():
                     self.more = next(reading, None) is not None

@@ -105,6 +105,13 @@ def test_a_file_without_records_is_on_the_account_each_time_it_comes(drop: Path,
     assert "duplicates_skipped" not in site.counters.snapshot()
 
 
+def test_mixed_newlines_a_next_line_character_and_a_control_z_pass_through_as_they_are(drop: Path) -> None:
+    content = b"1;x\r\n2;y\n3;\x85z\r4;\r\n\x1a"
+    (drop / "a.csv").write_bytes(b"NO;TEXT\r\n" + content)
+    (draft,) = site_of(drop).drafts()
+    assert (draft.payload, draft.header.records, draft.header.prefix) == (content, 4, b"NO;TEXT\r\n")
+
+
 def test_an_unclosed_quote_costs_its_line_and_is_reported_with_its_place(drop: Path) -> None:
     (drop / "a.csv").write_bytes(HEADER + b'1;x\n2;"open\n' + rows(3, 2000))
     drafts = site_of(drop).drafts()
@@ -675,7 +682,21 @@ def test_a_file_that_cannot_be_opened_waits_and_holds_up_no_other(drop: Path, mo
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"pattern": "sub/*.csv"}, "slash"),
+        ({"pattern": "sub\\*.csv"}, "backslash"),
+        ({"pattern": "../*.csv"}, "below"),
+        ({"pattern": "/etc/*.csv"}, "below"),
+        ({"pattern": "C:/x/*.csv"}, "below"),
+        ({"pattern": "in/**"}, r"\*\*"),
+        ({"pattern": "{year}/*.csv"}, "date token"),
+        ({"archive_directory": "done/{month}"}, "date token"),
+        ({"zone": "Middle/Earth"}, "zone"),
+        ({"afterwards": "move"}, "move_directory"),
+        ({"move_directory": "there"}, "move_directory"),
+        ({"claim": True}, "claim"),
+        ({"claim": True, "afterwards": "delete", "marker": "{name}.done"}, "claim"),
+        ({"marker": "done"}, "marker"),
+        ({"marker": "{name}"}, "marker"),
+        ({"marker": "../{name}.done"}, "marker"),
         ({"max_record_bytes": 10}, "max_record_bytes"),
         ({"settle": 3}, "settle"),
         ({"format": {"kind": "fixed", "newline": False, "record_bytes": 10**8, "fields": FIELDS}}, "record_bytes"),

@@ -5,7 +5,10 @@ A record's identity is what its event id is made of: unit and ordinal for a file
 
 from __future__ import annotations
 
+import gzip
+import io
 import sqlite3
+import zipfile
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,6 +104,38 @@ class FileRig:
 
     def mend(self) -> None:
         self._away.rename(self.directory)
+
+
+class PackedRig(FileRig):
+    """The same, each file packed: `gzip`, or `zip` with its rows in two members."""
+
+    def __init__(self, base: Path, unpack: str, afterwards: str = "leave") -> None:
+        super().__init__(base, afterwards)
+        self.settings |= {"unpack": unpack}
+
+    def _write(self, body: bytes) -> None:
+        if self.settings["unpack"] == "gzip":
+            super()._write(gzip.compress(body, 1))
+            return
+        header, newline, rest = body.partition(b"\n")
+        middle = rest.find(b"\n", len(rest) // 2) + 1 if b'"' not in rest else 0
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for name, part in (("a.csv", rest[:middle]), ("b.csv", rest[middle:])):
+                archive.writestr(name, header + newline + part)
+        super()._write(packed.getvalue())
+
+
+class MarkedRig(FileRig):
+    """The same, each file with a marker that comes after it."""
+
+    def __init__(self, base: Path, afterwards: str = "move") -> None:
+        super().__init__(base, afterwards)
+        self.settings |= {"marker": "{stem}.ok", "move_directory": str(base / "moved" / "{yyyy}")}
+
+    def _write(self, body: bytes) -> None:
+        super()._write(body)
+        (self.directory / f"f{self._files:03d}.ok").write_bytes(b"")
 
 
 class TableRig:

@@ -37,6 +37,9 @@ class SourceSite:
     def unreleased(self) -> list[bytes]:
         return list(self.tokens)
 
+    def rows(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        return sorted((key, value) for key, value in self.ledger.items() if key > after)[:limit]
+
     def _build(self) -> Source:
         self.stop = Stop()
         context = SourceContext(
@@ -53,7 +56,11 @@ class SourceSite:
     def commit(self, draft: Draft) -> None:
         codec.Sealer().seal(draft.header, draft.payload)
         self.checkpoint = draft.header.checkpoint
-        self.ledger.update(draft.remember)
+        for key, value in draft.remember:
+            if value is None:
+                self.ledger.pop(key, None)
+            else:
+                self.ledger[key] = value
         if draft.on_ack is not None:
             self.tokens.append(draft.on_ack)
 

@@ -59,7 +59,7 @@ def test_sound_settings_have_no_finding() -> None:
         (
             "file_drop",
             {**FILES, "afterwards": "archve"},
-            ("afterwards", "'archve' is not one of archive, delete, leave", "did you mean 'archive'?"),
+            ("afterwards", "'archve' is not one of archive, delete, leave, move", "did you mean 'archive'?"),
         ),
         ("sql_table", {**TABLE, "column": 5}, ("column", "must be a list or text, not a number", "")),
         ("sql_table", {**TABLE, "columns": "id"}, ("columns", "must be a list or empty, not text", "")),

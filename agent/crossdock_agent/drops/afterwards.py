@@ -1,4 +1,4 @@
-"""Archiving never overwrites and never loses: a file is under one name or the other, whole, at any moment."""
+"""Moving never overwrites and never loses: a file is under one name or the other, whole, at any moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from loguru import logger
 
 
-def archive(path: Path, seen: os.stat_result, target: Path, now_us: int) -> Path:
+def move(path: Path, seen: os.stat_result, target: Path, now_us: int) -> Path:
     """Move *path*, just seen as *seen*, to *target* or a free name beside it; where it went. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target = free_name(target, now_us)
@@ -27,7 +27,7 @@ def archive(path: Path, seen: os.stat_result, target: Path, now_us: int) -> Path
         # Somebody put another file there between the look and the move: it was not read yet, so it goes back.
         back = free_name(path, now_us)
         target.replace(back)
-        logger.bind(file=str(back)).warning("file was replaced while it was archived; put back to be read")
+        logger.bind(file=str(back)).warning("file was replaced while it was moved; put back to be read")
     return target
 
 

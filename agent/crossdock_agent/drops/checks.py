@@ -5,19 +5,31 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from crossdock.errors import SourceUnavailable
+from crossdock_agent.drops.gunzip import Content, Damaged, Gunzip
 from crossdock_agent.drops.handles import open_shared
 from crossdock_agent.drops.listing import Found, Listing, display
+from crossdock_agent.drops.taking import Unpacking
+from crossdock_agent.drops.zipped import Zip
 from crossdock_agent.framing import Format, Framer
 from crossdock_agent.sources.base import Finding
 
 _SAMPLE_BYTES = 64 * 1024
 _PROBE = ".crossdock-probe.tmp"
 _SHOWN = 120
+EXCLUSIVE_MEANS_NOTHING = Finding(
+    "exclusive", ok=True, detail="has no meaning on this system: it lets any number of programs write to a file",
+    hint="'settle_seconds' or 'marker' decides here when a file is complete",
+)  # fmt: skip
 
 
-def findings(listing: Listing, settings: Format, *, archive: Path | None, deletes: bool) -> Iterator[Finding]:
+def findings(
+    listing: Listing, settings: Format, *, archive: Path | None, deletes: bool, unpacking: Unpacking | None = None
+) -> Iterator[Finding]:
+    """*archive* is where files go afterwards. Without it and *deletes* nothing is written anywhere: the disk may be
+    read-only."""
     try:
         found = list(listing.files())
     except SourceUnavailable as error:
@@ -33,7 +45,7 @@ def findings(listing: Listing, settings: Format, *, archive: Path | None, delete
         yield Finding("pattern", ok=True, detail=f"no file matches {listing.pattern!r}", hint=hint)
         return
     yield Finding("pattern", ok=True, detail=f"{len(found)} files match {listing.pattern!r}")
-    yield _sample(max(found, key=lambda item: item.signature.mtime_ns), settings)
+    yield _sample(max(found, key=lambda item: item.signature.mtime_ns), settings, unpacking)
 
 
 def _writable(name: str, directory: Path) -> Finding:
@@ -50,12 +62,14 @@ def _writable(name: str, directory: Path) -> Finding:
     return Finding(name, ok=True, detail=f"files can be created and deleted in {directory}")
 
 
-def _sample(item: Found, settings: Format) -> Finding:
+def _sample(item: Found, settings: Format, unpacking: Unpacking | None) -> Finding:
     """The header and first records of the newest file, decoded as declared."""
     name = display(item.name)
     try:
         with open_shared(item.path) as file:
-            data = file.read(_SAMPLE_BYTES)
+            data = _first_bytes(file, item, unpacking)
+    except Damaged as damage:
+        return Finding("sample", ok=False, detail=f"{name}: {damage.message}", hint="correct 'unpack' or 'members'")
     except OSError as error:
         detail = f"{name} cannot be opened: {error.strerror or error}"
         return Finding("sample", ok=False, detail=detail, hint="give the agent's account the right to read it")
@@ -85,3 +99,20 @@ def _sample(item: Found, settings: Format) -> Finding:
     return Finding(
         "sample", ok=True, detail=f"{name} is readable as {declared}; {records} records seen; first line: {first}"
     )
+
+
+def _first_bytes(file: BinaryIO, item: Found, unpacking: Unpacking | None) -> bytes:
+    """Of what would be read. Raises Damaged, OSError."""
+    content: Content = file
+    if unpacking is not None and unpacking.of(item.name) == "gzip":
+        content = Gunzip(file)
+    elif unpacking is not None and unpacking.of(item.name) == "zip":
+        archive = Zip(file)
+        members = archive.members(unpacking.members, by_time=unpacking.by_time, max_bytes=unpacking.max_bytes)
+        if not members:
+            raise Damaged("empty", f"no member matches {unpacking.members!r}")
+        content = archive.open(members[0])
+    parts: list[bytes] = []
+    while sum(map(len, parts)) < _SAMPLE_BYTES and (block := content.read(_SAMPLE_BYTES - sum(map(len, parts)))):
+        parts.append(block)
+    return b"".join(parts)

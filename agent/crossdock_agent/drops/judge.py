@@ -40,31 +40,41 @@ class Judge:
     stop: Stop
     take: bool
 
-    def judge(self, name: str, file: BinaryIO, stat: os.stat_result, begun: Work | None) -> Verdict:
-        """Raises Interrupted, OSError."""
+    def judge(self, name: str, file: BinaryIO, stat: os.stat_result, begun: Work | None, packing: str = "") -> Verdict:
+        """A file may go on after what was its end; an archive, unpacked by *packing*, is another one then.
+
+        Raises Interrupted, OSError.
+        """
         size = stat.st_size
         print_ = fingerprint(file, size)
-        if begun and _same_print(file, size, print_, begun) and _untouched(stat, begun):
+        if (
+            begun
+            and _may_go_on(begun, size, packing)
+            and _same_print(file, size, print_, begun)
+            and _untouched(stat, begun)
+        ):
             return Verdict(What.READ, _resized(begun, stat, print_), goes_on=True)
         taken = self.ledger.taken(name)
         if taken and taken.signature[-1] == signature(stat).inode and self._begins_with(file, size, print_, taken):
-            if size > taken.work.size and taken.work.record:
+            if size > taken.work.size and taken.work.record and _may_go_on(taken.work, size, packing):
                 return Verdict(What.READ, _resized(taken.work, stat, print_), goes_on=True)
             if size == taken.work.size and not self.take:
                 return Verdict(What.KNOWN, taken.work, content=taken.content)
-        return self._new(name, file, stat, print_)
+        return self._new(name, file, stat, print_, packing)
 
-    def _new(self, name: str, file: BinaryIO, stat: os.stat_result, print_: bytes) -> Verdict:
+    def _new(self, name: str, file: BinaryIO, stat: os.stat_result, print_: bytes, packing: str) -> Verdict:
         size = stat.st_size
-        extra: tuple[bytes, ...] = ()
-        begin = Work(os.fsencode(name), b"", size, print_, stat.st_mtime_ns)
+        extra = (packing.encode(),) if packing else ()
+        begin = Work(os.fsencode(name), b"", size, print_, stat.st_mtime_ns, packing=packing)
         if self.take:
-            extra = (stat.st_mtime_ns.to_bytes(16, "big", signed=True),)
+            extra = (*extra, stat.st_mtime_ns.to_bytes(16, "big", signed=True))
         elif self.ledger.has_print(print_):
             content = b"" if is_exact(size) else content_hash(file, size, self.stop)
             if not content or self.ledger.has_content(content):
-                return Verdict(What.DUPLICATE, replace(begin, unit=unit_of(name, size, print_)), content=content)
-            extra = (content,)  # another file of the same samples had this unit
+                return Verdict(
+                    What.DUPLICATE, replace(begin, unit=unit_of(name, size, print_, *extra)), content=content
+                )
+            extra = (*extra, content)  # another file of the same samples had this unit
         return Verdict(What.READ, replace(begin, unit=unit_of(name, size, print_, *extra)))
 
     def _begins_with(self, file: BinaryIO, size: int, print_: bytes, taken: Taken) -> bool:
@@ -72,6 +82,10 @@ class Judge:
             return False
         exact = is_exact(taken.work.size)
         return exact or content_hash(file, taken.work.size, self.stop) == taken.content
+
+
+def _may_go_on(before: Work, size: int, packing: str) -> bool:
+    return before.packing == packing and (not packing or size == before.size)
 
 
 def _same_print(file: BinaryIO, size: int, print_: bytes, before: Work) -> bool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossdock.errors import SourceUnavailable
 from crossdock_agent.drops.identity import Signature, signature
+from crossdock_agent.drops.markers import Markers
+from crossdock_agent.drops.patterns import Pattern, Places, matcher
+
+MAX_DEPTH = 64  # directories below one another: a loop that no rule above caught ends here
+CLAIMS = ".crossdock-claimed-"  # directories of this name hold what some agent has claimed
+_JUNCTION = getattr(stat, "FILE_ATTRIBUTE_REPARSE_POINT", 0x400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,49 +33,83 @@ class Found:
         return Path(self.location)
 
 
-class Listing:
-    """Files in *root* whose names match *pattern* and none of *ignore*. *archive* is never entered."""
+@dataclass(slots=True)
+class Names:
+    """Names of files that match, and of markers, as `Markers` compares them. Names alone: there may be 100,000."""
 
-    def __init__(self, root: Path, pattern: str, ignore: Sequence[str], archive: Path, *, recursive: bool) -> None:
+    files: list[str] = field(default_factory=list)
+    markers: set[str] = field(default_factory=set)
+
+
+class Listing:
+    """Files in *root* whose paths match *pattern* and whose names match none of *ignore*. *archive* is never entered,
+    nor is what links to another directory: a loop of links has no end. *recursive* is `**/` before the pattern."""
+
+    def __init__(
+        self,
+        root: Path,
+        pattern: str,
+        ignore: Sequence[str],
+        archive: Path | None,
+        *,
+        recursive: bool,
+        markers: Markers | None = None,
+    ) -> None:
         self.root = root
         self.pattern = pattern
-        self._wanted = _matcher((pattern,))
-        self._unwanted = _matcher(ignore)
-        self._archive = archive
-        self._recursive = recursive
+        self._pattern = Pattern(f"**/{pattern}" if recursive else pattern)
+        self._unwanted = matcher(ignore)
+        self._archive = _comparable(archive) if archive is not None else ""
+        self._markers = markers
 
     def files(self) -> Iterator[Found]:
         """By name. Raises SourceUnavailable."""
-        return self._files(self.root, "")
+        for name in self.names().files:
+            found = self.find(name)
+            if found is not None:
+                yield found
 
-    def _files(self, directory: Path, below: str) -> Iterator[Found]:
+    def names(self) -> Names:
+        """By name. Raises SourceUnavailable."""
+        names = Names()
+        self._collect(names, str(self.root), "", self._pattern.start, MAX_DEPTH)
+        names.files.sort()
+        return names
+
+    def find(self, name: str) -> Found | None:
+        """The file as it is now; None for what is gone or no file. Raises SourceUnavailable."""
+        return look(name, self.location(name))
+
+    def location(self, name: str) -> str:
+        return os.path.join(self.root, name.replace("/", os.sep))  # noqa: PTH118 - for every file at every pass
+
+    def _collect(self, names: Names, directory: str, below: str, places: Places, depth: int) -> None:
+        deeper: list[tuple[str, str, Places]] = []
         try:
             with os.scandir(directory) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
+                for entry in entries:
+                    name = entry.name
+                    if self._markers is not None and self._markers.is_marker(name):
+                        names.markers.add(self._markers.comparable(below + name))
+                    elif self._unwanted(name) or name.startswith(CLAIMS):
+                        continue
+                    elif entry.is_dir(follow_symlinks=False):
+                        into = self._pattern.enter(places, name)
+                        if into and _is_real(entry) and _comparable(Path(entry.path)) != self._archive:
+                            deeper.append((entry.path, below + name + "/", into))
+                    elif self._pattern.is_file(places, name) and (entry.is_symlink() or entry.is_file()):
+                        names.files.append(below + name)
         except FileNotFoundError as error:
             if below:  # removed since its parent was listed
                 return
-            raise unavailable(directory, error) from error
+            raise unavailable(Path(directory), error) from error
         except OSError as error:
-            raise unavailable(directory, error) from error
-        for entry in listed:
-            name = below + entry.name
-            if self._unwanted(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                if self._recursive and not _same(Path(entry.path), self._archive):
-                    yield from self._files(Path(entry.path), name + "/")
-            elif self._wanted(entry.name) and (found := _file(name, entry.path)):
-                yield found
+            raise unavailable(Path(directory), error) from error
+        for path, name, into in deeper if depth else ():
+            self._collect(names, path, name, into, depth - 1)
 
 
-def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a name matches any of *patterns*, by the case rules of the platform."""
-    expression = re.compile("|".join(fnmatch.translate(os.path.normcase(pattern)) for pattern in patterns) or r"(?!)")
-    return lambda name: expression.match(os.path.normcase(name)) is not None
-
-
-def _file(name: str, path: str) -> Found | None:
+def look(name: str, path: str) -> Found | None:
     """None for what is gone or no file. Raises SourceUnavailable. Runs for every file at every pass: no Path here."""
     try:
         seen = os.stat(path)  # noqa: PTH116 - DirEntry.stat knows no file id on Windows and may be behind
@@ -102,5 +140,11 @@ def unavailable(path: Path, error: OSError) -> SourceUnavailable:
     return SourceUnavailable(f"{display(str(path))} cannot be reached: {error.strerror or error}", hint=hint)
 
 
-def _same(a: Path, b: Path) -> bool:
-    return os.path.normcase(a.absolute()) == os.path.normcase(b.absolute())
+def _is_real(entry: os.DirEntry[str]) -> bool:
+    """Not a junction: Windows shows one as a directory of its own."""
+    attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0)
+    return not attributes & _JUNCTION
+
+
+def _comparable(path: Path) -> str:
+    return os.path.normcase(path.absolute())

@@ -15,6 +15,14 @@ class Settling:
         self._monotonic = monotonic
         self._looks: dict[str, tuple[Hashable, float]] = {}
 
+    def waits(self, name: str, seen: bytes) -> bool:
+        """Whether the time of *name* is not up and it still looks as before from outside: its look begins with *seen*.
+        Then there is no need to open it. What changed inside shows when the time is up."""
+        before = self._looks.get(name)
+        if before is None or not isinstance(before[0], bytes) or not before[0].startswith(seen):
+            return False
+        return self._monotonic() - before[1] < self._seconds
+
     def settled(self, name: str, look: Hashable) -> bool:
         """Whether *name* has looked like this for the time; with 0 seconds one look is enough."""
         now = self._monotonic()

@@ -21,8 +21,8 @@ from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError, Retryabl
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.store import Append, Position, Store
 
-QUEUE_BATCHES = 16  # a writer's appends not yet committed: enough to read on during a sync
-QUEUE_BYTES = 4 * 1024 * 1024
+QUEUE_BATCHES = 256  # a writer's appends not yet committed: many small files share one sync ...
+QUEUE_BYTES = 4 * 1024 * 1024  # ... and large batches are enough long before: ledger rows are counted
 RETRY_SECONDS = 1.0  # between attempts at a commit that the disk refused
 VACUUM_PAGES = 256  # 2 MiB a step, so that an append never waits long behind one
 SPARE_PAGES = 2048  # 16 MiB stay in the file for the next batches
@@ -112,16 +112,15 @@ class GroupCommit:
         self._release_due[source] = due
 
     def append(self, writer: Writer, batch: Append) -> None:
-        size = len(batch.sealed)
         with self.changed:
             self._wait(writer, writer.has_room)
             if writer.closed:
                 raise Retryable(f"source {writer.source} was stopped")
-            refusal = self._refuse(size)
+            refusal = self._refuse(len(batch.sealed))
             if refusal is not None:
                 raise refusal
             self._appends.append((writer, batch))
-            self._count(writer, 1, size)
+            self._count(writer, 1, batch)
             self.changed.notify_all()
 
     def flush(self, writer: Writer) -> None:
@@ -168,10 +167,10 @@ class GroupCommit:
         if self.closing:
             raise Retryable("the outbox is closing")
 
-    def _count(self, writer: Writer, batches: int, size: int) -> None:
-        writer.queued += batches
-        writer.queued_bytes += size
-        self.queued_bytes += size
+    def _count(self, writer: Writer, sign: int, batch: Append) -> None:
+        writer.queued += sign
+        writer.queued_bytes += sign * batch.size
+        self.queued_bytes += sign * len(batch.sealed)
 
     # --- the commit thread
 
@@ -199,7 +198,7 @@ class GroupCommit:
         failure = self._write([batch for writer, batch in appends if writer.error is None], acks, calls, releases)
         with self.changed:
             for writer, batch in appends:
-                self._count(writer, -1, -len(batch.sealed))
+                self._count(writer, -1, batch)
                 writer.error = writer.error or failure
             if failure is None:
                 self.positions = self._store.positions()

@@ -84,16 +84,25 @@ class Outbox:
         return self._read(lambda store: store.checkpoint(source))
 
     def recall(self, source: str, key: str) -> bytes | None:
-        """A ledger row of *source*, as committed: flush its writer first."""
+        """A ledger row of *source*, as committed; what its writer has queued is not in it."""
         return self._read(lambda store: store.recall(source, key))
 
     def unreleased(self, source: str) -> list[bytes]:
         """Tokens of *source* as committed, acknowledged or not, that are not finished, oldest first."""
         return self._read(lambda store: store.unreleased(source))
 
-    def releases(self, source: str) -> list[tuple[int, bytes]]:
-        """Tokens whose batches are acknowledged and which are not finished, oldest first: (id, token)."""
-        return self._read(lambda store: store.releases(source))
+    def ledger(self, source: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Committed ledger rows of *source* with keys greater than *after*, by key, at most *limit*."""
+        return self._read(lambda store: store.ledger(source, after, limit))
+
+    def releases(self, source: str, after: int = 0, limit: int = -1) -> list[tuple[int, bytes]]:
+        """Tokens whose batches are acknowledged and which are not finished, oldest first: (id, token); those with ids
+        greater than *after*, at most *limit*."""
+        return self._read(lambda store: store.releases(source, after, limit))
+
+    def releases_waiting(self, source: str) -> int:
+        """How many there are."""
+        return self._read(lambda store: store.releases_waiting(source))
 
     def finish_releases(self, ids: Sequence[int]) -> None:
         self._group.call(lambda store: store.finish_releases(ids))

@@ -29,8 +29,13 @@ class Append:
     raw_bytes: int
     read_at_us: int
     checkpoint: bytes
-    remember: tuple[tuple[str, bytes], ...] = ()
+    remember: tuple[tuple[str, bytes | None], ...] = ()  # None: the row goes
     on_ack: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of it all, as a queue counts them."""
+        return len(self.sealed) + sum(len(key) + len(value or b"") for key, value in self.remember)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,11 @@ class Store:
         self._writes.executemany(
             "INSERT INTO ledger (source_id, key, value) VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET value = excluded.value",
-            [(source_id, key, value) for key, value in batch.remember],
+            [(source_id, key, value) for key, value in batch.remember if value is not None],
+        )
+        self._writes.executemany(
+            "DELETE FROM ledger WHERE source_id = ? AND key = ?",
+            [(source_id, key) for key, value in batch.remember if value is None],
         )
         return int(sequence)
 
@@ -232,10 +241,19 @@ class Store:
         ).fetchone()
         return None if row is None else bytes(row[0])
 
-    def releases(self, source: str) -> list[tuple[int, bytes]]:
+    def ledger(self, source: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         rows = self._reads.execute(
-            "SELECT id, token FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?) ORDER BY id",
-            (source,),
+            "SELECT key, value FROM ledger WHERE source_id = (SELECT id FROM sources WHERE name = ?) AND key > ?"
+            " ORDER BY key LIMIT ?",
+            (source, after, limit),
+        )
+        return [(str(key), bytes(value)) for key, value in rows]
+
+    def releases(self, source: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+        rows = self._reads.execute(
+            "SELECT id, token FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?) AND id > ?"
+            " ORDER BY id LIMIT ?",
+            (source, after, limit),
         )
         return [(int(i), bytes(token)) for i, token in rows]
 
@@ -247,6 +265,12 @@ class Store:
             (source,),
         )
         return [bytes(token) for token, _, _ in rows]
+
+    def releases_waiting(self, source: str) -> int:
+        row = self._reads.execute(
+            "SELECT count(*) FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?)", (source,)
+        ).fetchone()
+        return int(row[0])
 
     def oldest_us(self) -> int:
         row = self._reads.execute("SELECT read_at_us FROM batches ORDER BY id LIMIT 1").fetchone()

@@ -28,13 +28,13 @@ class Draft:
     `checkpoint` is how far the source has read after this batch.
 
     *remember* are ledger rows (key, value) committed with the batch: what the source must know later and what does not
-    fit a small checkpoint (files already taken). *on_ack* is handed to `release` once the controller has the batch and
-    every earlier one of this source.
+    fit a small checkpoint (files already taken); the value None removes one. *on_ack* is handed to `release` once the
+    controller has the batch and every earlier one of this source.
     """
 
     header: BatchHeader
     payload: bytes
-    remember: tuple[tuple[str, bytes], ...] = ()
+    remember: tuple[tuple[str, bytes | None], ...] = ()
     on_ack: bytes | None = None
 
 
@@ -51,7 +51,14 @@ class Finding:
 class Memory(Protocol):
     """The source's own ledger, kept in the outbox file and written only together with a batch."""
 
-    def recall(self, key: str) -> bytes | None: ...
+    def recall(self, key: str) -> bytes | None:
+        """The row as it stands after every draft handed over, committed or not."""
+
+    def rows(self, after: str, limit: int) -> list[tuple[str, bytes]]:
+        """Rows with keys greater than *after*, by key, at most *limit*: for looking through all of them in pieces.
+
+        Rows of drafts not yet committed may be missing; a row that is there is as `recall` would give it.
+        """
 
     def unreleased(self) -> list[bytes]:
         """Every `Draft.on_ack` that was committed and is not yet released, oldest first: what is in flight."""

@@ -8,24 +8,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from loguru import logger
 from msgspec import Meta, Struct, msgpack
 
 from crossdock.codec import MAX_RAW_BYTES
 from crossdock.errors import ConfigError, SourceUnavailable
-from crossdock_agent.drops import afterwards, checks
-from crossdock_agent.drops.handles import open_shared
-from crossdock_agent.drops.identity import Interrupted, Signature, content_hash, fingerprint, head, is_exact, signature
-from crossdock_agent.drops.judge import Judge, What
+from crossdock_agent.drops import checks
+from crossdock_agent.drops.claims import Claims
+from crossdock_agent.drops.handles import open_alone, open_shared, verbatim
+from crossdock_agent.drops.identity import Interrupted, packed
+from crossdock_agent.drops.judge import Judge
 from crossdock_agent.drops.listing import Found, Listing, display, unavailable
-from crossdock_agent.drops.reading import GONE, REPLACED, Reading, abandoned, duplicate
-from crossdock_agent.drops.settle import Settling
+from crossdock_agent.drops.markers import Markers
+from crossdock_agent.drops.patterns import Pattern, dated, undated
+from crossdock_agent.drops.reading import GONE, How, abandoned
+from crossdock_agent.drops.ready import Readiness
+from crossdock_agent.drops.releasing import Releasing
 from crossdock_agent.drops.state import InProgress, Ledger, Token
+from crossdock_agent.drops.taking import Taking, Unpacking
 from crossdock_agent.framing import DEFAULT_MAX_RECORD_BYTES, FixedWidth, Format, format_name
 from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
+
+REST_RATIO = 10  # listing a directory takes at most this part of the time: a huge one is looked at less often ...
+MAX_REST_SECONDS = 30.0  # ... but never more rarely than so
+CLEAR_EVERY = 64  # files taken between two looks for outdated ledger rows
+_DAY_US = 24 * 3600 * 1_000_000
 
 _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record is set aside; reading goes on after it")
 
@@ -33,72 +45,138 @@ _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record 
 class FileDropSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     directory: Annotated[str, Meta(min_length=1, description="where the files appear")]
     format: Format
-    pattern: Annotated[str, Meta(min_length=1, description="file names to take: *, ? and [..]")] = "*"
+    pattern: Annotated[
+        str, Meta(min_length=1, description="files to take: *, ? and [..]; folders before / and dates as {yyyy}/{mm}")
+    ] = "*"
     ignore: Annotated[tuple[str, ...], Meta(description="file names never to take")] = ("*.tmp", "*.part", ".*")
     recursive: Annotated[bool, Meta(description="directories below as well")] = False
     settle_seconds: Annotated[float, Meta(ge=0, description="unchanged this long: complete; 0: at first sight")] = 2.0
+    marker: (
+        Annotated[str, Meta(description="a file is taken only with this beside it: {name}.done, {stem}.ctl")] | None
+    ) = None
+    exclusive: Annotated[bool, Meta(description="Windows: only when no program has it open for writing")] = False
+    claim: Annotated[bool, Meta(description="several agents share the directory: rename a file before reading it")] = (
+        False
+    )
     order: Annotated[Literal["name", "time"], Meta(description="which of several complete files comes first")] = "name"
+    unpack: Annotated[
+        Literal["none", "gzip", "zip", "suffix"], Meta(description="how files are packed; suffix: by .gz and .zip")
+    ] = "none"
+    members: Annotated[str, Meta(min_length=1, description="files in a zip archive to take: *, ? and [..]")] = "*"
+    max_unpacked_bytes: Annotated[int, Meta(ge=1, description="an archive that unpacks to more is refused")] = (
+        10 * 2**30
+    )
     afterwards: Annotated[
-        Literal["leave", "archive", "delete"], Meta(description="what to do with a file once the controller has it")
+        Literal["leave", "archive", "move", "delete"],
+        Meta(description="what to do with a file once the controller has it"),
     ] = "leave"
-    archive_directory: Annotated[str, Meta(description="<directory>/archive unless given")] | None = None
+    archive_directory: (
+        Annotated[str, Meta(description="<directory>/archive unless given; dates as {yyyy}/{mm}/{dd}")] | None
+    ) = None
+    move_directory: Annotated[str, Meta(description="where 'move' puts files; dates as {yyyy}/{mm}")] | None = None
+    zone: Annotated[str, Meta(description="of dates in archive_directory and move_directory")] = "UTC"
     duplicates: Annotated[
         Literal["skip", "take"], Meta(description="what to do with content that was taken before, under any name")
     ] = "skip"
+    duplicates_days: Annotated[int, Meta(ge=1, description="how long content is known as taken before")] = 400
     max_record_bytes: Annotated[int, _MAX_RECORD] = DEFAULT_MAX_RECORD_BYTES
     poll_seconds: Annotated[float, Meta(ge=0.05, description="between two looks when nothing announces a file")] = 1.0
 
     def __post_init__(self) -> None:
-        if set(self.pattern) & set("/\\"):
-            raise ValueError(
-                f"pattern {self.pattern!r} holds a slash; it is for file names, 'recursive' for directories"
-            )
+        Pattern(self.pattern)
+        if self.marker is not None:
+            Markers(self.marker)
         if isinstance(self.format, FixedWidth) and (self.format.record_bytes or 0) > self.max_record_bytes:
             raise ValueError("'record_bytes' is over 'max_record_bytes'")
+        if (self.afterwards == "move") != (self.move_directory is not None):
+            raise ValueError("'move_directory' says where 'afterwards: move' puts files: give both or neither")
+        if self.claim and self.afterwards == "leave":
+            raise ValueError("'claim' takes files away from the directory; say with 'afterwards' where they go then")
+        if self.claim and self.marker:
+            raise ValueError("'claim' and 'marker' exclude each other: only one agent can see a marker go")
+        try:
+            zone = ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"zone {self.zone!r} is unknown; an IANA name such as Europe/Berlin") from error
+        dated(self.move_directory or self.archive_directory or "", 0, zone)
+
+    def target(self, taken_us: int) -> Path:
+        """Where a file taken then goes afterwards."""
+        given = self.move_directory or self.archive_directory
+        if given:
+            return Path(verbatim(dated(given, taken_us, ZoneInfo(self.zone))))
+        return Path(verbatim(self.directory)) / "archive"  # braces in it are no tokens
+
+    @property
+    def target_root(self) -> Path | None:
+        """The directory, without a date, that holds whatever was moved; None where nothing is."""
+        if self.afterwards not in ("archive", "move"):
+            return None
+        given = self.move_directory or self.archive_directory
+        return undated(Path(verbatim(given))) if given else self.target(0)
 
 
 class FileDrop:
     def __init__(self, settings: FileDropSettings, context: SourceContext) -> None:
         self._settings = settings
         self._context = context
-        self._directory = Path(settings.directory)
-        self._archive = Path(settings.archive_directory) if settings.archive_directory else self._directory / "archive"
-        if self._archive.absolute() == self._directory.absolute():
+        self._directory = Path(verbatim(settings.directory))
+        never = settings.target_root
+        if never is not None and never.absolute() == self._directory.absolute():
+            name = "move_directory" if settings.move_directory else "archive_directory"
             raise ConfigError(
-                f"source {context.name}: archive_directory is the directory itself, {self._archive}",
-                hint="archived files would be found again; name another directory",
+                f"source {context.name}: {name} is the directory itself, {never}",
+                hint="files put there would be found again; name another directory",
             )
+        markers = Markers(settings.marker) if settings.marker else None
         self._listing = Listing(
-            self._directory, settings.pattern, settings.ignore, self._archive, recursive=settings.recursive
+            self._directory, settings.pattern, settings.ignore, never, recursive=settings.recursive, markers=markers
         )
-        self._settling = Settling(settings.settle_seconds, context.monotonic)
-        self._ledger = Ledger(context.memory)
+        opener = open_alone if settings.exclusive else None
+        self._ready = Readiness(context, settings.settle_seconds, markers, Pattern(settings.pattern).file_name, opener)
+        self._ledger = Ledger(context.memory, settings.duplicates_days * _DAY_US)
         self._judge = Judge(self._ledger, context.stop, settings.duplicates == "take")
-        self._known: dict[str, Signature | None] = {}  # files as they were taken, by name; None: looked up, not taken
-        self._complained: set[str] = set()
+        self._how = How(
+            settings.format, settings.max_record_bytes, settings.afterwards != "leave", settings.afterwards == "delete",
+            settings.duplicates == "skip", context.stop, context.wall_us,
+        )  # fmt: skip
+        self._unpacking = Unpacking(
+            settings.unpack, settings.members, settings.order == "time", settings.max_unpacked_bytes
+        )
+        self._releasing = Releasing(
+            self._directory, settings.afterwards, settings.target, markers, settings.duplicates == "take", context.stop
+        )  # fmt: skip
+        self._claims = Claims(self._directory, context.name) if settings.claim else None
+        self._known: dict[str, bytes | None] = {}  # signatures of files taken, by name; None: looked up, not taken
+        self._rest_until = 0.0
+        self._taken = 0
         self._log = logger.bind(source=context.name)
 
     def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        """Nothing while the directory rests after a long listing, unless a file is begun."""
         state = InProgress.decode(checkpoint)
-        found = list(self._listing.files())
-        yield from self._gone(state, {item.name for item in found})
+        if not state and self._context.monotonic() < self._rest_until:
+            return
+        names = self._list()
+        present = set(names)
+        for name in [name for name in self._known if name not in present]:
+            del self._known[name]
+        yield from self._gone(state, present)
         try:
-            for item in self._complete(found, state):
-                if self._context.stop.is_set():
-                    return
-                yield from self._take(item, state)
+            for draft in self._pass(names, state):
+                yield self._cleared(draft, present)
         except Interrupted:
             return
 
     def release(self, token: bytes) -> None:
-        """Archive or delete the file the token names, if it is there and still what was read.
+        """Archive, move or delete the file the token names, if it is there and still what was read.
 
         If it is not, it is left for the next pass to judge. Raises SourceUnavailable when it cannot be done now.
         """
         due = msgpack.decode(token, type=Token)
-        path = self._directory / os.fsdecode(due.name)
+        path = Path(self._location(os.fsdecode(due.name)))
         try:
-            self._release(due, path)
+            self._releasing.release(due, path, self._context.wall_us())
         except Interrupted:
             raise SourceUnavailable(f"{display(str(path))} is not yet released: the agent stops") from None
         except OSError as error:
@@ -109,12 +187,19 @@ class FileDrop:
             ) from error
 
     def check(self) -> Iterator[Finding]:
-        archive = self._archive if self._settings.afterwards == "archive" else None
-        deletes = self._settings.afterwards == "delete"
-        return checks.findings(self._listing, self._settings.format, archive=archive, deletes=deletes)
+        settings = self._settings
+        yield from checks.findings(
+            self._listing,
+            settings.format,
+            unpacking=self._unpacking,
+            archive=settings.target_root,
+            deletes=settings.afterwards == "delete",
+        )
+        if settings.exclusive and open_alone is None:
+            yield checks.EXCLUSIVE_MEANS_NOTHING
 
     def watch(self) -> list[Path]:
-        return [self._directory]
+        return [Path(self._settings.directory)]
 
     def poll_seconds(self) -> float:
         return self._settings.poll_seconds
@@ -124,109 +209,101 @@ class FileDrop:
 
     # --- one pass
 
+    def _list(self) -> list[str]:
+        """Names in the order in which they are taken."""
+        began = self._context.monotonic()
+        names = self._listing.names()
+        if self._claims is not None:
+            names.files = sorted({*names.files, *self._claims.names()})
+        order = names.files
+        if self._settings.order == "time":
+            found = (self._find(name) for name in order)
+            order = [name for _, name in sorted((f.signature.mtime_ns, f.name) for f in found if f)]
+        now = self._context.monotonic()
+        self._rest_until = now + min(REST_RATIO * (now - began), MAX_REST_SECONDS)
+        self._ready.begin(names)
+        return order
+
     def _gone(self, state: InProgress, present: set[str]) -> Iterator[Draft]:
         """Ends the units of files that vanished half read. One that merely no longer matches stays begun."""
         for name, work in list(state.items()):
-            if name not in present and not os.path.lexists(self._directory / name):
+            if name not in present and not os.path.lexists(self._location(name)):
                 self._log.bind(file=display(name), record=work.record).warning("file vanished before it was read whole")
                 yield abandoned(work, state, format_name(self._settings.format), GONE)
 
-    def _complete(self, found: list[Found], state: InProgress) -> list[Found]:
-        """Files to take now, those already begun first."""
-        names = {item.name for item in found}
-        self._settling.keep_only(names)
-        self._known = {name: seen for name, seen in self._known.items() if name in names}
-        open_ones = [item for item in found if not self._is_taken(item, state)]
-        looks = [(item, self._look(item)) for item in open_ones]
-        ready = [item for item, look in looks if look and self._settling.settled(item.name, (item.signature, look))]
-        self._context.counters.set("files_waiting", len(open_ones) - len(ready))
-        self._context.counters.set("files_unreadable", sum(look is None for _, look in looks))
-        by_time = self._settings.order == "time"
-        return sorted(
-            ready, key=lambda item: (item.name not in state, item.signature.mtime_ns if by_time else 0, item.name)
-        )
+    def _pass(self, names: list[str], state: InProgress) -> Iterator[Draft]:
+        """Files begun first, then the others."""
+        begun = [name for name in names if name in state]
+        first = set(begun)
+        try:
+            for name in (*begun, *(name for name in names if name not in first)):
+                if self._context.stop.is_set():
+                    return
+                found = self._find(name)
+                if found is None or self._is_taken(found, state):
+                    self._ready.forget(name)
+                elif self._ready.is_ready(found) and (ours := self._claimed(found)):
+                    yield from self._take(ours, state)
+        finally:
+            self._ready.count()
+
+    def _location(self, name: str) -> str:
+        return (self._claims or self._listing).location(name)
+
+    def _find(self, name: str) -> Found | None:
+        ours = self._claims.find(name) if self._claims is not None else None
+        return ours or self._listing.find(name)
+
+    def _claimed(self, item: Found) -> Found | None:
+        if self._claims is None or item.location == self._claims.location(item.name):
+            return item
+        try:
+            return self._claims.claim(item)
+        except OSError as error:
+            self._ready.unreadable(item.name, error)
+            return None
 
     def _is_taken(self, item: Found, state: InProgress) -> bool:
         if item.name not in self._known:
-            self._known[item.name] = self._ledger.signature(item.name)
-        return self._known[item.name] == item.signature and item.name not in state
-
-    def _look(self, item: Found) -> bytes | None:
-        """Hash of the first bytes; None when the file cannot be opened: a writer holds it, or rights are missing."""
-        try:
-            with open_shared(item.path) as file:
-                return head(file)
-        except OSError as error:
-            if item.name not in self._complained:
-                self._complained.add(item.name)
-                self._log.bind(file=display(item.name)).info("file cannot be opened yet: {}", error.strerror or error)
-            return None
+            taken = self._ledger.signature(item.name)
+            self._known[item.name] = packed(taken) if taken else None
+        return self._known[item.name] == packed(item.signature) and item.name not in state
 
     def _take(self, item: Found, state: InProgress) -> Iterator[Draft]:
-        settings, release = self._settings, self._settings.afterwards != "leave"
-        skips = settings.duplicates == "skip"
-        begun = state.get(item.name)
+        taking = Taking(item, state, self._how, self._unpacking, self._judge, self._context.counters)
         try:
-            with open_shared(item.path) as file:
-                stat = os.fstat(file.fileno())
-                if signature(stat) != item.signature:
-                    self._settling.forget(item.name)
-                    return
-                verdict = self._judge.judge(item.name, file, stat, begun)
-                if begun and not (verdict.goes_on and verdict.work.unit == begun.unit):
-                    self._log.bind(file=display(item.name)).warning("file was replaced before it was read whole")
-                    yield abandoned(begun, state, format_name(settings.format), REPLACED)
-                if verdict.what is What.KNOWN and not release:
-                    self._known[item.name] = item.signature
-                    return
-                reading = None
-                if verdict.what is What.READ:
-                    reading = Reading(file, stat, verdict.work, state, settings.format, settings.max_record_bytes)
-                    yield from reading.drafts(self._context.stop)
-        except (FileNotFoundError, PermissionError):  # gone or locked since we looked: the next pass sees
+            file = open_shared(item.path)
+        except FileNotFoundError:  # since we looked: the next pass sees
+            return
+        except OSError as error:
+            self._ready.unreadable(item.name, error)
+            return
+        try:
+            with file:
+                yield from taking.drafts(file)
+        except PermissionError as error:  # a part of it is locked
+            self._ready.unreadable(item.name, error)
             return
         except OSError as error:
             raise unavailable(item.path, error) from error
+        if taking.changed:
+            self._ready.forget(item.name)
+        if taking.same:
+            self._known[item.name] = packed(item.signature)
+            return
         self._known.pop(item.name, None)  # the ledger says whether what follows was kept
-        if reading is not None:
-            yield from reading.ending(release=release, duplicates_matter=skips)
-            return
-        self._context.counters.add("duplicates_skipped")
-        self._log.bind(file=display(item.name)).info("file skipped, its content was taken before")
-        yield duplicate(verdict, stat, state, settings.format, release=release)
+        yield from taking.ending()
 
-    # --- after the acknowledgement
-
-    def _release(self, due: Token, path: Path) -> None:
-        action = self._settings.afterwards
-        if action == "leave":
-            return
-        try:
-            with open_shared(path) as file:
-                seen = os.fstat(file.fileno())
-                same = self._is_same(file, seen, due)
-        except FileNotFoundError:
-            if self._directory.is_dir():
-                return  # done before, or taken away
-            raise
-        if not same:
-            self._log.bind(file=display(path.name)).info("file changed since it was read; left for the next pass")
-        elif action == "delete":
-            afterwards.delete(path)
-        else:
-            afterwards.archive(path, seen, self._archive / os.fsdecode(due.name), self._context.wall_us())
-
-    def _is_same(self, file: Any, seen: os.stat_result, due: Token) -> bool:
-        """By content; where samples do not prove it, by the time as well, or else by all of the content."""
-        if seen.st_size != due.size or fingerprint(file, due.size) != due.fingerprint:
-            return False
-        if seen.st_mtime_ns == due.mtime_ns:
-            return True
-        if self._settings.duplicates == "take":
-            return False
-        if is_exact(due.size):
-            return True
-        return bool(due.content) and content_hash(file, due.size, self._context.stop) == due.content
+    def _cleared(self, draft: Draft, present: set[str]) -> Draft:
+        """With what the ledger need not hold any longer, every so many files."""
+        if not draft.remember:
+            return draft
+        self._taken += 1
+        if self._taken % CLEAR_EVERY:
+            return draft
+        kept = {key for key, _ in draft.remember}
+        outdated = self._ledger.outdated(present, self._context.wall_us())
+        return replace(draft, remember=(*draft.remember, *((key, None) for key, _ in outdated if key not in kept)))
 
 
 def _create(settings: FileDropSettings, context: SourceContext) -> FileDrop:
