@@ -1,0 +1,307 @@
+"""One pass over all files of a source: what is new in each, in the order of their generations, in fair turns.
+
+A successor is begun only when the generation before it is finished: rotated away, read to its end and quiet, or gone.
+It does not wait for ever: names may only look like rotation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from loguru import logger
+from msgspec.structs import replace
+
+from crossdock_agent.drops.listing import display, unavailable
+from crossdock_agent.framing import Run, format_name
+from crossdock_agent.sources.base import Draft, SourceContext
+from crossdock_agent.tails import drafting
+from crossdock_agent.tails.folder import Folder
+from crossdock_agent.tails.losses import Losses
+from crossdock_agent.tails.matching import Match, Seen
+from crossdock_agent.tails.names import is_packed
+from crossdock_agent.tails.opening import DAMAGED, Opened, opened
+from crossdock_agent.tails.prints import head_of, print_of
+from crossdock_agent.tails.state import Book, Tail
+from crossdock_agent.tails.turns import Tailed, Turn, counted_to
+
+_HOLD = 6  # times rotated_seconds: how long a successor waits at most
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The settings, as `sources.file_tail` describes them."""
+
+    format: Tailed
+    pattern: str
+    by_time: bool
+    from_end: bool
+    takes_partial: bool
+    partial_seconds: float
+    rotated_seconds: float
+    idle_closes_seconds: float
+    turn_bytes: int
+    max_record_bytes: int
+
+
+class Following:
+    def __init__(self, rules: Rules, folder: Folder, context: SourceContext) -> None:
+        self._rules = rules
+        self._folder = folder
+        self._context = context
+        self._format = format_name(rules.format)
+        self._book = Book(context.memory)
+        self._match = Match(self._book, rules.format.scanner(), context.name)
+        self._losses = Losses(self._book, self._match, self._format, rules.rotated_seconds, context.counters)
+        self._newest: dict[str, tuple[int, str, int]] = {}
+        self._now = 0.0
+        self._log = logger.bind(source=context.name)
+
+    def drafts(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        """One pass. Raises SourceUnavailable, Corrupt."""
+        if self._book.load(checkpoint):
+            self._match.forget()
+        self._now = self._context.monotonic()
+        self._look()
+        if checkpoint is None and self._rules.from_end:
+            yield self._beginning()
+            return
+        for draft, what in self._losses.found(self._now):
+            self._log.bind(file=draft.header.origin.name, record=draft.header.origin.first_record).warning(what)
+            yield draft
+        yield from self._rounds()
+        self._count()
+
+    # --- what there is
+
+    def _look(self) -> None:
+        active = [seen.name for seen in self._match.files.values() if self._is_active(seen)]
+        try:
+            self._match.look(self._folder.look(active), self._now)
+        except OSError as error:
+            raise unavailable(self._folder.root, error) from error
+        self._newest = {}
+        for seen in self._match.files.values():
+            family, rank = seen.rotation
+            self._newest[family] = max(rank, self._newest.get(family, rank))
+        for unit, seen in self._match.places.items():
+            tail = self._book.live[unit]
+            packed = is_packed(seen.name)
+            inode = tail.inode if packed else seen.signature.inode & (2**64 - 1)
+            self._book.see(tail, os.fsencode(seen.name), inode, tail.size if packed else seen.size)
+
+    def _is_active(self, seen: Seen) -> bool:
+        return seen.unit is None or seen.unit in self._book.live
+
+    def _tail(self, seen: Seen) -> Tail | None:
+        return self._book.live.get(seen.unit) if seen.unit is not None else None
+
+    def _is_rotated(self, seen: Seen) -> bool:
+        tail = self._tail(seen)
+        renamed = tail is not None and os.fsencode(seen.name) != tail.born
+        return renamed or seen.rotation.rank < self._newest[seen.rotation.family]
+
+    def _quiet(self, seen: Seen, seconds: float) -> bool:
+        return self._now - seen.changed_at >= seconds
+
+    # --- turns
+
+    def _rounds(self) -> Iterator[Draft]:
+        """Turns, until no file has anything more that was there when the pass began."""
+        jobs = sorted((seen for seen in self._match.files.values() if self._is_due(seen)), key=self._order)
+        while jobs:
+            left: list[Seen] = []
+            for seen in jobs:
+                if self._context.stop.is_set():
+                    return
+                if self._is_held(seen) or (yield from self._turn(seen)):
+                    left.append(seen)
+            if len(left) == len(jobs) and all(map(self._is_held, left)):
+                return
+            jobs = left
+
+    def _order(self, seen: Seen) -> tuple[object, ...]:
+        """Generations already begun are the older ones of their family."""
+        family, rank = seen.rotation
+        if self._rules.by_time:
+            return (seen.unit is None, seen.signature.mtime_ns, rank, seen.name)
+        return (family, seen.unit is None, rank, seen.name)
+
+    def _is_due(self, seen: Seen) -> bool:
+        if not seen.readable or seen.copying or (seen.damaged and not self._quiet(seen, self._rules.partial_seconds)):
+            return False
+        packed = is_packed(seen.name)
+        if seen.unit is None:
+            return (packed or seen.size > 0) and (seen.waits < 0 or packed or self._is_final(seen))
+        tail = self._tail(seen)
+        if tail is None or self._match.places.get(tail.unit) is not seen:
+            return False
+        news = seen.size > tail.end and seen.waits < 0
+        return packed or news or self._is_final(seen) or self._idles(tail, seen)
+
+    def _is_final(self, seen: Seen) -> bool:
+        return self._finishes(seen) or self._takes_partial(seen)
+
+    def _finishes(self, seen: Seen) -> bool:
+        rotated = is_packed(seen.name) or self._is_rotated(seen)
+        return rotated and self._quiet(seen, self._rules.rotated_seconds)
+
+    def _takes_partial(self, seen: Seen) -> bool:
+        rules, tail = self._rules, self._tail(seen)
+        news = seen.waits > 0 and (tail is None or seen.size > tail.end)
+        return rules.takes_partial and news and self._quiet(seen, rules.partial_seconds)
+
+    def _idles(self, tail: Tail, seen: Seen) -> bool:
+        return tail.open and self._quiet(seen, self._rules.idle_closes_seconds)
+
+    def _is_held(self, seen: Seen) -> bool:
+        if seen.unit is not None or self._now - seen.since > _HOLD * self._rules.rotated_seconds:
+            return False
+        family, rank = seen.rotation
+        for tail in self._book.live.values():
+            place = self._match.places.get(tail.unit)
+            if place is None and self._losses.is_of(tail, family):
+                return True
+            if place is not None and place.rotation.family == family and place.rotation.rank < rank:
+                return True
+        return False
+
+    def _turn(self, seen: Seen) -> Generator[Draft, None, bool]:
+        """Whether there is more of what the pass began with."""
+        try:
+            with opened(seen.found) as source:
+                return (yield from self._read(seen, source))
+        except DAMAGED as error:
+            self._log.bind(file=display(seen.name)).info("packed file cannot be read to its end yet: {}", error)
+            if seen.damaged:
+                yield self._losses.damaged(self._tail(seen), seen)
+            seen.damaged = not seen.damaged
+        except (FileNotFoundError, PermissionError):  # renamed or locked since the look: the next one sees
+            seen.copying = True
+        except OSError as error:
+            raise unavailable(seen.found.path, error) from error
+        return False
+
+    def _read(self, seen: Seen, source: Opened) -> Generator[Draft, None, bool]:
+        rules, tail = self._rules, self._tail(seen)
+        seen.copying = True  # until it is read as judged: the next look judges anew
+        if tail is not None and not self._match.fits(tail, seen, source):
+            return False
+        if tail is None and not source.packed and source.size < seen.size:
+            return False
+        if tail is not None and not tail.counted:
+            tail = self._counted(tail, source)
+            if tail is None:
+                return False
+        tail = tail or self._born(seen, source)
+        if tail.taken:
+            tail = replace(tail, head=head_of(source.file, rules.format.scanner()))
+        unchanged = source.packed or source.size == seen.size
+        final = self._is_final(seen) and unchanged
+        turn = Turn(source, tail.position, tail.prefix_bytes, rules.format, rules.max_record_bytes)
+        held: tuple[Tail, Run, bytes] | None = None
+        end, turn_bytes = (None, 2**63) if source.packed else (seen.size, rules.turn_bytes)
+        for run in turn.runs(end, self._context.stop, final=final, turn_bytes=turn_bytes):
+            if held is not None:
+                yield self._records(seen, *held)
+            held = (_after(tail, run, turn, seen), run, turn.prefix)
+        if turn.changed:
+            if held is not None:
+                yield self._records(seen, *held)
+            return False
+        seen.copying = False
+        seen.waits = -1 if turn.more else turn.waits
+        still = source.packed or not source.shrank_below(source.size)
+        finished = final and not turn.more and still and self._finishes(seen)
+        closes = finished or (not turn.more and rules.idle_closes_seconds == 0)
+        if held is not None:
+            after, run, prefix = held
+            yield self._records(seen, replace(after, open=not closes, finished=finished), run, prefix)
+        elif finished:
+            yield self._close(seen, _nothing_more(tail, turn), turn.prefix)
+        elif not turn.more and self._idles(tail, seen):
+            yield self._close(seen, replace(tail, open=False), turn.prefix)
+        return turn.more
+
+    def _records(self, seen: Seen, after: Tail, run: Run, prefix: bytes) -> Draft:
+        seen.unit = after.unit
+        seen.grown = seen.grown and not after.finished
+        self._match.places[after.unit] = seen
+        return drafting.records(self._book, after, run, prefix, self._format)
+
+    def _close(self, seen: Seen, after: Tail, prefix: bytes) -> Draft:
+        seen.unit = after.unit
+        seen.grown = seen.grown and not after.finished
+        return drafting.closing(self._book, after, prefix, self._format)
+
+    # --- births
+
+    def _born(self, seen: Seen, source: Opened) -> Tail:
+        head = head_of(source.file, self._rules.format.scanner())
+        unit = self._book.new_unit(seen.rotation.family, head)
+        name = os.fsencode(seen.name)
+        return Tail(unit, name, name, head, b"", b"", source.inode, seen.size)
+
+    def _counted(self, tail: Tail, source: Opened) -> Tail | None:
+        """*tail* with its place among the records of its file; None when the stop came or the file changed."""
+        rules = self._rules
+        turn = counted_to(source, tail.offset, rules.format, rules.max_record_bytes, self._context.stop)
+        if turn.more or turn.changed:
+            return None
+        return replace(
+            tail, counted=True, prefix_bytes=len(turn.prefix), **turn.at._asdict(),
+            **dict(zip(("mark", "seam"), turn.print_at(turn.at.offset), strict=True)),
+        )  # fmt: skip
+
+    def _beginning(self) -> Draft:
+        """At the very first look: all there is was read, whatever it is."""
+        tails: list[Tail] = []
+        units: set[bytes] = set()
+        for seen in self._match.files.values():
+            if not seen.readable or not seen.head:
+                continue
+            try:
+                with opened(seen.found) as source:
+                    size = source.size if source.packed else seen.size
+                    mark, seam = print_of(source.file, size)
+            except (OSError, *DAMAGED):
+                continue
+            unit = self._book.new_unit(seen.rotation.family, seen.head, units)
+            units.add(unit)
+            name = os.fsencode(seen.name)
+            inode = seen.signature.inode & (2**64 - 1)
+            tails.append(
+                Tail(unit, name, name, seen.head, mark, seam, inode, size, offset=size, finished=True, counted=False)
+            )
+            seen.unit = unit
+        return drafting.beginning(self._book, tails, self._rules.pattern, self._format)
+
+    def _count(self) -> None:
+        counters, files = self._context.counters, self._match.files.values()
+        behind = sum(max(0, tail.size - tail.end) for tail in self._book.live.values())
+        counters.set("files_open", len(self._book.live))
+        counters.set("bytes_behind", behind + sum(max(0, seen.size) for seen in files if seen.unit is None))
+        counters.set("files_unreadable", sum(not seen.readable or seen.damaged for seen in files))
+        counters.set("partial_lines_waiting", sum(seen.waits > 0 and self._is_active(seen) for seen in files))
+
+
+def _after(tail: Tail, run: Run, turn: Turn, seen: Seen) -> Tail:
+    """*tail* behind *run*: at its end, or at a last line that was taken without its newline and is read again if it
+    grows."""
+    at = run.loose or run.end
+    mark, seam = turn.print_at(run.end.offset)
+    return replace(
+        tail, prefix_bytes=len(turn.prefix), **at._asdict(), taken=run.end.offset if run.loose else 0,
+        mark=mark, seam=seam, size=max(tail.size, seen.size), open=True, finished=False,
+    )  # fmt: skip
+
+
+def _nothing_more(tail: Tail, turn: Turn) -> Tail:
+    """*tail* finished, without records since; a file of nothing but a header stands behind it."""
+    if not tail.offset and not tail.taken:
+        prefix = turn.prefix
+        mark, seam = turn.print_at(len(prefix))
+        lines = 1 + prefix.count(b"\n")
+        tail = replace(tail, prefix_bytes=len(prefix), offset=len(prefix), line=lines, mark=mark, seam=seam)
+    return replace(tail, open=False, finished=True)

@@ -1,0 +1,92 @@
+"""Files that can no longer be read. What was known to be unread is a reject on the account; nothing ends in silence.
+
+A listing is not made in one moment: a file renamed meanwhile may be missed by it. So a file counts as gone only when a
+second look, and `rotated_seconds`, found it nowhere either.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from crossdock_agent.sources.base import Counters, Draft
+from crossdock_agent.tails import drafting
+from crossdock_agent.tails.matching import Match, Seen
+from crossdock_agent.tails.names import rotation
+from crossdock_agent.tails.state import Book, Tail
+
+
+class Losses:
+    def __init__(self, book: Book, match: Match, format_: str, seconds: float, counters: Counters) -> None:
+        self._book = book
+        self._match = match
+        self._format = format_
+        self._seconds = seconds
+        self._counters = counters
+        self._missing: dict[object, float] = {}  # since when, by unit or by file
+        self._unborn: dict[tuple[str, int], Seen] = {}  # files not begun that had something in them
+
+    def is_of(self, tail: Tail, family: str) -> bool:
+        return rotation(os.fsdecode(tail.name)).family == family
+
+    def found(self, now: float) -> Iterator[tuple[Draft, str]]:
+        """The ends of what is gone, and what to say of each."""
+        missing = self._missing
+        self._missing = {}
+        for tail in list(self._book.live.values()):
+            if tail.unit not in self._match.places and self._is_due(missing, tail.unit, now):
+                yield self._ended(tail)
+        yield from self._never_begun(missing, now)
+
+    def damaged(self, tail: Tail | None, seen: Seen) -> Draft:
+        """A packed file that stayed unreadable."""
+        tail = replace(tail or self._as_tail(seen), finished=True, open=False)
+        seen.unit = tail.unit
+        return drafting.abandoned(self._book, tail, drafting.DAMAGED, self._format)
+
+    def _is_due(self, missing: dict[object, float], key: object, now: float) -> bool:
+        since = missing.get(key)
+        if since is not None and now - since >= self._seconds:
+            return True
+        self._missing[key] = now if since is None else since
+        return False
+
+    def _ended(self, tail: Tail) -> tuple[Draft, str]:
+        emptied = os.fsdecode(tail.name) in self._match.files
+        self._counters.add("truncations" if emptied else "files_gone")
+        what = "file was emptied or replaced in place" if emptied else "file is gone"
+        unread = tail.size - tail.end
+        after = replace(tail, open=False, finished=True)
+        if unread <= 0:
+            what += "; all that was seen of it was read, what was written after the last look cannot be known"
+            return drafting.closing(self._book, after, b"", self._format), what
+        self._counters.add("bytes_lost", unread)
+        code = drafting.TRUNCATED if emptied else drafting.GONE
+        return drafting.abandoned(self._book, after, code, self._format), f"{what} before it was read whole"
+
+    def _never_begun(self, missing: dict[object, float], now: float) -> Iterator[tuple[Draft, str]]:
+        files = self._match.files.values()
+        inodes = {seen.signature.inode: seen.size for seen in files}
+        heads = {seen.head for seen in files}
+        for key, seen in list(self._unborn.items()):
+            if seen.head in heads or inodes.get(key[1], -1) >= seen.size:
+                continue
+            if self._is_due(missing, key, now):
+                del self._unborn[key]
+                self._counters.add("files_gone")
+                self._counters.add("bytes_lost", seen.size)
+                tail = replace(self._as_tail(seen), finished=True)
+                draft = drafting.abandoned(self._book, tail, drafting.GONE, self._format)
+                yield draft, "file is gone before anything of it was read"
+        self._unborn = {key: seen for key, seen in self._unborn.items() if key in self._missing}
+        for seen in files:
+            if seen.unit is None and seen.head and seen.waits and not seen.copying:
+                self._unborn[seen.name, seen.signature.inode] = seen
+
+    def _as_tail(self, seen: Seen) -> Tail:
+        """Of a file never begun. Without a head it is not found again: another day it may be read after all."""
+        name, inode = os.fsencode(seen.name), seen.signature.inode & (2**64 - 1)
+        unit = self._book.new_unit(seen.rotation.family, seen.head + inode.to_bytes(8, "big"))
+        return Tail(unit, name, name, b"", b"", b"", inode, seen.size)

@@ -1,0 +1,192 @@
+"""Which generation each file is, by content; a name and an inode only choose among files that all fit.
+
+- A file that holds, before the offset, what was read of a generation is that generation, under whatever name.
+- Several that do are one and its copies (rotation by copying makes one): the one with the inode, then the name, then
+  the plain one, then the longest. A copy is not read, but takes over when the other is emptied or gone.
+- One that is shorter than what was read, and equal to the beginning of the file it would be a copy of, is a copy in the
+  making. Any other that fits nothing is new.
+- Below WEAK_BYTES equal content is likely by chance (a header and a first line `OPEN`): there the inode must be the
+  same, or the name one that rotation gives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loguru import logger
+
+from crossdock_agent.drops.identity import Signature
+from crossdock_agent.drops.listing import Found, display
+from crossdock_agent.framing.base import Scanner
+from crossdock_agent.tails.names import Rotation, is_packed, rotation
+from crossdock_agent.tails.opening import DAMAGED, Opened, opened
+from crossdock_agent.tails.prints import MARK_BYTES, WEAK_BYTES, head_of, read_at, still_begins
+from crossdock_agent.tails.state import Book, Tail
+
+_COMPARED_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class Seen:
+    """A file at the last look. *unit* is the generation it is, or is a copy of; None: none that was ever read."""
+
+    found: Found
+    rotation: Rotation
+    size: int = 0
+    head: bytes = b""
+    unit: bytes | None = None
+    readable: bool = True
+    copying: bool = False
+    grown: bool = False  # it is a finished generation, and longer than what was handed over
+    waits: int = -1  # bytes behind its last record or header that make none yet; -1: not read since it changed
+    since: float = 0.0  # when it was first seen under this name
+    changed_at: float = 0.0  # when it was first seen like this
+    damaged: bool = False  # packed, and not to be read to its end
+
+    @property
+    def name(self) -> str:
+        return self.found.name
+
+    @property
+    def signature(self) -> Signature:
+        return self.found.signature
+
+
+class Match:
+    """The files of the last look, by name, and where each unfinished generation is."""
+
+    def __init__(self, book: Book, scanner: Scanner, name: str) -> None:
+        self._book = book
+        self._scanner = scanner
+        self._log = logger.bind(source=name)
+        self._complained: set[str] = set()
+        self.files: dict[str, Seen] = {}
+        self.places: dict[bytes, Seen] = {}
+
+    def forget(self) -> None:
+        """The book was opened at another page: what was concluded from it is void."""
+        self.files, self.places = {}, {}
+
+    def look(self, found: dict[str, Found], now: float) -> None:
+        """Raises OSError where a whole share fails."""
+        before, fresh = self.files, set()
+        self.files = {}
+        for name, item in found.items():
+            seen = before.get(name)
+            if seen is None or seen.signature != item.signature or seen.copying:
+                fresh.add(name)
+                seen = self._identify(item, seen, now)
+            self.files[name] = seen
+        self._place(fresh)
+
+    def _identify(self, found: Found, before: Seen | None, now: float) -> Seen:
+        seen = Seen(found, before.rotation if before else rotation(found.name), since=now, changed_at=now)
+        if before is not None:
+            seen.since = before.since
+            if before.signature == found.signature:
+                seen.changed_at = before.changed_at
+        try:
+            with opened(found) as source:
+                seen.size = source.size
+                if source.size or source.packed:
+                    seen.head = head_of(source.file, self._scanner)
+                    self._judge(seen, source)
+        except FileNotFoundError:
+            seen.readable = False
+        except (OSError, *DAMAGED) as error:
+            seen.readable = False
+            if found.name not in self._complained:
+                self._complained.add(found.name)
+                self._log.bind(file=display(found.name)).info("file cannot be read yet: {}", error)
+        else:
+            self._complained.discard(found.name)
+        return seen
+
+    def _judge(self, seen: Seen, source: Opened) -> None:
+        for tail in self._candidates(seen, source):
+            if self.fits(tail, seen, source):
+                seen.unit = tail.unit
+                seen.grown = tail.finished and _is_longer(source, tail)
+                return
+            if source.size < tail.end and self._is_being_copied(seen, source, tail):
+                seen.copying = True
+                return
+
+    def _candidates(self, seen: Seen, source: Opened) -> Iterator[Tail]:
+        """Those most likely first; the ledger is asked only when no unfinished one fits."""
+        live = list(self._book.live.values())
+        name = os.fsencode(seen.name)
+        near = [tail for tail in live if tail.name == name or (tail.inode == source.inode and not source.packed)]
+        yield from sorted(near, key=lambda tail: tail.inode != source.inode)
+        tried = {tail.unit for tail in near}
+        for tail in live:
+            if tail.unit not in tried and tail.head == seen.head:
+                tried.add(tail.unit)
+                yield tail
+        for unit in self._book.units_of(seen.head):
+            if unit not in tried and (kept := self._book.recall(unit)):
+                yield kept
+
+    def fits(self, tail: Tail, seen: Seen, source: Opened) -> bool:
+        """Whether the file begins with all that was read of *tail*. Raises OSError."""
+        if source.packed:
+            return still_begins(source.file, min(tail.end, MARK_BYTES), tail.mark, b"")
+        if source.size < tail.end:
+            return False
+        if tail.end < WEAK_BYTES and source.inode != tail.inode and not _is_older(seen.rotation, tail):
+            return False
+        return still_begins(source.file, tail.end, tail.mark, tail.seam)
+
+    def _is_being_copied(self, seen: Seen, source: Opened, tail: Tail) -> bool:
+        place = self.places.get(tail.unit)
+        if place is None or place.name == seen.name or source.inode == tail.inode or source.packed:
+            return False
+        return self._agree(seen.found, place.found, 0)
+
+    def _place(self, fresh: set[str]) -> None:
+        """Chooses among the files that fit one generation."""
+        for seen in self.files.values():
+            if seen.grown and seen.unit is not None and seen.unit not in self._book.live:
+                self._book.revive(seen.unit)
+        claims: dict[bytes, list[Seen]] = {}
+        for seen in self.files.values():
+            if seen.unit is not None and seen.unit in self._book.live:
+                claims.setdefault(seen.unit, []).append(seen)
+        self.places = {}
+        for unit, claimants in claims.items():
+            tail = self._book.live[unit]
+            best, *others = sorted(claimants, key=lambda seen: _likeness(seen, tail))
+            self.places[unit] = best
+            for other in others:
+                if other.name in fresh and not self._agree(other.found, best.found, tail.end):
+                    other.unit = None
+
+    def _agree(self, one: Found, other: Found, start: int) -> bool:
+        """Whether two files are equal at the end of what both have. Packed ones are believed."""
+        if is_packed(one.name) or is_packed(other.name):
+            return True
+        try:
+            with opened(one) as a, opened(other) as b:
+                end = min(a.size, b.size)
+                start = max(start, end - _COMPARED_BYTES)
+                return end <= start or read_at(a.file, start, end - start) == read_at(b.file, start, end - start)
+        except OSError:
+            return True  # the next look sees
+
+
+def _is_older(name: Rotation, tail: Tail) -> bool:
+    """Whether *name* is one that the file of *tail* would be given when it is rotated."""
+    now = rotation(os.fsdecode(tail.name))
+    return name.family == now.family and name.rank < now.rank
+
+
+def _is_longer(source: Opened, tail: Tail) -> bool:
+    return source.size != tail.end % 2**32 if source.packed else source.size > tail.end
+
+
+def _likeness(seen: Seen, tail: Tail) -> tuple[bool, bool, bool, int]:
+    packed = is_packed(seen.name)
+    same_inode = not packed and seen.signature.inode & (2**64 - 1) == tail.inode
+    return not same_inode, os.fsencode(seen.name) != tail.name, packed, -seen.size

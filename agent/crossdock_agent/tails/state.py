@@ -1,0 +1,191 @@
+"""What is remembered of growing files, written with the batch it accounts for, so that it is never ahead of the data.
+
+Every generation has a row in the ledger. Which are unfinished is said by 256 rows of ids, so that a file that vanished
+before a restart is missed after it. The checkpoint repeats those that moved last, as far as 3 KiB hold them: enough to
+go on by after the ledger was lost. What neither holds is read again under the same identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+from msgspec import msgpack
+from msgspec.structs import replace
+
+from crossdock.errors import Corrupt
+from crossdock_agent.framing import Position
+from crossdock_agent.sources.base import Memory
+from crossdock_agent.tails.prints import unit_of
+
+_VERSION = 1
+_INLINE_BYTES = 3000
+_SAME_HEAD = 64  # generations of one head that are looked at
+_HINT = "was the source's kind changed, or the agent downgraded? give the source a new name, or update the agent"
+
+
+class Tail(msgspec.Struct, frozen=True, array_like=True):
+    """A generation and how far it was read: everything before *offset* was handed over."""
+
+    unit: bytes
+    born: bytes  # the name it was first read under; the one it has on the wire
+    name: bytes  # the name it has now
+    head: bytes
+    mark: bytes  # of what stands before `end`
+    seam: bytes
+    inode: int
+    size: int  # at the last look
+    prefix_bytes: int = 0
+    offset: int = 0
+    record: int = 0
+    line: int = 1
+    taken: int = 0  # where a last line ended that was taken without its newline; it is read again when it grows
+    open: bool = False  # records were sent since the last batch that closes
+    finished: bool = False
+    counted: bool = True  # False: reading begins at *offset*, its record and line are not known yet
+
+    @property
+    def position(self) -> Position:
+        return Position(self.offset, self.record, self.line)
+
+    @property
+    def end(self) -> int:
+        """Where what was never handed over begins."""
+        return max(self.offset, self.taken)
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    kind: str
+    version: int
+    number: int
+    tails: list[Tail]
+
+
+Rows = tuple[tuple[str, bytes], ...]
+
+
+class Book:
+    """The unfinished generations, by unit; those that moved last at the end. All others are in the ledger."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.live: dict[bytes, Tail] = {}
+        self._number = 0
+        self._checkpoint: bytes | None = None
+        self._unsaved: set[bytes] = set()  # known from the checkpoint alone
+
+    def load(self, checkpoint: bytes | None) -> bool:
+        """Make it what it was at *checkpoint*; False when it is that already. Raises Corrupt."""
+        if checkpoint == self._checkpoint:
+            return False
+        self.live, self._number, self._unsaved = {}, 0, set()
+        if checkpoint is not None:
+            stored = _decode(checkpoint)
+            self._number = stored.number
+            listed = {unit for page in range(256) for unit in self._page(page)}
+            kept = {unit: tail for unit in listed if (tail := self.recall(unit))}
+            inline = {tail.unit: tail for tail in reversed(stored.tails)}
+            self._unsaved = inline.keys() - kept.keys()
+            self.live = {unit: tail for unit, tail in kept.items() if unit not in inline} | inline
+        self._checkpoint = checkpoint
+        return True
+
+    def see(self, tail: Tail, name: bytes, inode: int, size: int) -> Tail:
+        """What a look told, kept in memory until the next batch."""
+        if (tail.name, tail.inode, tail.size) != (name, inode, size):
+            tail = self.live[tail.unit] = replace(tail, name=name, inode=inode, size=size)
+        return tail
+
+    def revive(self, unit: bytes) -> None:
+        """A finished generation was written to again."""
+        kept = self.recall(unit)
+        if kept is not None and unit not in self.live:
+            self.live[unit] = replace(kept, finished=False)
+            self._unsaved.add(unit)
+
+    def advance(self, tail: Tail) -> tuple[bytes, Rows]:
+        """The checkpoint and rows for a batch after which *tail* stands so."""
+        before = self.live.pop(tail.unit, None)
+        if not tail.finished:
+            self.live[tail.unit] = tail
+        saved = [self.live[unit] for unit in self._unsaved if unit in self.live and unit != tail.unit]
+        rows = [(_tail_key(each.unit), msgpack.encode(each)) for each in (tail, *saved)]
+        pages = {each.unit[0] for each in saved}
+        if (before is not None) == tail.finished or tail.unit in self._unsaved:
+            pages.add(tail.unit[0])
+        if before is None or before.head != tail.head:
+            rows += self._head_rows(tail)
+        rows += [(_page_key(page), msgpack.encode([u for u in self.live if u[0] == page])) for page in pages]
+        self._unsaved = set()
+        self._number += 1
+        self._checkpoint = self._encode()
+        return self._checkpoint, tuple(rows)
+
+    def begin_at(self, tails: list[Tail]) -> tuple[bytes, Rows]:
+        """As `advance`, for files found at the very first look that are to be read from where they end."""
+        heads: dict[bytes, list[bytes]] = {}
+        for tail in tails:
+            heads.setdefault(tail.head, []).append(tail.unit)
+        rows = [(_tail_key(tail.unit), msgpack.encode(tail)) for tail in tails]
+        rows += [(_head_key(head), msgpack.encode(units)) for head, units in heads.items()]
+        self._number += 1
+        self._checkpoint = self._encode()
+        return self._checkpoint, tuple(rows)
+
+    def recall(self, unit: bytes) -> Tail | None:
+        row = self._memory.recall(_tail_key(unit))
+        return msgpack.decode(row, type=Tail) if row is not None else None
+
+    def units_of(self, head: bytes) -> list[bytes]:
+        """Generations that began with *head*, the latest first."""
+        row = self._memory.recall(_head_key(head)) if head else None
+        units = msgpack.decode(row, type=list[bytes]) if row is not None else []
+        units += [tail.unit for tail in self.live.values() if tail.head == head and tail.unit not in units]
+        return units[::-1]
+
+    def new_unit(self, family: str, head: bytes, taken: Collection[bytes] = ()) -> bytes:
+        known = {*self.units_of(head), *taken}
+        nth = 0
+        while (unit := unit_of(family, head, nth)) in known or self.recall(unit) is not None:
+            nth += 1
+        return unit
+
+    def _head_rows(self, tail: Tail) -> list[tuple[str, bytes]]:
+        units = [unit for unit in reversed(self.units_of(tail.head)) if unit != tail.unit]
+        return [(_head_key(tail.head), msgpack.encode([*units, tail.unit][-_SAME_HEAD:]))] if tail.head else []
+
+    def _page(self, page: int) -> list[bytes]:
+        row = self._memory.recall(_page_key(page))
+        return msgpack.decode(row, type=list[bytes]) if row is not None else []
+
+    def _encode(self) -> bytes:
+        inline: list[Tail] = []
+        left = _INLINE_BYTES
+        for tail in reversed(self.live.values()):
+            left -= len(msgpack.encode(tail))
+            if left < 0:
+                break
+            inline.append(tail)
+        return msgpack.encode(_Stored("tail", _VERSION, self._number, inline))
+
+
+def _decode(checkpoint: bytes) -> _Stored:
+    try:
+        stored = msgpack.decode(checkpoint, type=_Stored)
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"the checkpoint is not one of a file_tail source: {error}", hint=_HINT) from error
+    if (stored.kind, stored.version) != ("tail", _VERSION):
+        raise Corrupt(f"the checkpoint is {stored.kind} {stored.version}, this is tail {_VERSION}", hint=_HINT)
+    return stored
+
+
+def _tail_key(unit: bytes) -> str:
+    return "tail:" + unit.hex()
+
+
+def _head_key(head: bytes) -> str:
+    return "head:" + head.hex()
+
+
+def _page_key(page: int) -> str:
+    return f"open:{page:02x}"
