@@ -53,7 +53,9 @@ class Following:
         self._format = format_name(rules.format)
         self._book = Book(context.memory)
         self._match = Match(self._book, rules.format.scanner(), context.name)
-        self._losses = Losses(self._book, self._match, self._format, rules.rotated_seconds, context.counters)
+        self._losses = Losses(
+            self._book, self._match, self._format, rules.rotated_seconds, rules.partial_seconds, context.counters
+        )
         self._newest: dict[str, tuple[int, str, int]] = {}
         self._now = 0.0
         self._log = logger.bind(source=context.name)
@@ -70,6 +72,7 @@ class Following:
         for draft, what in self._losses.found(self._now):
             self._log.bind(file=draft.header.origin.name, record=draft.header.origin.first_record).warning(what)
             yield draft
+        self._count()
         yield from self._rounds()
         self._count()
 
@@ -88,7 +91,7 @@ class Following:
         for unit, seen in self._match.places.items():
             tail = self._book.live[unit]
             packed = is_packed(seen.name)
-            inode = tail.inode if packed else seen.signature.inode & (2**64 - 1)
+            inode = tail.inode if packed else seen.inode
             self._book.see(tail, os.fsencode(seen.name), inode, tail.size if packed else seen.size)
 
     def _is_active(self, seen: Seen) -> bool:
@@ -129,7 +132,7 @@ class Following:
         return (family, seen.unit is None, rank, seen.name)
 
     def _is_due(self, seen: Seen) -> bool:
-        if not seen.readable or seen.copying or (seen.damaged and not self._quiet(seen, self._rules.partial_seconds)):
+        if not seen.readable or seen.again or (seen.damaged and not self._quiet(seen, self._rules.partial_seconds)):
             return False
         packed = is_packed(seen.name)
         if seen.unit is None:
@@ -178,14 +181,14 @@ class Following:
                 yield self._losses.damaged(self._tail(seen), seen)
             seen.damaged = not seen.damaged
         except (FileNotFoundError, PermissionError):  # renamed or locked since the look: the next one sees
-            seen.copying = True
+            seen.again = True
         except OSError as error:
             raise unavailable(seen.found.path, error) from error
         return False
 
     def _read(self, seen: Seen, source: Opened) -> Generator[Draft, None, bool]:
         rules, tail = self._rules, self._tail(seen)
-        seen.copying = True  # until it is read as judged: the next look judges anew
+        seen.again = True  # until it is read as judged
         if tail is not None and not self._match.fits(tail, seen, source):
             return False
         if tail is None and not source.packed and source.size < seen.size:
@@ -210,7 +213,7 @@ class Following:
             if held is not None:
                 yield self._records(seen, *held)
             return False
-        seen.copying = False
+        seen.again = False
         seen.waits = -1 if turn.more else turn.waits
         still = source.packed or not source.shrank_below(source.size)
         finished = final and not turn.more and still and self._finishes(seen)
@@ -270,10 +273,8 @@ class Following:
             unit = self._book.new_unit(seen.rotation.family, seen.head, units)
             units.add(unit)
             name = os.fsencode(seen.name)
-            inode = seen.signature.inode & (2**64 - 1)
-            tails.append(
-                Tail(unit, name, name, seen.head, mark, seam, inode, size, offset=size, finished=True, counted=False)
-            )
+            tail = Tail(unit, name, name, seen.head, mark, seam, seen.inode, size, offset=size)
+            tails.append(replace(tail, finished=True, counted=False))
             seen.unit = unit
         return drafting.beginning(self._book, tails, self._rules.pattern, self._format)
 

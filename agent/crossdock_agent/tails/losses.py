@@ -14,16 +14,19 @@ from msgspec.structs import replace
 from crossdock_agent.sources.base import Counters, Draft
 from crossdock_agent.tails import drafting
 from crossdock_agent.tails.matching import Match, Seen
-from crossdock_agent.tails.names import rotation
+from crossdock_agent.tails.names import is_packed, rotation
 from crossdock_agent.tails.state import Book, Tail
 
 
 class Losses:
-    def __init__(self, book: Book, match: Match, format_: str, seconds: float, counters: Counters) -> None:
+    def __init__(
+        self, book: Book, match: Match, format_: str, seconds: float, packing_seconds: float, counters: Counters
+    ) -> None:
         self._book = book
         self._match = match
         self._format = format_
         self._seconds = seconds
+        self._packing_seconds = packing_seconds
         self._counters = counters
         self._missing: dict[object, float] = {}  # since when, by unit or by file
         self._unborn: dict[tuple[str, int], Seen] = {}  # files not begun that had something in them
@@ -36,8 +39,13 @@ class Losses:
         missing = self._missing
         self._missing = {}
         for tail in list(self._book.live.values()):
-            if tail.unit not in self._match.places and self._is_due(missing, tail.unit, now):
-                yield self._ended(tail)
+            if tail.unit in self._match.places or self._is_locked(tail):
+                continue
+            packed = self._being_packed(tail)
+            if packed is not None and now - packed.changed_at < self._packing_seconds:
+                self._missing[tail.unit] = now
+            elif self._is_due(missing, tail.unit, now):
+                yield self._ended(tail, damaged=packed is not None)
         yield from self._never_begun(missing, now)
 
     def damaged(self, tail: Tail | None, seen: Seen) -> Draft:
@@ -53,13 +61,28 @@ class Losses:
         self._missing[key] = now if since is None else since
         return False
 
-    def _ended(self, tail: Tail) -> tuple[Draft, str]:
+    def _is_locked(self, tail: Tail) -> bool:
+        """Whether its file may be there, and nobody is let in."""
+        files = [seen for seen in self._match.files.values() if not seen.readable and not is_packed(seen.name)]
+        return any(os.fsencode(seen.name) == tail.name or seen.inode == tail.inode for seen in files)
+
+    def _being_packed(self, tail: Tail) -> Seen | None:
+        """The packed file that may become that of *tail* once it can be read to its end."""
+        for seen in self._match.files.values():
+            if not seen.readable and is_packed(seen.name) and self.is_of(tail, seen.rotation.family):
+                return seen
+        return None
+
+    def _ended(self, tail: Tail, *, damaged: bool) -> tuple[Draft, str]:
         emptied = os.fsdecode(tail.name) in self._match.files
         self._counters.add("truncations" if emptied else "files_gone")
         what = "file was emptied or replaced in place" if emptied else "file is gone"
-        unread = tail.size - tail.end
+        unread = max(0, tail.size - tail.end)
         after = replace(tail, open=False, finished=True)
-        if unread <= 0:
+        if damaged:
+            draft = drafting.abandoned(self._book, after, drafting.DAMAGED, self._format)
+            return draft, "file was packed, and the packed one cannot be read"
+        if not unread:
             what += "; all that was seen of it was read, what was written after the last look cannot be known"
             return drafting.closing(self._book, after, b"", self._format), what
         self._counters.add("bytes_lost", unread)
@@ -68,7 +91,7 @@ class Losses:
 
     def _never_begun(self, missing: dict[object, float], now: float) -> Iterator[tuple[Draft, str]]:
         files = self._match.files.values()
-        inodes = {seen.signature.inode: seen.size for seen in files}
+        inodes = {seen.inode: seen.size for seen in files}
         heads = {seen.head for seen in files}
         for key, seen in list(self._unborn.items()):
             if seen.head in heads or inodes.get(key[1], -1) >= seen.size:
@@ -82,11 +105,11 @@ class Losses:
                 yield draft, "file is gone before anything of it was read"
         self._unborn = {key: seen for key, seen in self._unborn.items() if key in self._missing}
         for seen in files:
-            if seen.unit is None and seen.head and seen.waits and not seen.copying:
-                self._unborn[seen.name, seen.signature.inode] = seen
+            if seen.unit is None and seen.head and seen.waits and not seen.again:
+                self._unborn[seen.name, seen.inode] = seen
 
     def _as_tail(self, seen: Seen) -> Tail:
         """Of a file never begun. Without a head it is not found again: another day it may be read after all."""
-        name, inode = os.fsencode(seen.name), seen.signature.inode & (2**64 - 1)
+        name, inode = os.fsencode(seen.name), seen.inode
         unit = self._book.new_unit(seen.rotation.family, seen.head + inode.to_bytes(8, "big"))
         return Tail(unit, name, name, b"", b"", b"", inode, seen.size)

@@ -21,7 +21,7 @@ from crossdock_agent.drops.identity import Signature
 from crossdock_agent.drops.listing import Found, display
 from crossdock_agent.framing.base import Scanner
 from crossdock_agent.tails.names import Rotation, is_packed, rotation
-from crossdock_agent.tails.opening import DAMAGED, Opened, opened
+from crossdock_agent.tails.opening import DAMAGED, INODE, Opened, opened
 from crossdock_agent.tails.prints import MARK_BYTES, WEAK_BYTES, head_of, read_at, still_begins
 from crossdock_agent.tails.state import Book, Tail
 
@@ -38,7 +38,7 @@ class Seen:
     head: bytes = b""
     unit: bytes | None = None
     readable: bool = True
-    copying: bool = False
+    again: bool = False  # a copy in the making, or not read as judged: the next look judges anew
     grown: bool = False  # it is a finished generation, and longer than what was handed over
     waits: int = -1  # bytes behind its last record or header that make none yet; -1: not read since it changed
     since: float = 0.0  # when it was first seen under this name
@@ -52,6 +52,10 @@ class Seen:
     @property
     def signature(self) -> Signature:
         return self.found.signature
+
+    @property
+    def inode(self) -> int:
+        return self.found.signature.inode & INODE
 
 
 class Match:
@@ -75,7 +79,7 @@ class Match:
         self.files = {}
         for name, item in found.items():
             seen = before.get(name)
-            if seen is None or seen.signature != item.signature or seen.copying:
+            if seen is None or seen.signature != item.signature or seen.again:
                 fresh.add(name)
                 seen = self._identify(item, seen, now)
             self.files[name] = seen
@@ -93,10 +97,9 @@ class Match:
                 if source.size or source.packed:
                     seen.head = head_of(source.file, self._scanner)
                     self._judge(seen, source)
-        except FileNotFoundError:
-            seen.readable = False
         except (OSError, *DAMAGED) as error:
             seen.readable = False
+            seen.again = not isinstance(error, DAMAGED)
             if found.name not in self._complained:
                 self._complained.add(found.name)
                 self._log.bind(file=display(found.name)).info("file cannot be read yet: {}", error)
@@ -111,7 +114,7 @@ class Match:
                 seen.grown = tail.finished and _is_longer(source, tail)
                 return
             if source.size < tail.end and self._is_being_copied(seen, source, tail):
-                seen.copying = True
+                seen.again = True
                 return
 
     def _candidates(self, seen: Seen, source: Opened) -> Iterator[Tail]:
@@ -188,5 +191,5 @@ def _is_longer(source: Opened, tail: Tail) -> bool:
 
 def _likeness(seen: Seen, tail: Tail) -> tuple[bool, bool, bool, int]:
     packed = is_packed(seen.name)
-    same_inode = not packed and seen.signature.inode & (2**64 - 1) == tail.inode
+    same_inode = not packed and seen.inode == tail.inode
     return not same_inode, os.fsencode(seen.name) != tail.name, packed, -seen.size

@@ -15,7 +15,7 @@ from crossdock_agent.drops.listing import Found
 from crossdock_agent.tails.names import is_packed
 
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)  # a packed file that is cut, or still being written
-_INODE = 2**64 - 1
+INODE = 2**64 - 1  # what of a file id fits the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def opened(found: Found) -> Iterator[Opened]:
     """Raises OSError; reading a packed one raises what DAMAGED names."""
     with open_shared(found.path) as raw:
         stat = os.fstat(raw.fileno())
-        inode = stat.st_ino & _INODE
+        inode = stat.st_ino & INODE
         if not is_packed(found.name):
             yield Opened(raw, stat.st_size, inode, packed=False)
             return
