@@ -41,11 +41,13 @@ class Folder:
             self._list()
         return self._found
 
-    def matches(self, name: str) -> bool:
+    def is_named(self, name: str) -> bool:
+        """Whether *name* itself matches; else it is followed as a rotated file of one that does."""
+        return fnmatch.fnmatchcase(os.path.normcase(name.rpartition("/")[2]), self._pattern)
+
+    def _is_wanted(self, name: str) -> bool:
         if name not in self._wanted:
-            base = name.rpartition("/")[2]
-            names = {os.path.normcase(base), os.path.normcase(rotation(base).family)}
-            self._wanted[name] = any(fnmatch.fnmatchcase(each, self._pattern) for each in names)
+            self._wanted[name] = self.is_named(name) or self.is_named(rotation(name).family)
         return self._wanted[name]
 
     def _is_quiet(self) -> bool:
@@ -77,6 +79,6 @@ class Folder:
         return True
 
     def _list(self) -> None:
-        self._found = {found.name: found for found in self.listing.files() if self.matches(found.name)}
+        self._found = {found.name: found for found in self.listing.files() if self._is_wanted(found.name)}
         self._wanted = {name: wanted for name, wanted in self._wanted.items() if name in self._found or not wanted}
         self._listed_at = self._monotonic()

@@ -20,7 +20,6 @@ from crossdock_agent.tails import drafting
 from crossdock_agent.tails.folder import Folder
 from crossdock_agent.tails.losses import Losses
 from crossdock_agent.tails.matching import Match, Seen
-from crossdock_agent.tails.names import is_packed
 from crossdock_agent.tails.opening import DAMAGED, Opened, opened
 from crossdock_agent.tails.prints import head_of, print_of
 from crossdock_agent.tails.state import Book, Tail
@@ -52,7 +51,7 @@ class Following:
         self._context = context
         self._format = format_name(rules.format)
         self._book = Book(context.memory)
-        self._match = Match(self._book, rules.format.scanner(), context.name)
+        self._match = Match(self._book, rules.format.scanner(), context.name, rules.rotated_seconds)
         self._losses = Losses(
             self._book, self._match, self._format, rules.rotated_seconds, rules.partial_seconds, context.counters
         )
@@ -90,7 +89,7 @@ class Following:
             self._newest[family] = max(rank, self._newest.get(family, rank))
         for unit, seen in self._match.places.items():
             tail = self._book.live[unit]
-            packed = is_packed(seen.name)
+            packed = seen.packed
             inode = tail.inode if packed else seen.inode
             self._book.see(tail, os.fsencode(seen.name), inode, tail.size if packed else seen.size)
 
@@ -103,7 +102,8 @@ class Following:
     def _is_rotated(self, seen: Seen) -> bool:
         tail = self._tail(seen)
         renamed = tail is not None and os.fsencode(seen.name) != tail.born
-        return renamed or seen.rotation.rank < self._newest[seen.rotation.family]
+        older = seen.rotation.rank < self._newest[seen.rotation.family]
+        return renamed or older or not self._folder.is_named(seen.name)
 
     def _quiet(self, seen: Seen, seconds: float) -> bool:
         return self._now - seen.changed_at >= seconds
@@ -134,7 +134,7 @@ class Following:
     def _is_due(self, seen: Seen) -> bool:
         if not seen.readable or seen.again or (seen.damaged and not self._quiet(seen, self._rules.partial_seconds)):
             return False
-        packed = is_packed(seen.name)
+        packed = seen.packed
         if seen.unit is None:
             return (packed or seen.size > 0) and (seen.waits < 0 or packed or self._is_final(seen))
         tail = self._tail(seen)
@@ -147,7 +147,7 @@ class Following:
         return self._finishes(seen) or self._takes_partial(seen)
 
     def _finishes(self, seen: Seen) -> bool:
-        rotated = is_packed(seen.name) or self._is_rotated(seen)
+        rotated = seen.packed or self._is_rotated(seen)
         return rotated and self._quiet(seen, self._rules.rotated_seconds)
 
     def _takes_partial(self, seen: Seen) -> bool:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from crossdock_agent.sources.base import Counters, Draft
 from crossdock_agent.tails import drafting
 from crossdock_agent.tails.matching import Match, Seen
-from crossdock_agent.tails.names import is_packed, rotation
+from crossdock_agent.tails.names import rotation
 from crossdock_agent.tails.state import Book, Tail
 
 
@@ -63,13 +63,13 @@ class Losses:
 
     def _is_locked(self, tail: Tail) -> bool:
         """Whether its file may be there, and nobody is let in."""
-        files = [seen for seen in self._match.files.values() if not seen.readable and not is_packed(seen.name)]
+        files = [seen for seen in self._match.files.values() if not seen.readable and not seen.packed]
         return any(os.fsencode(seen.name) == tail.name or seen.inode == tail.inode for seen in files)
 
     def _being_packed(self, tail: Tail) -> Seen | None:
         """The packed file that may become that of *tail* once it can be read to its end."""
         for seen in self._match.files.values():
-            if not seen.readable and is_packed(seen.name) and self.is_of(tail, seen.rotation.family):
+            if not seen.readable and seen.packed and self.is_of(tail, seen.rotation.family):
                 return seen
         return None
 

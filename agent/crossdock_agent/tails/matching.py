@@ -3,8 +3,7 @@
 - A file that holds, before the offset, what was read of a generation is that generation, under whatever name.
 - Several that do are one and its copies (rotation by copying makes one): the one with the inode, then the name, then
   the plain one, then the longest. A copy is not read, but takes over when the other is emptied or gone.
-- One that is shorter than what was read, and equal to the beginning of the file it would be a copy of, is a copy in the
-  making. Any other that fits nothing is new.
+- One that was never read and is the beginning of another is a copy too, or one in the making. Any other is new.
 - Below WEAK_BYTES equal content is likely by chance (a header and a first line `OPEN`): there the inode must be the
   same, or the name one that rotation gives.
 """
@@ -54,6 +53,10 @@ class Seen:
         return self.found.signature
 
     @property
+    def packed(self) -> bool:
+        return is_packed(self.name)
+
+    @property
     def inode(self) -> int:
         return self.found.signature.inode & INODE
 
@@ -61,8 +64,9 @@ class Seen:
 class Match:
     """The files of the last look, by name, and where each unfinished generation is."""
 
-    def __init__(self, book: Book, scanner: Scanner, name: str) -> None:
+    def __init__(self, book: Book, scanner: Scanner, name: str, quiet_seconds: float) -> None:
         self._book = book
+        self._quiet_seconds = quiet_seconds
         self._scanner = scanner
         self._log = logger.bind(source=name)
         self._complained: set[str] = set()
@@ -84,6 +88,7 @@ class Match:
                 seen = self._identify(item, seen, now)
             self.files[name] = seen
         self._place(fresh)
+        self._set_copies_aside(now)
 
     def _identify(self, found: Found, before: Seen | None, now: float) -> Seen:
         seen = Seen(found, before.rotation if before else rotation(found.name), since=now, changed_at=now)
@@ -113,9 +118,6 @@ class Match:
                 seen.unit = tail.unit
                 seen.grown = tail.finished and _is_longer(source, tail)
                 return
-            if source.size < tail.end and self._is_being_copied(seen, source, tail):
-                seen.again = True
-                return
 
     def _candidates(self, seen: Seen, source: Opened) -> Iterator[Tail]:
         """Those most likely first; the ledger is asked only when no unfinished one fits."""
@@ -142,11 +144,28 @@ class Match:
             return False
         return still_begins(source.file, tail.end, tail.mark, tail.seam)
 
-    def _is_being_copied(self, seen: Seen, source: Opened, tail: Tail) -> bool:
-        place = self.places.get(tail.unit)
-        if place is None or place.name == seen.name or source.inode == tail.inode or source.packed:
+    def _set_copies_aside(self, now: float) -> None:
+        """A file not begun that is the beginning of the newest of its log, or of one that began like it, is a copy, or
+        a copy in the making. A short one is no longer believed to be once it is quiet: days may begin alike."""
+        newest: dict[str, Seen] = {}
+        for seen in self.files.values():
+            family, rank = seen.rotation
+            if family not in newest or rank > newest[family].rotation.rank:
+                newest[family] = seen
+        for seen in self.files.values():
+            if seen.unit is not None or not seen.head or seen.packed:
+                continue
+            if seen.size < WEAK_BYTES and now - seen.changed_at >= self._quiet_seconds:
+                continue
+            begun = (self.places.get(tail.unit) for tail in self._book.live.values() if tail.head == seen.head)
+            originals = (newest[seen.rotation.family], *begun)
+            seen.again = seen.again or any(each and self._is_copy(seen, each) for each in originals)
+
+    def _is_copy(self, seen: Seen, original: Seen) -> bool:
+        alike = original.head == seen.head or seen.size < MARK_BYTES
+        if original is seen or original.inode == seen.inode or original.packed or not original.readable:
             return False
-        return self._agree(seen.found, place.found, 0)
+        return alike and seen.size <= original.size and self._agree(seen.found, original.found, 0)
 
     def _place(self, fresh: set[str]) -> None:
         """Chooses among the files that fit one generation."""
@@ -190,6 +209,5 @@ def _is_longer(source: Opened, tail: Tail) -> bool:
 
 
 def _likeness(seen: Seen, tail: Tail) -> tuple[bool, bool, bool, int]:
-    packed = is_packed(seen.name)
-    same_inode = not packed and seen.inode == tail.inode
-    return not same_inode, os.fsencode(seen.name) != tail.name, packed, -seen.size
+    same_inode = not seen.packed and seen.inode == tail.inode
+    return not same_inode, os.fsencode(seen.name) != tail.name, seen.packed, -seen.size
