@@ -40,7 +40,7 @@ class Seen:
     again: bool = False  # a copy in the making, or not read as judged: the next look judges anew
     grown: bool = False  # it is a finished generation, and longer than what was handed over
     waits: int = -1  # bytes behind its last record or header that make none yet; -1: not read since it changed
-    since: float = 0.0  # when it was first seen under this name
+    since: float = 0.0  # of a file not begun: when something in it was first seen
     changed_at: float = 0.0  # when it was first seen like this
     damaged: bool = False  # packed, and not to be read to its end
 
@@ -93,7 +93,8 @@ class Match:
     def _identify(self, found: Found, before: Seen | None, now: float) -> Seen:
         seen = Seen(found, before.rotation if before else rotation(found.name), since=now, changed_at=now)
         if before is not None:
-            seen.since = before.since
+            if before.unit is None and before.size:
+                seen.since = before.since
             if before.signature == found.signature:
                 seen.changed_at = before.changed_at
         try:
