@@ -764,6 +764,57 @@ def test_several_files_come_by_name_or_by_time(tmp_path: Path) -> None:
         assert [draft.header.origin.name for draft in logs.read()] == expected
 
 
+# --- killed
+
+WIDE = b"".join(b"%08d;%s\n" % (i, b"w" * 90) for i in range(3_000))  # two batches
+
+
+def lived(base: Path, killed_at: int, *, kept: bool) -> LogSite:
+    """A life of a log with an agent that dies at draft *killed_at*, which the outbox *kept* or not."""
+    base.mkdir()
+    logs = LogSite(base, pattern="*.log", idle_closes_seconds=0, unfinished_line="take", partial_seconds=1)
+    count = 0
+    life = [
+        lambda: logs.write(WIDE + b"1;ha"),
+        lambda: logs.write(b"lf\n2;b\n"),
+        lambda: logs.write(b"0;other\n", "b.log"),
+        lambda: (logs.write(WIDE), logs.rename(), logs.write(LONG + b"3;c")),
+        lambda: (logs.copy_truncate(to="x.log.3"), logs.write(b"4;d\n")),
+        lambda: (logs.pack(), logs.write(b"5;e\n6;half"), logs.path("b.log").unlink()),
+        lambda: (logs.path().unlink(), logs.write(WIDE[:500], "y.log")),
+    ]
+    for event in life:
+        event()
+        for _ in range(4):
+            logs.site.seconds += 2
+            reading = logs.site.source.read(logs.site.checkpoint)
+            for draft in reading:
+                count += 1
+                if count != killed_at or kept:
+                    logs.site.commit(draft)
+                    logs.seen.append(draft)
+                if count == killed_at:
+                    logs.restart()
+                    break
+    return logs
+
+
+def told(logs: LogSite) -> list[Any]:
+    return [*records(logs.seen), *[(r.code, r.record, r.offset, r.bytes) for r in rejects(logs.seen)]]
+
+
+def test_killed_at_any_draft_the_same_records_come_under_the_same_identities(tmp_path: Path) -> None:
+    straight = lived(tmp_path / "straight", 0, kept=True)
+    drafts = len(straight.seen)
+    assert drafts >= 14
+    assert {reject.code for reject in rejects(straight.seen)} == set()
+    for killed_at in range(1, drafts + 1):
+        for kept in (True, False):
+            logs = lived(tmp_path / f"{killed_at}-{kept}", killed_at, kept=kept)
+            assert [*dict.fromkeys(told(logs))] == [*dict.fromkeys(told(straight))], f"killed at {killed_at}, {kept=}"
+            assert units(logs.seen) == units(straight.seen)
+
+
 # --- the rest
 
 
