@@ -311,6 +311,17 @@ def test_emptied_and_grown_beyond_the_old_offset_between_two_looks_is_a_new_gene
     assert not rejects(drafts)
 
 
+def test_a_new_generation_with_the_same_long_beginning_is_told_by_where_reading_stopped(logs: LogSite) -> None:
+    """Every start of the program writes the same page of settings first."""
+    preamble = b"".join(b"%d;setting %s\n" % (i, b"s" * 90) for i in range(100))
+    logs.write(preamble + b"101;monday\n")
+    logs.read()
+    logs.path().write_bytes(HEADER + preamble + b"101;tuesday\n102;more\n")
+    drafts = logs.read(passes=3)
+    assert lines(drafts) == [*preamble.splitlines(), b"101;tuesday", b"102;more"]
+    assert len(units(logs.seen)) == 2
+
+
 def test_what_was_seen_and_not_read_before_the_file_was_emptied_is_reported(logs: LogSite) -> None:
     logs.write(b"1;a\n2;half")
     logs.read()
@@ -408,6 +419,15 @@ def test_the_same_header_and_first_line_in_each_days_file_are_no_identity(logs: 
     logs.read(passes=3)
     assert [line for _, line in records(logs.seen)] == [b"0;OPEN\n"] * 3 + [b"1;a\n"]
     assert len(units(logs.seen)) == 3
+
+
+def test_a_short_day_that_began_like_today_is_read_once_it_is_clear_that_nobody_copies(tmp_path: Path) -> None:
+    logs = LogSite(tmp_path, rotated_seconds=5)
+    logs.write(b"0;OPEN\n", "x.log.1")
+    logs.write(b"0;OPEN\n1;a\n")
+    logs.read(passes=4, advance=3)
+    assert sorted(line for _, line in records(logs.seen)) == [b"0;OPEN\n", b"0;OPEN\n", b"1;a\n"]
+    assert len(units(logs.seen)) == 2
 
 
 def test_files_that_share_a_long_beginning_are_told_apart_where_they_part(tmp_path: Path) -> None:
