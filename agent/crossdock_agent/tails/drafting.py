@@ -8,7 +8,8 @@ from crossdock.v1.batch_pb2 import BatchHeader, Origin, Reject
 from crossdock_agent.drops.listing import display
 from crossdock_agent.framing import Run
 from crossdock_agent.sources.base import Draft
-from crossdock_agent.tails.state import Book, Tail
+from crossdock_agent.tails.live import Tail
+from crossdock_agent.tails.state import Book
 
 GONE = "gone"  # codes of rejects
 TRUNCATED = "truncated"

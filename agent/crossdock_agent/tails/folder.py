@@ -35,11 +35,19 @@ class Folder:
         self._stamp: tuple[int, int] | None = None
         self._changed_at = self._listed_at = float("-inf")
 
-    def look(self, followed: Collection[str]) -> dict[str, Found]:
-        """Files by name. Raises SourceUnavailable."""
-        if not self._is_quiet() or not self._refresh(followed):
+    def look(self, followed: Collection[str]) -> tuple[dict[str, Found], set[str] | None]:
+        """Files by name, and those of *followed* that changed since the last look; None: all were looked at.
+
+        Raises SourceUnavailable.
+        """
+        changed = self._refresh(followed) if self._is_quiet() else None
+        if changed is None:
             self._list()
-        return self._found
+        return self._found, changed
+
+    def doubt(self) -> None:
+        """The next look is to be a whole one."""
+        self._listed_at = float("-inf")
 
     def is_named(self, name: str) -> bool:
         """Whether *name* itself matches; else it is followed as a rotated file of one that does."""
@@ -62,21 +70,23 @@ class Folder:
         quiet = now - self._changed_at >= TRUST_SECONDS and self._listed_at >= self._changed_at + TRUST_SECONDS
         return quiet and now - self._listed_at < RELIST_SECONDS and not self._recursive
 
-    def _refresh(self, followed: Collection[str]) -> bool:
-        """False when a followed file is gone or another one, so that only a whole look can tell."""
+    def _refresh(self, followed: Collection[str]) -> set[str] | None:
+        """None when a followed file is gone or another one, so that only a whole look can tell."""
+        changed = set()
         for name in followed:
             before = self._found.get(name)
             if before is None:
-                return False
+                return None
             try:
                 now = signature(os.stat(before.location))  # noqa: PTH116 - runs for each followed file at each pass
             except OSError:
-                return False
+                return None
             if now.inode != before.signature.inode or now.size < before.signature.size:
-                return False
+                return None
             if now != before.signature:
                 self._found[name] = Found(name, before.location, now)
-        return True
+                changed.add(name)
+        return changed
 
     def _list(self) -> None:
         self._found = {found.name: found for found in self.listing.files() if self._is_wanted(found.name)}

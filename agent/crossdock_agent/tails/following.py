@@ -18,11 +18,12 @@ from crossdock_agent.framing import Run, format_name
 from crossdock_agent.sources.base import Draft, SourceContext
 from crossdock_agent.tails import drafting
 from crossdock_agent.tails.folder import Folder
+from crossdock_agent.tails.live import Tail
 from crossdock_agent.tails.losses import Losses
 from crossdock_agent.tails.matching import Match, Seen
 from crossdock_agent.tails.opening import DAMAGED, Opened, opened
 from crossdock_agent.tails.prints import head_of, print_of
-from crossdock_agent.tails.state import Book, Tail
+from crossdock_agent.tails.state import Book
 from crossdock_agent.tails.turns import Tailed, Turn, counted_to
 
 _HOLD = 6  # times rotated_seconds: how long a successor waits at most
@@ -55,7 +56,7 @@ class Following:
         self._losses = Losses(
             self._book, self._match, self._format, rules.rotated_seconds, rules.partial_seconds, context.counters
         )
-        self._newest: dict[str, tuple[int, str, int]] = {}
+        self._whole = True
         self._now = 0.0
         self._log = logger.bind(source=context.name)
 
@@ -68,7 +69,7 @@ class Following:
         if checkpoint is None and self._rules.from_end:
             yield self._beginning()
             return
-        for draft, what in self._losses.found(self._now):
+        for draft, what in self._losses.found(self._now, whole=self._whole):
             self._log.bind(file=draft.header.origin.name, record=draft.header.origin.first_record).warning(what)
             yield draft
         self._count()
@@ -78,31 +79,24 @@ class Following:
     # --- what there is
 
     def _look(self) -> None:
-        active = [seen.name for seen in self._match.files.values() if self._is_active(seen)]
-        try:
-            self._match.look(self._folder.look(active), self._now)
-        except OSError as error:
-            raise unavailable(self._folder.root, error) from error
-        self._newest = {}
-        for seen in self._match.files.values():
-            family, rank = seen.rotation
-            self._newest[family] = max(rank, self._newest.get(family, rank))
-        for unit, seen in self._match.places.items():
-            tail = self._book.live[unit]
-            packed = seen.packed
-            inode = tail.inode if packed else seen.inode
-            self._book.see(tail, os.fsencode(seen.name), inode, tail.size if packed else seen.size)
-
-    def _is_active(self, seen: Seen) -> bool:
-        return seen.unit is None or seen.unit in self._book.live
+        found, changed = self._folder.look(self._match.followed())
+        self._match.look(found, changed, self._now)
+        self._whole = changed is None
+        for seen in self._match.scope:
+            tail = self._tail(seen)
+            if tail is not None and self._match.places.get(tail.unit) is seen:
+                inode, size = (tail.inode, tail.size) if seen.packed else (seen.inode, seen.size)
+                self._book.see(tail, os.fsencode(seen.name), inode, size)
+        if len(self._match.places) < len(self._book.live):
+            self._folder.doubt()
 
     def _tail(self, seen: Seen) -> Tail | None:
-        return self._book.live.get(seen.unit) if seen.unit is not None else None
+        return self._book.live.get(seen.unit)
 
     def _is_rotated(self, seen: Seen) -> bool:
         tail = self._tail(seen)
         renamed = tail is not None and os.fsencode(seen.name) != tail.born
-        older = seen.rotation.rank < self._newest[seen.rotation.family]
+        older = seen.rotation.rank < self._match.newest[seen.rotation.family].rotation.rank
         return renamed or older or not self._folder.is_named(seen.name)
 
     def _quiet(self, seen: Seen, seconds: float) -> bool:
@@ -112,7 +106,7 @@ class Following:
 
     def _rounds(self) -> Iterator[Draft]:
         """Turns, until no file has anything more that was there when the pass began."""
-        jobs = sorted((seen for seen in self._match.files.values() if self._is_due(seen)), key=self._order)
+        jobs = sorted(filter(self._is_due, self._match.scope), key=self._order)
         while jobs:
             left: list[Seen] = []
             for seen in jobs:
@@ -162,11 +156,9 @@ class Following:
         if seen.unit is not None or self._now - seen.since > _HOLD * self._rules.rotated_seconds:
             return False
         family, rank = seen.rotation
-        for tail in self._book.live.values():
+        for tail in self._book.live.of_family(family):
             place = self._match.places.get(tail.unit)
-            if place is None and self._losses.is_of(tail, family):
-                return True
-            if place is not None and place.rotation.family == family and place.rotation.rank < rank:
+            if place is None or place.rotation.rank < rank:
                 return True
         return False
 
@@ -279,12 +271,12 @@ class Following:
         return drafting.beginning(self._book, tails, self._rules.pattern, self._format)
 
     def _count(self) -> None:
-        counters, files = self._context.counters, self._match.files.values()
+        counters, files = self._context.counters, self._match.scope
         behind = sum(max(0, tail.size - tail.end) for tail in self._book.live.values())
         counters.set("files_open", len(self._book.live))
         counters.set("bytes_behind", behind + sum(max(0, seen.size) for seen in files if seen.unit is None))
         counters.set("files_unreadable", sum(not seen.readable or seen.damaged for seen in files))
-        counters.set("partial_lines_waiting", sum(seen.waits > 0 and self._is_active(seen) for seen in files))
+        counters.set("partial_lines_waiting", sum(seen.waits > 0 and self._match.is_open(seen) for seen in files))
 
 
 def _after(tail: Tail, run: Run, turn: Turn, seen: Seen) -> Tail:

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from crossdock_agent.sources.base import Counters, Draft
 from crossdock_agent.tails import drafting
+from crossdock_agent.tails.live import Tail
 from crossdock_agent.tails.matching import Match, Seen
 from crossdock_agent.tails.names import rotation
-from crossdock_agent.tails.state import Book, Tail
+from crossdock_agent.tails.state import Book
 
 
 class Losses:
@@ -31,17 +32,17 @@ class Losses:
         self._missing: dict[object, float] = {}  # since when, by unit or by file
         self._unborn: dict[tuple[str, int], Seen] = {}  # files not begun that had something in them
 
-    def is_of(self, tail: Tail, family: str) -> bool:
-        return rotation(os.fsdecode(tail.name)).family == family
-
-    def found(self, now: float) -> Iterator[tuple[Draft, str]]:
-        """The ends of what is gone, and what to say of each."""
+    def found(self, now: float, *, whole: bool) -> Iterator[tuple[Draft, str]]:
+        """The ends of what is gone, and what to say of each. Only a *whole* look can tell."""
+        if not whole:
+            return
         missing = self._missing
         self._missing = {}
+        closed = [seen for seen in self._match.scope if not seen.readable]
         for tail in list(self._book.live.values()):
-            if tail.unit in self._match.places or self._is_locked(tail):
+            if tail.unit in self._match.places or _is_locked(tail, closed):
                 continue
-            packed = self._being_packed(tail)
+            packed = _being_packed(tail, closed)
             if packed is not None and now - packed.changed_at < self._packing_seconds:
                 self._missing[tail.unit] = now
             elif self._is_due(missing, tail.unit, now):
@@ -61,18 +62,6 @@ class Losses:
         self._missing[key] = now if since is None else since
         return False
 
-    def _is_locked(self, tail: Tail) -> bool:
-        """Whether its file may be there, and nobody is let in."""
-        files = [seen for seen in self._match.files.values() if not seen.readable and not seen.packed]
-        return any(os.fsencode(seen.name) == tail.name or seen.inode == tail.inode for seen in files)
-
-    def _being_packed(self, tail: Tail) -> Seen | None:
-        """The packed file that may become that of *tail* once it can be read to its end."""
-        for seen in self._match.files.values():
-            if not seen.readable and seen.packed and self.is_of(tail, seen.rotation.family):
-                return seen
-        return None
-
     def _ended(self, tail: Tail, *, damaged: bool) -> tuple[Draft, str]:
         emptied = os.fsdecode(tail.name) in self._match.files
         self._counters.add("truncations" if emptied else "files_gone")
@@ -90,7 +79,7 @@ class Losses:
         return drafting.abandoned(self._book, after, code, self._format), f"{what} before it was read whole"
 
     def _never_begun(self, missing: dict[object, float], now: float) -> Iterator[tuple[Draft, str]]:
-        files = self._match.files.values()
+        files = self._match.files.values() if self._unborn else ()
         inodes = {seen.inode: seen.size for seen in files}
         heads = {seen.head for seen in files}
         for key, seen in list(self._unborn.items()):
@@ -104,7 +93,7 @@ class Losses:
                 draft = drafting.abandoned(self._book, tail, drafting.GONE, self._format)
                 yield draft, "file is gone before anything of it was read"
         self._unborn = {key: seen for key, seen in self._unborn.items() if key in self._missing}
-        for seen in files:
+        for seen in self._match.scope:
             if seen.unit is None and seen.head and seen.waits and not seen.again:
                 self._unborn[seen.name, seen.inode] = seen
 
@@ -113,3 +102,15 @@ class Losses:
         name, inode = os.fsencode(seen.name), seen.inode
         unit = self._book.new_unit(seen.rotation.family, seen.head + inode.to_bytes(8, "big"))
         return Tail(unit, name, name, b"", b"", b"", inode, seen.size)
+
+
+def _is_locked(tail: Tail, closed: list[Seen]) -> bool:
+    """Whether its file may be among those that are there, and nobody is let in."""
+    name = os.fsdecode(tail.name)
+    return any(not seen.packed and (seen.name == name or seen.inode == tail.inode) for seen in closed)
+
+
+def _being_packed(tail: Tail, closed: list[Seen]) -> Seen | None:
+    """The packed file that may become that of *tail* once it can be read to its end."""
+    family = rotation(os.fsdecode(tail.name)).family
+    return next((seen for seen in closed if seen.packed and seen.rotation.family == family), None)

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from loguru import logger
@@ -19,12 +19,14 @@ from loguru import logger
 from crossdock_agent.drops.identity import Signature
 from crossdock_agent.drops.listing import Found, display
 from crossdock_agent.framing.base import Scanner
+from crossdock_agent.tails.live import Tail
 from crossdock_agent.tails.names import Rotation, is_packed, rotation
 from crossdock_agent.tails.opening import DAMAGED, INODE, Opened, opened
 from crossdock_agent.tails.prints import MARK_BYTES, WEAK_BYTES, head_of, read_at, still_begins
-from crossdock_agent.tails.state import Book, Tail
+from crossdock_agent.tails.state import Book
 
 _COMPARED_BYTES = 64 * 1024
+NEAR = 200  # files asked for between two whole looks: those that changed last
 
 
 @dataclass(slots=True)
@@ -72,23 +74,56 @@ class Match:
         self._complained: set[str] = set()
         self.files: dict[str, Seen] = {}
         self.places: dict[bytes, Seen] = {}
+        self.newest: dict[str, Seen] = {}  # of each family
+        self.scope: list[Seen] = []
+        self._near: list[str] = []
 
     def forget(self) -> None:
         """The book was opened at another page: what was concluded from it is void."""
-        self.files, self.places = {}, {}
+        self.files, self.places, self.newest = {}, {}, {}
+        self.scope, self._near = [], []
 
-    def look(self, found: dict[str, Found], now: float) -> None:
-        """Raises OSError where a whole share fails."""
+    def look(self, found: dict[str, Found], changed: Collection[str] | None, now: float) -> None:
+        """*changed* are the names that differ from the last look, None: any may. Then all are in *scope*, else the
+        followed ones."""
         before, fresh = self.files, set()
-        self.files = {}
-        for name, item in found.items():
-            seen = before.get(name)
-            if seen is None or seen.signature != item.signature or seen.again:
-                fresh.add(name)
-                seen = self._identify(item, seen, now)
-            self.files[name] = seen
-        self._place(fresh)
+        if changed is None or not before:
+            self.files = {}
+            for name, item in found.items():
+                seen = before.get(name)
+                if seen is None or seen.signature != item.signature or seen.again:
+                    fresh.add(name)
+                    seen = self._identify(item, seen, now)
+                self.files[name] = seen
+            self._place(self.files.values(), fresh)
+            self._survey()
+        else:
+            fresh = {name for name in self._near if name in changed or before[name].again}
+            for name in fresh:
+                seen = before[name]
+                if seen.unit is not None and self.places.get(seen.unit) is seen:
+                    del self.places[seen.unit]
+                self.files[name] = self._identify(found[name], seen, now)
+            self.scope = [self.files[name] for name in self._near]
+            self._place(self.scope, fresh)
         self._set_copies_aside(now)
+
+    def followed(self) -> list[str]:
+        """Names to ask for between two whole looks."""
+        return self._near
+
+    def is_open(self, seen: Seen) -> bool:
+        return seen.unit is None or seen.unit in self._book.live
+
+    def _survey(self) -> None:
+        """What holds until the directory is listed again."""
+        self.newest = {}
+        for seen in self.files.values():
+            family, rank = seen.rotation
+            if family not in self.newest or rank > self.newest[family].rotation.rank:
+                self.newest[family] = seen
+        self.scope = [seen for seen in self.files.values() if self.is_open(seen)]
+        self._near = [seen.name for seen in sorted(self.scope, key=lambda seen: -seen.changed_at)[:NEAR]]
 
     def _identify(self, found: Found, before: Seen | None, now: float) -> Seen:
         seen = Seen(found, before.rotation if before else rotation(found.name), since=now, changed_at=now)
@@ -122,13 +157,10 @@ class Match:
 
     def _candidates(self, seen: Seen, source: Opened) -> Iterator[Tail]:
         """Those most likely first; the ledger is asked only when no unfinished one fits."""
-        live = list(self._book.live.values())
-        name = os.fsencode(seen.name)
-        near = [tail for tail in live if tail.name == name or (tail.inode == source.inode and not source.packed)]
-        yield from sorted(near, key=lambda tail: tail.inode != source.inode)
-        tried = {tail.unit for tail in near}
-        for tail in live:
-            if tail.unit not in tried and tail.head == seen.head:
+        live, tried = self._book.live, set()
+        same_inode = () if source.packed else live.with_inode(source.inode)
+        for tail in (*same_inode, *live.with_name(os.fsencode(seen.name)), *live.with_head(seen.head)):
+            if tail.unit not in tried:
                 tried.add(tail.unit)
                 yield tail
         for unit in self._book.units_of(seen.head):
@@ -148,18 +180,13 @@ class Match:
     def _set_copies_aside(self, now: float) -> None:
         """A file not begun that is the beginning of the newest of its log, or of one that began like it, is a copy, or
         a copy in the making. A short one is no longer believed to be once it is quiet: days may begin alike."""
-        newest: dict[str, Seen] = {}
-        for seen in self.files.values():
-            family, rank = seen.rotation
-            if family not in newest or rank > newest[family].rotation.rank:
-                newest[family] = seen
-        for seen in self.files.values():
+        for seen in self.scope:
             if seen.unit is not None or not seen.head or seen.packed:
                 continue
             if seen.size < WEAK_BYTES and now - seen.changed_at >= self._quiet_seconds:
                 continue
-            begun = (self.places.get(tail.unit) for tail in self._book.live.values() if tail.head == seen.head)
-            originals = (newest[seen.rotation.family], *begun)
+            begun = (self.places.get(tail.unit) for tail in self._book.live.with_head(seen.head))
+            originals = (self.files[self.newest[seen.rotation.family].name], *begun)
             seen.again = seen.again or any(each and self._is_copy(seen, each) for each in originals)
 
     def _is_copy(self, seen: Seen, original: Seen) -> bool:
@@ -168,16 +195,17 @@ class Match:
             return False
         return alike and seen.size <= original.size and self._agree(seen.found, original.found, 0)
 
-    def _place(self, fresh: set[str]) -> None:
+    def _place(self, scope: Collection[Seen], fresh: set[str]) -> None:
         """Chooses among the files that fit one generation."""
-        for seen in self.files.values():
+        for seen in scope:
             if seen.grown and seen.unit is not None and seen.unit not in self._book.live:
                 self._book.revive(seen.unit)
         claims: dict[bytes, list[Seen]] = {}
-        for seen in self.files.values():
+        for seen in scope:
             if seen.unit is not None and seen.unit in self._book.live:
                 claims.setdefault(seen.unit, []).append(seen)
-        self.places = {}
+        if scope is not self.scope:
+            self.places = {}
         for unit, claimants in claims.items():
             tail = self._book.live[unit]
             best, *others = sorted(claimants, key=lambda seen: _likeness(seen, tail))

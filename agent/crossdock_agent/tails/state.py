@@ -14,44 +14,14 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from crossdock.errors import Corrupt
-from crossdock_agent.framing import Position
 from crossdock_agent.sources.base import Memory
+from crossdock_agent.tails.live import Live, Tail
 from crossdock_agent.tails.prints import unit_of
 
 _VERSION = 1
 _INLINE_BYTES = 3000
 _SAME_HEAD = 64  # generations of one head that are looked at
 _HINT = "was the source's kind changed, or the agent downgraded? give the source a new name, or update the agent"
-
-
-class Tail(msgspec.Struct, frozen=True, array_like=True):
-    """A generation and how far it was read: everything before *offset* was handed over."""
-
-    unit: bytes
-    born: bytes  # the name it was first read under; the one it has on the wire
-    name: bytes  # the name it has now
-    head: bytes
-    mark: bytes  # of what stands before `end`
-    seam: bytes
-    inode: int
-    size: int  # at the last look
-    prefix_bytes: int = 0
-    offset: int = 0
-    record: int = 0
-    line: int = 1
-    taken: int = 0  # where a last line ended that was taken without its newline; it is read again when it grows
-    open: bool = False  # records were sent since the last batch that closes
-    finished: bool = False
-    counted: bool = True  # False: reading begins at *offset*, its record and line are not known yet
-
-    @property
-    def position(self) -> Position:
-        return Position(self.offset, self.record, self.line)
-
-    @property
-    def end(self) -> int:
-        """Where what was never handed over begins."""
-        return max(self.offset, self.taken)
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -65,11 +35,11 @@ Rows = tuple[tuple[str, bytes], ...]
 
 
 class Book:
-    """The unfinished generations, by unit; those that moved last at the end. All others are in the ledger."""
+    """The unfinished generations, and how all of them are kept."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self.live: dict[bytes, Tail] = {}
+        self.live = Live()
         self._number = 0
         self._checkpoint: bytes | None = None
         self._unsaved: set[bytes] = set()  # known from the checkpoint alone
@@ -78,7 +48,7 @@ class Book:
         """Make it what it was at *checkpoint*; False when it is that already. Raises Corrupt."""
         if checkpoint == self._checkpoint:
             return False
-        self.live, self._number, self._unsaved = {}, 0, set()
+        self.live, self._number, self._unsaved = Live(), 0, set()
         if checkpoint is not None:
             stored = _decode(checkpoint)
             self._number = stored.number
@@ -86,28 +56,30 @@ class Book:
             kept = {unit: tail for unit in listed if (tail := self.recall(unit))}
             inline = {tail.unit: tail for tail in reversed(stored.tails)}
             self._unsaved = inline.keys() - kept.keys()
-            self.live = {unit: tail for unit, tail in kept.items() if unit not in inline} | inline
+            for tail in (*(kept[unit] for unit in kept.keys() - inline.keys()), *inline.values()):
+                self.live.put(tail)
         self._checkpoint = checkpoint
         return True
 
     def see(self, tail: Tail, name: bytes, inode: int, size: int) -> Tail:
         """What a look told, kept in memory until the next batch."""
         if (tail.name, tail.inode, tail.size) != (name, inode, size):
-            tail = self.live[tail.unit] = replace(tail, name=name, inode=inode, size=size)
+            tail = replace(tail, name=name, inode=inode, size=size)
+            self.live.put(tail)
         return tail
 
     def revive(self, unit: bytes) -> None:
         """A finished generation was written to again."""
         kept = self.recall(unit)
         if kept is not None and unit not in self.live:
-            self.live[unit] = replace(kept, finished=False)
+            self.live.put(replace(kept, finished=False))
             self._unsaved.add(unit)
 
     def advance(self, tail: Tail) -> tuple[bytes, Rows]:
         """The checkpoint and rows for a batch after which *tail* stands so."""
-        before = self.live.pop(tail.unit, None)
+        before = self.live.pop(tail.unit)
         if not tail.finished:
-            self.live[tail.unit] = tail
+            self.live.put(tail)
         saved = [self.live[unit] for unit in self._unsaved if unit in self.live and unit != tail.unit]
         rows = [(_tail_key(each.unit), msgpack.encode(each)) for each in (tail, *saved)]
         pages = {each.unit[0] for each in saved}
@@ -115,7 +87,7 @@ class Book:
             pages.add(tail.unit[0])
         if before is None or before.head != tail.head:
             rows += self._head_rows(tail)
-        rows += [(_page_key(page), msgpack.encode([u for u in self.live if u[0] == page])) for page in pages]
+        rows += [(_page_key(page), msgpack.encode(self.live.on_page(page))) for page in pages]
         self._unsaved = set()
         self._number += 1
         self._checkpoint = self._encode()
@@ -140,7 +112,7 @@ class Book:
         """Generations that began with *head*, the latest first."""
         row = self._memory.recall(_head_key(head)) if head else None
         units = msgpack.decode(row, type=list[bytes]) if row is not None else []
-        units += [tail.unit for tail in self.live.values() if tail.head == head and tail.unit not in units]
+        units += [tail.unit for tail in self.live.with_head(head) if tail.unit not in units]
         return units[::-1]
 
     def new_unit(self, family: str, head: bytes, taken: Collection[bytes] = ()) -> bytes:
@@ -161,7 +133,7 @@ class Book:
     def _encode(self) -> bytes:
         inline: list[Tail] = []
         left = _INLINE_BYTES
-        for tail in reversed(self.live.values()):
+        for tail in self.live.latest_first():
             left -= len(msgpack.encode(tail))
             if left < 0:
                 break
