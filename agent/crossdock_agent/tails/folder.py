@@ -71,7 +71,7 @@ class Folder:
         return quiet and now - self._listed_at < RELIST_SECONDS and not self._recursive
 
     def _refresh(self, followed: Collection[str]) -> set[str] | None:
-        """None when a followed file is gone or another one, so that only a whole look can tell."""
+        """None when a followed file is gone, so that only a whole look can tell."""
         changed = set()
         for name in followed:
             before = self._found.get(name)
@@ -80,8 +80,6 @@ class Folder:
             try:
                 now = signature(os.stat(before.location))  # noqa: PTH116 - runs for each followed file at each pass
             except OSError:
-                return None
-            if now.inode != before.signature.inode or now.size < before.signature.size:
                 return None
             if now != before.signature:
                 self._found[name] = Found(name, before.location, now)

@@ -183,8 +183,6 @@ class Following:
         seen.again = True  # until it is read as judged
         if tail is not None and not self._match.fits(tail, seen, source):
             return False
-        if tail is None and not source.packed and source.size < seen.size:
-            return False
         if tail is not None and not tail.counted:
             tail = self._counted(tail, source)
             if tail is None:
@@ -207,8 +205,7 @@ class Following:
             return False
         seen.again = False
         seen.waits = -1 if turn.more else turn.waits
-        still = source.packed or not source.shrank_below(source.size)
-        finished = final and not turn.more and still and self._finishes(seen)
+        finished = final and not turn.more and self._finishes(seen)
         closes = finished or (not turn.more and rules.idle_closes_seconds == 0)
         if held is not None:
             after, run, prefix = held
