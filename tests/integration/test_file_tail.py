@@ -130,6 +130,44 @@ def test_a_record_over_the_limit_is_set_aside_when_its_end_has_come(tmp_path: Pa
     assert [ordinal for (_, ordinal), _ in records(logs.seen)] == [0, 2]
 
 
+def test_a_line_that_never_ends_is_not_read_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = LogSite(tmp_path, max_record_bytes=64 * 1024)
+    logs.write(b"1;a\n")
+    bytes_read = 0
+    real = opening.open_shared
+
+    def counting(path: Path) -> Any:
+        file = real(path)
+
+        class Counted:
+            def read(self, n: int = -1) -> bytes:
+                nonlocal bytes_read
+                data = bytes(file.read(n))
+                bytes_read += len(data)
+                return data
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(file, name)
+
+            def __enter__(self) -> Any:
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                file.close()
+
+        return Counted()
+
+    monkeypatch.setattr(opening, "open_shared", counting)
+    for _ in range(60):
+        logs.write(b"y" * 100_000)
+        logs.read(passes=1, advance=1)
+    assert bytes_read < 4 * 6_000_000
+    logs.write(b"\n2;b\n")
+    drafts = logs.read(passes=3, advance=100)
+    assert [reject.code for reject in rejects(drafts)] == ["too_long"]
+    assert lines(drafts) == [b"2;b"]
+
+
 def test_fixed_records_without_newlines_are_taken_whole(tmp_path: Path) -> None:
     form = {"kind": "fixed", "fields": [{"name": "a", "start": 1, "length": 4}], "newline": False, "record_bytes": 4}
     logs = LogSite(tmp_path, format=form)
@@ -182,6 +220,18 @@ def test_a_writer_that_keeps_its_handle_after_the_renaming_loses_nothing(tmp_pat
     assert drafts[0].header.origin.unit == units(logs.seen)[0]
     assert drafts[0].header.origin.first_record == 2
     assert logs.read(passes=4, advance=6) == [], "and it is finished again"
+
+
+def test_a_finished_file_that_is_written_to_again_is_finished_again_once(logs: LogSite) -> None:
+    logs.write(b"1;a\n")
+    logs.rename()
+    logs.write(b"9;z\n")
+    logs.read()
+    logs.write(b"2;late\n", "x.log.1")
+    (draft,) = logs.read(passes=1)
+    assert (lines([draft]), draft.header.closes, draft.header.origin.first_record) == ([b"2;late"], True, 1)
+    assert logs.read(passes=4) == []
+    assert len(units(logs.seen)) == 2
 
 
 def test_a_successor_does_not_wait_for_ever_for_a_file_that_never_falls_quiet(tmp_path: Path) -> None:
@@ -490,6 +540,20 @@ def test_files_that_part_only_behind_what_was_read_are_told_apart_too(tmp_path: 
     assert len(records(logs.seen)) == 23
 
 
+def test_a_file_under_two_names_is_read_once(tmp_path: Path) -> None:
+    logs = LogSite(tmp_path, pattern="*.log")
+    logs.write(b"1;a\n", "today.log")
+    os.link(logs.path("today.log"), logs.path("current.log"))
+    logs.read()
+    logs.write(b"2;b\n", "today.log")
+    logs.read()
+    logs.path("current.log").unlink()
+    logs.write(b"1;c\n", "tomorrow.log")
+    os.link(logs.path("tomorrow.log"), logs.path("current.log"))
+    logs.read(passes=3)
+    assert sorted(line for _, line in records(logs.seen)) == [b"1;a\n", b"1;c\n", b"2;b\n"]
+
+
 def test_rotated_files_need_not_match_the_pattern_by_their_ending(tmp_path: Path) -> None:
     logs = LogSite(tmp_path, pattern="*.log")
     logs.write(b"1;a\n", "a.log")
@@ -573,6 +637,24 @@ def test_a_file_that_is_still_being_packed_waits_and_a_damaged_one_is_reported(t
     (reject,) = rejects(logs.read(passes=4, advance=40))
     assert reject.code == "damaged"
     assert logs.read(passes=4, advance=40) == []
+
+
+def test_what_stands_before_the_damage_of_a_packed_file_is_read_and_the_rest_is_reported(tmp_path: Path) -> None:
+    logs = LogSite(tmp_path, partial_seconds=60)
+    rows = b"".join(b"%08d;%s\n" % (i, os.urandom(40).hex().encode()) for i in range(20_000))
+    logs.write(rows)
+    logs.rename()
+    packed = logs.pack()
+    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size // 2])
+    drafts = logs.read(passes=6, advance=40)
+    found = lines(drafts)
+    assert 5_000 < len(found) < 20_000
+    assert found == rows.splitlines()[: len(found)]
+    (reject,) = rejects(drafts)
+    assert (reject.code, reject.record) == ("damaged", len(found))
+    assert len(records(drafts)) == len(found)
+    logs.restart()
+    assert rejects(logs.read(passes=3, advance=1)) == []
 
 
 # --- the first look
@@ -969,3 +1051,14 @@ def test_check_says_what_it_saw_and_what_to_do(logs: LogSite) -> None:
     failed = [finding for finding in logs.site.source.check() if not finding.ok]
     assert [finding.name for finding in failed] == ["sample"]
     assert "encoding" in failed[0].hint
+
+
+def test_check_takes_no_packed_file_for_a_sample_and_counts_rotated_ones(logs: LogSite) -> None:
+    logs.write(b"1;a\n")
+    logs.write(b"2;b\n", "x.log.1")
+    logs.write(b"3;c\n", "x.log.2")
+    logs.write(b"4;d\n", "y.log")
+    logs.pack("x.log.2")
+    findings = {finding.name: finding for finding in logs.site.source.check()}
+    assert findings["pattern"].detail == "2 files match 'x.log'"
+    assert findings["sample"].ok

@@ -16,7 +16,7 @@ from crossdock.codec import MAX_RAW_BYTES
 from crossdock_agent.drops import checks
 from crossdock_agent.framing import DEFAULT_MAX_RECORD_BYTES, Csv, FixedWidth, Format, JsonLines, format_name
 from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
-from crossdock_agent.tails.folder import Folder
+from crossdock_agent.tails.folder import Folder, Logs
 from crossdock_agent.tails.following import Following, Rules
 
 _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record is set aside; reading goes on after it")
@@ -66,8 +66,8 @@ class FileTail:
     def __init__(self, settings: FileTailSettings, context: SourceContext) -> None:
         self._settings = settings
         directory = Path(settings.directory)
-        folder = Folder(directory, settings.pattern, settings.ignore, context.monotonic, recursive=settings.recursive)
-        self._folder = folder
+        logs = Logs(directory, settings.pattern, settings.ignore, recursive=settings.recursive)
+        self._folder = Folder(logs, context.monotonic, recursive=settings.recursive)
         assert isinstance(settings.format, Csv | JsonLines | FixedWidth)  # noqa: S101 - for the type checker
         rules = Rules(
             format=settings.format,
@@ -81,7 +81,7 @@ class FileTail:
             turn_bytes=settings.turn_bytes,
             max_record_bytes=settings.max_record_bytes,
         )
-        self._following = Following(rules, folder, context)
+        self._following = Following(rules, self._folder, context)
 
     def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
         return self._following.drafts(checkpoint)
@@ -90,7 +90,9 @@ class FileTail:
         """Nothing is ever done to a file that is followed."""
 
     def check(self) -> Iterator[Finding]:
-        return checks.findings(self._folder.listing, self._settings.format, archive=None, deletes=False)
+        settings, root = self._settings, self._folder.root
+        logs = Logs(root, settings.pattern, settings.ignore, recursive=settings.recursive, packed=False)
+        return checks.findings(logs, settings.format, archive=None, deletes=False)
 
     def watch(self) -> list[Path]:
         return [self._folder.root]

@@ -9,29 +9,55 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from crossdock_agent.drops.identity import signature
+from crossdock_agent.drops.identity import Signature, signature
 from crossdock_agent.drops.listing import Found, Listing, unavailable
-from crossdock_agent.tails.names import rotation
+from crossdock_agent.tails.names import is_packed, rotation
 
 RELIST_SECONDS = 10.0
 TRUST_SECONDS = 2.0  # so long after a change a directory's time may not show the next one: it is coarse
 
 
-class Folder:
+class Logs(Listing):
+    """Files whose name matches *pattern*, and rotated ones of those, whatever the pattern says of their ending."""
+
     def __init__(
-        self, root: Path, pattern: str, ignore: Sequence[str], monotonic: Callable[[], float], *, recursive: bool
+        self, root: Path, pattern: str, ignore: Sequence[str], *, recursive: bool, packed: bool = True
     ) -> None:
-        self.root = root
-        # Rotated files of a log belong to it whatever the pattern says of their ending.
-        self.listing = Listing(root, pattern + "*", ignore, root / ".crossdock-none", recursive=recursive)
-        self._pattern = os.path.normcase(pattern)
+        super().__init__(root, pattern + "*", ignore, root / ".crossdock-none", recursive=recursive)
+        self.pattern = pattern
+        self._normal = os.path.normcase(pattern)
+        self._packed = packed
+        self._known: dict[str, bool] = {}
+
+    def files(self) -> Iterator[Found]:
+        """By name, each file under one of its names only. Raises SourceUnavailable."""
+        seen: set[Signature] = set()
+        before, self._known = self._known, {}
+        for found in super().files():
+            name = found.name
+            wanted = self._known[name] = before[name] if name in before else self._is_wanted(name)
+            if wanted and (found.signature not in seen or not found.signature.inode):
+                seen.add(found.signature)
+                yield found
+
+    def is_named(self, name: str) -> bool:
+        """Whether *name* itself matches; else it is followed as a rotated file of one that does."""
+        return fnmatch.fnmatchcase(os.path.normcase(name.rpartition("/")[2]), self._normal)
+
+    def _is_wanted(self, name: str) -> bool:
+        return (self._packed or not is_packed(name)) and (self.is_named(name) or self.is_named(rotation(name).family))
+
+
+class Folder:
+    def __init__(self, logs: Logs, monotonic: Callable[[], float], *, recursive: bool) -> None:
+        self.root = logs.root
+        self.logs = logs
         self._monotonic = monotonic
         self._recursive = recursive
         self._found: dict[str, Found] = {}
-        self._wanted: dict[str, bool] = {}
         self._stamp: tuple[int, int] | None = None
         self._changed_at = self._listed_at = float("-inf")
 
@@ -48,15 +74,6 @@ class Folder:
     def doubt(self) -> None:
         """The next look is to be a whole one."""
         self._listed_at = float("-inf")
-
-    def is_named(self, name: str) -> bool:
-        """Whether *name* itself matches; else it is followed as a rotated file of one that does."""
-        return fnmatch.fnmatchcase(os.path.normcase(name.rpartition("/")[2]), self._pattern)
-
-    def _is_wanted(self, name: str) -> bool:
-        if name not in self._wanted:
-            self._wanted[name] = self.is_named(name) or self.is_named(rotation(name).family)
-        return self._wanted[name]
 
     def _is_quiet(self) -> bool:
         now = self._monotonic()
@@ -87,6 +104,5 @@ class Folder:
         return changed
 
     def _list(self) -> None:
-        self._found = {found.name: found for found in self.listing.files() if self._is_wanted(found.name)}
-        self._wanted = {name: wanted for name, wanted in self._wanted.items() if name in self._found or not wanted}
+        self._found = {found.name: found for found in self.logs.files()}
         self._listed_at = self._monotonic()

@@ -27,6 +27,7 @@ from crossdock_agent.tails.state import Book
 from crossdock_agent.tails.turns import Tailed, Turn, counted_to
 
 _HOLD = 6  # times rotated_seconds: how long a successor waits at most
+_CHEAP_BYTES = 1024 * 1024  # up to here it costs nothing to read a record without an end anew at each look
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Following:
         )
         self._whole = True
         self._now = 0.0
+        self._patience: dict[str, int] = {}  # sizes to wait for, by name
         self._log = logger.bind(source=context.name)
 
     def drafts(self, checkpoint: bytes | None) -> Iterator[Draft]:
@@ -97,7 +99,7 @@ class Following:
         tail = self._tail(seen)
         renamed = tail is not None and os.fsencode(seen.name) != tail.born
         older = seen.rotation.rank < self._match.newest[seen.rotation.family].rotation.rank
-        return renamed or older or not self._folder.is_named(seen.name)
+        return renamed or older or not self._folder.logs.is_named(seen.name)
 
     def _quiet(self, seen: Seen, seconds: float) -> bool:
         return self._now - seen.changed_at >= seconds
@@ -119,23 +121,22 @@ class Following:
             jobs = left
 
     def _order(self, seen: Seen) -> tuple[object, ...]:
-        """Generations already begun are the older ones of their family."""
+        """Log by log; those of its generations that are begun already are the older ones."""
         family, rank = seen.rotation
-        if self._rules.by_time:
-            return (seen.unit is None, seen.signature.mtime_ns, rank, seen.name)
-        return (family, seen.unit is None, rank, seen.name)
+        time = self._match.newest[family].signature.mtime_ns if self._rules.by_time else 0
+        return (time, family, seen.unit is None, rank, seen.name)
 
     def _is_due(self, seen: Seen) -> bool:
         if not seen.readable or seen.again or (seen.damaged and not self._quiet(seen, self._rules.partial_seconds)):
             return False
-        packed = seen.packed
-        if seen.unit is None:
-            return (packed or seen.size > 0) and (seen.waits < 0 or packed or self._is_final(seen))
         tail = self._tail(seen)
-        if tail is None or self._match.places.get(tail.unit) is not seen:
+        if seen.unit is not None and (tail is None or self._match.places.get(seen.unit) is not seen):
             return False
-        news = seen.size > tail.end and seen.waits < 0
-        return packed or news or self._is_final(seen) or self._idles(tail, seen)
+        if seen.packed or self._is_final(seen):
+            return self._is_final(seen)
+        if tail is not None and self._idles(tail, seen):
+            return True
+        return seen.waits < 0 and seen.size > (tail.end if tail else 0) and self._is_worth_a_turn(seen)
 
     def _is_final(self, seen: Seen) -> bool:
         return self._finishes(seen) or self._takes_partial(seen)
@@ -143,6 +144,10 @@ class Following:
     def _finishes(self, seen: Seen) -> bool:
         rotated = seen.packed or self._is_rotated(seen)
         return rotated and self._quiet(seen, self._rules.rotated_seconds)
+
+    def _is_worth_a_turn(self, seen: Seen) -> bool:
+        """Not one that would only look again for the end of a record far over the limit, from its beginning."""
+        return seen.size >= self._patience.get(seen.name, 0) or self._quiet(seen, self._rules.partial_seconds)
 
     def _takes_partial(self, seen: Seen) -> bool:
         rules, tail = self._rules, self._tail(seen)
@@ -171,7 +176,7 @@ class Following:
             self._log.bind(file=display(seen.name)).info("packed file cannot be read to its end yet: {}", error)
             if seen.damaged:
                 yield self._losses.damaged(self._tail(seen), seen)
-            seen.damaged = not seen.damaged
+            seen.damaged, seen.again = not seen.damaged, False
         except (FileNotFoundError, PermissionError):  # renamed or locked since the look: the next one sees
             seen.again = True
         except OSError as error:
@@ -183,38 +188,50 @@ class Following:
         seen.again = True  # until it is read as judged
         if tail is not None and not self._match.fits(tail, seen, source):
             return False
-        if tail is not None and not tail.counted:
-            tail = self._counted(tail, source)
-            if tail is None:
-                return False
         tail = tail or self._born(seen, source)
+        if not tail.counted and not (tail := self._counted(tail, source)):
+            return False
         if tail.taken:
             tail = replace(tail, head=head_of(source.file, rules.format.scanner()))
-        unchanged = source.packed or source.size == seen.size
-        final = self._is_final(seen) and unchanged
+        final = self._is_final(seen) and (source.packed or source.size == seen.size)
         turn = Turn(source, tail.position, tail.prefix_bytes, rules.format, rules.max_record_bytes)
-        held: tuple[Tail, Run, bytes] | None = None
-        end, turn_bytes = (None, 2**63) if source.packed else (seen.size, rules.turn_bytes)
-        for run in turn.runs(end, self._context.stop, final=final, turn_bytes=turn_bytes):
-            if held is not None:
-                yield self._records(seen, *held)
-            held = (_after(tail, run, turn, seen), run, turn.prefix)
+        last = yield from self._all_but_last(seen, tail, turn, final=final)
         if turn.changed:
-            if held is not None:
-                yield self._records(seen, *held)
+            if last is not None:
+                yield self._records(seen, *last)
             return False
         seen.again = False
         seen.waits = -1 if turn.more else turn.waits
+        self._patience.pop(seen.name, None)
+        if turn.waits > max(rules.max_record_bytes, _CHEAP_BYTES):
+            self._patience[seen.name] = seen.size + turn.waits
         finished = final and not turn.more and self._finishes(seen)
         closes = finished or (not turn.more and rules.idle_closes_seconds == 0)
-        if held is not None:
-            after, run, prefix = held
+        if last is not None:
+            after, run, prefix = last
             yield self._records(seen, replace(after, open=not closes, finished=finished), run, prefix)
         elif finished:
             yield self._close(seen, _nothing_more(tail, turn), turn.prefix)
         elif not turn.more and self._idles(tail, seen):
             yield self._close(seen, replace(tail, open=False), turn.prefix)
         return turn.more
+
+    def _all_but_last(
+        self, seen: Seen, tail: Tail, turn: Turn, *, final: bool
+    ) -> Generator[Draft, None, tuple[Tail, Run, bytes] | None]:
+        """Gives the last run back: only behind it is known whether the unit ends there."""
+        end, turn_bytes = (None, 2**63) if seen.packed else (seen.size, self._rules.turn_bytes)
+        held: tuple[Tail, Run, bytes] | None = None
+        try:
+            for run in turn.runs(end, self._context.stop, final=final, turn_bytes=turn_bytes):
+                if held is not None:
+                    yield self._records(seen, *held)
+                held = (_after(tail, run, turn, seen), run, turn.prefix)
+        except DAMAGED:
+            if held is not None:
+                yield self._records(seen, *held)
+            raise
+        return held
 
     def _records(self, seen: Seen, after: Tail, run: Run, prefix: bytes) -> Draft:
         seen.unit = after.unit
