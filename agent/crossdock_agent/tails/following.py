@@ -59,6 +59,7 @@ class Following:
         )
         self._whole = True
         self._now = 0.0
+        self._packed_ahead: dict[str, list[Seen]] = {}  # not begun yet, by family
         self._patience: dict[str, int] = {}  # sizes to wait for, by name
         self._log = logger.bind(source=context.name)
 
@@ -89,6 +90,10 @@ class Following:
             if tail is not None and self._match.places.get(tail.unit) is seen:
                 inode, size = (tail.inode, tail.size) if seen.packed else (seen.inode, seen.size)
                 self._book.see(tail, os.fsencode(seen.name), inode, size)
+        self._packed_ahead = {}
+        for seen in self._match.scope:
+            if seen.unit is None and seen.packed and seen.readable and not seen.damaged:
+                self._packed_ahead.setdefault(seen.rotation.family, []).append(seen)
         if len(self._match.places) < len(self._book.live):
             self._folder.doubt()
 
@@ -165,7 +170,8 @@ class Following:
             place = self._match.places.get(tail.unit)
             if place is None or place.rotation.rank < rank:
                 return True
-        return False
+        ahead = self._packed_ahead.get(family, ())
+        return any(other.unit is None and other.rotation.rank < rank for other in ahead)
 
     def _turn(self, seen: Seen) -> Generator[Draft, None, bool]:
         """Whether there is more of what the pass began with."""
