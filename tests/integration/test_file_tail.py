@@ -180,6 +180,24 @@ def test_fixed_records_without_newlines_are_taken_whole(tmp_path: Path) -> None:
     assert (draft.payload, draft.header.origin.first_record) == (b"bbbbcccc", 1)
 
 
+def test_marks_and_newlines_of_every_kind_pass_through_as_they_are(tmp_path: Path) -> None:
+    logs = LogSite(tmp_path)
+    logs.path().write_bytes(b"")
+    assert logs.read(passes=3) == []
+    header = b"\xef\xbb\xbf\r\nNO;TEXT\r\n"
+    parts = [b"1;a\r\n2;b\n", b"\n3;\xc2\x85\r4\n", b"5;e\x1a\r\n"]
+    logs.path().write_bytes(header + parts[0])
+    logs.read()
+    for part in parts[1:]:
+        logs.restart()
+        with logs.path().open("ab") as file:
+            file.write(part)
+        logs.read()
+    assert [draft.payload for draft in logs.seen] == parts
+    assert {draft.header.prefix for draft in logs.seen} == {header}
+    assert [draft.header.origin.first_line for draft in logs.seen] == [3, 5, 7]
+
+
 # --- rotation by renaming
 
 
@@ -974,6 +992,51 @@ def test_killed_at_any_draft_the_same_records_come_under_the_same_identities(tmp
             logs = lived(tmp_path / f"{killed_at}-{kept}", killed_at, kept=kept)
             assert [*dict.fromkeys(told(logs))] == [*dict.fromkeys(told(straight))], f"killed at {killed_at}, {kept=}"
             assert units(logs.seen) == units(straight.seen)
+
+
+def refuse(logs: LogSite) -> None:
+    reading = logs.site.source.read(logs.site.checkpoint)
+    assert next(reading, None) is not None
+    reading.close()  # type: ignore[attr-defined]
+
+
+def test_a_full_outbox_that_refuses_again_and_again_does_not_make_every_file_be_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = LogSite(tmp_path, pattern="*.log")
+    for i in range(100):
+        logs.write(b"1;%d\n" % i, f"{i:03d}a.log")
+    logs.read()
+    logs.write(b"2;a\n", "000a.log")
+    logs.write(b"1;new\n", "new.log")
+    opens = 0
+    real = opening.open_shared
+
+    def opened(path: Path) -> Any:
+        nonlocal opens
+        opens += 1
+        return real(path)
+
+    monkeypatch.setattr(opening, "open_shared", opened)
+    for _ in range(10):
+        refuse(logs)
+    assert opens < 50
+    assert sorted(lines(logs.read())) == [b"1;new", b"2;a"]
+    logs.restart()
+    assert logs.read() == []
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_loss_that_a_full_outbox_refused_is_told_later_and_counted_once(logs: LogSite, *, begun: bool) -> None:
+    logs.write(b"1;a\n2;half" if begun else b"1;half")
+    logs.read()
+    logs.path().unlink()
+    assert logs.read(passes=1) == []
+    refuse(logs)
+    assert logs.counter("files_gone") == 0
+    (reject,) = rejects(logs.read(passes=3))
+    assert reject.code == "gone"
+    assert logs.counter("files_gone") == 1
 
 
 # --- the rest

@@ -65,6 +65,8 @@ class Following:
 
     def drafts(self, checkpoint: bytes | None) -> Iterator[Draft]:
         """One pass. Raises SourceUnavailable, Corrupt."""
+        if refused := self._book.take_back(checkpoint):
+            self._match.doubt(refused)
         if self._book.load(checkpoint):
             self._match.forget()
         self._now = self._context.monotonic()
@@ -73,8 +75,8 @@ class Following:
             yield self._beginning()
             return
         for draft, what in self._losses.found(self._now, whole=self._whole):
-            self._log.bind(file=draft.header.origin.name, record=draft.header.origin.first_record).warning(what)
             yield draft
+            self._log.bind(file=draft.header.origin.name, record=draft.header.origin.first_record).warning(what)
         self._count()
         yield from self._rounds()
         self._count()

@@ -46,7 +46,7 @@ class Losses:
             if packed is not None and now - packed.changed_at < self._packing_seconds:
                 self._missing[tail.unit] = now
             elif self._is_due(missing, tail.unit, now):
-                yield self._ended(tail, damaged=packed is not None)
+                yield from self._ended(tail, damaged=packed is not None)
         yield from self._never_begun(missing, now)
 
     def damaged(self, tail: Tail | None, seen: Seen) -> Draft:
@@ -62,21 +62,23 @@ class Losses:
         self._missing[key] = now if since is None else since
         return False
 
-    def _ended(self, tail: Tail, *, damaged: bool) -> tuple[Draft, str]:
+    def _ended(self, tail: Tail, *, damaged: bool) -> Iterator[tuple[Draft, str]]:
         emptied = os.fsdecode(tail.name) in self._match.files
-        self._counters.add("truncations" if emptied else "files_gone")
         what = "file was emptied or replaced in place" if emptied else "file is gone"
         unread = max(0, tail.size - tail.end)
         after = replace(tail, open=False, finished=True)
         if damaged:
             draft = drafting.abandoned(self._book, after, drafting.DAMAGED, self._format)
-            return draft, "file was packed, and the packed one cannot be read"
-        if not unread:
+            yield draft, "file was packed, and the packed one cannot be read"
+        elif unread:
+            code = drafting.TRUNCATED if emptied else drafting.GONE
+            yield drafting.abandoned(self._book, after, code, self._format), f"{what} before it was read whole"
+        else:
             what += "; all that was seen of it was read, what was written after the last look cannot be known"
-            return drafting.closing(self._book, after, b"", self._format), what
-        self._counters.add("bytes_lost", unread)
-        code = drafting.TRUNCATED if emptied else drafting.GONE
-        return drafting.abandoned(self._book, after, code, self._format), f"{what} before it was read whole"
+            yield drafting.closing(self._book, after, b"", self._format), what
+        self._counters.add("truncations" if emptied else "files_gone")
+        if unread:
+            self._counters.add("bytes_lost", unread)
 
     def _never_begun(self, missing: dict[object, float], now: float) -> Iterator[tuple[Draft, str]]:
         files = self._match.files.values() if self._unborn else ()
@@ -86,12 +88,11 @@ class Losses:
             if seen.head in heads or inodes.get(key[1], -1) >= seen.size:
                 continue
             if self._is_due(missing, key, now):
-                del self._unborn[key]
-                self._counters.add("files_gone")
-                self._counters.add("bytes_lost", seen.size)
                 tail = replace(self._as_tail(seen), finished=True)
                 draft = drafting.abandoned(self._book, tail, drafting.GONE, self._format)
                 yield draft, "file is gone before anything of it was read"
+                self._counters.add("files_gone")
+                self._counters.add("bytes_lost", seen.size)
         self._unborn = {key: seen for key, seen in self._unborn.items() if key in self._missing}
         for seen in self._match.scope:
             if seen.unit is None and seen.head and seen.waits and not seen.again:

@@ -83,6 +83,12 @@ class Match:
         self.files, self.places, self.newest = {}, {}, {}
         self.scope, self._near = [], []
 
+    def doubt(self, unit: bytes) -> None:
+        """What was concluded from the last batch of *unit* is void."""
+        for seen in self.files.values():
+            if seen.unit == unit:
+                seen.again = True
+
     def look(self, found: dict[str, Found], changed: Collection[str] | None, now: float) -> None:
         """*changed* are the names that differ from the last look, None: any may. Then all are in *scope*, else the
         followed ones."""

@@ -8,6 +8,7 @@ go on by after the ledger was lost. What neither holds is read again under the s
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import msgspec
 from msgspec import msgpack
@@ -31,6 +32,15 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     tails: list[Tail]
 
 
+class _Before(NamedTuple):
+    """What the last batch changed, as it was."""
+
+    checkpoint: bytes | None
+    unit: bytes
+    tail: Tail | None
+    unsaved: set[bytes]
+
+
 Rows = tuple[tuple[str, bytes], ...]
 
 
@@ -43,9 +53,10 @@ class Book:
         self._number = 0
         self._checkpoint: bytes | None = None
         self._unsaved: set[bytes] = set()  # known from the checkpoint alone
+        self._before: _Before | None = None
 
     def load(self, checkpoint: bytes | None) -> bool:
-        """Make it what it was at *checkpoint*; False when it is that already. Raises Corrupt."""
+        """Make it what it was at *checkpoint*; False when what is known of files still holds. Raises Corrupt."""
         if checkpoint == self._checkpoint:
             return False
         self.live, self._number, self._unsaved = Live(), 0, set()
@@ -58,8 +69,19 @@ class Book:
             self._unsaved = inline.keys() - kept.keys()
             for tail in (*(kept[unit] for unit in kept.keys() - inline.keys()), *inline.values()):
                 self.live.put(tail)
-        self._checkpoint = checkpoint
+        self._checkpoint, self._before = checkpoint, None
         return True
+
+    def take_back(self, checkpoint: bytes | None) -> bytes | None:
+        """Undo the last `advance` if it was from *checkpoint*: a full outbox refused the batch. Gives the unit back."""
+        before, self._before = self._before, None
+        if before is None or before.checkpoint != checkpoint or checkpoint == self._checkpoint:
+            return None
+        self.live.pop(before.unit)
+        if before.tail is not None:
+            self.live.put(before.tail)
+        self._unsaved, self._number, self._checkpoint = before.unsaved, self._number - 1, checkpoint
+        return before.unit
 
     def see(self, tail: Tail, name: bytes, inode: int, size: int) -> Tail:
         """What a look told, kept in memory until the next batch."""
@@ -78,6 +100,7 @@ class Book:
     def advance(self, tail: Tail) -> tuple[bytes, Rows]:
         """The checkpoint and rows for a batch after which *tail* stands so."""
         before = self.live.pop(tail.unit)
+        self._before = _Before(self._checkpoint, tail.unit, before, self._unsaved)
         if not tail.finished:
             self.live.put(tail)
         saved = [self.live[unit] for unit in self._unsaved if unit in self.live and unit != tail.unit]
