@@ -582,6 +582,23 @@ def test_rotated_files_need_not_match_the_pattern_by_their_ending(tmp_path: Path
     assert lines(logs.read(passes=3)) == [b"2;b"]
 
 
+@pytest.mark.parametrize("dated", ["app-2026-11-26.log", "app.2026-11-26.log.gz", "app.log-20261126", "app.log.1"])
+@pytest.mark.parametrize("pattern", ["app.log", "*.log", "a*.log"])
+def test_a_log_is_followed_to_whatever_name_it_is_rotated(tmp_path: Path, pattern: str, dated: str) -> None:
+    logs = LogSite(tmp_path, pattern=pattern)
+    logs.write(b"1;a\n", "app.log")
+    logs.read()
+    logs.write(b"2;b\n", "app.log")
+    logs.rename("app.log", dated.removesuffix(".gz"))
+    if dated.endswith(".gz"):
+        logs.pack(dated.removesuffix(".gz"))
+    logs.write(b"3;c\n", "app.log")
+    logs.write(b"9;no\n", "apple.txt")
+    logs.read(passes=3)
+    assert lines(logs.seen) == [b"1;a", b"2;b", b"3;c"]
+    assert len(records(logs.seen)) == 3
+
+
 # --- packed
 
 

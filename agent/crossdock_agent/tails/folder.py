@@ -26,7 +26,7 @@ class Logs(Listing):
     def __init__(
         self, root: Path, pattern: str, ignore: Sequence[str], *, recursive: bool, packed: bool = True
     ) -> None:
-        super().__init__(root, pattern + "*", ignore, root / ".crossdock-none", recursive=recursive)
+        super().__init__(root, _with_rotated(pattern), ignore, root / ".crossdock-none", recursive=recursive)
         self.pattern = pattern
         self._normal = os.path.normcase(pattern)
         self._packed = packed
@@ -49,6 +49,12 @@ class Logs(Listing):
 
     def _is_wanted(self, name: str) -> bool:
         return (self._packed or not is_packed(name)) and (self.is_named(name) or self.is_named(rotation(name).family))
+
+
+def _with_rotated(pattern: str) -> str:
+    """A pattern that `app.log.1` and `app-2026-11-26.log` match when *pattern* is `app.log`."""
+    stem = pattern.rpartition(".")[0]
+    return pattern + "*" if not stem or stem.endswith("*") else stem + "*"
 
 
 class Folder:
