@@ -11,6 +11,7 @@ import pytest
 
 from crossdock.errors import ConfigError, Corrupt, SourceUnavailable
 from crossdock_agent.drops.listing import Listing
+from crossdock_agent.sources import file_tail
 from crossdock_agent.tails import opening
 from support.log_site import HEADER, LogSite, assert_true_to, lines, records, rejects, units
 from support.memory import allocated_at_most
@@ -1124,6 +1125,14 @@ def test_a_checkpoint_of_another_kind_is_refused_with_the_next_step(logs: LogSit
 def test_wrong_settings_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         LogSite(tmp_path, **settings)
+
+
+def test_a_format_whose_records_end_only_with_the_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_tail, "TAILED", ("jsonl",))
+    with pytest.raises(ConfigError, match=r"format 'csv' cannot be tailed.*; jsonl can, for others use kind file_drop"):
+        LogSite(tmp_path)
 
 
 def test_check_says_what_it_saw_and_what_to_do(logs: LogSite) -> None:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from msgspec import Meta, Struct
 
 from crossdock.codec import MAX_RAW_BYTES
 from crossdock_agent.drops import checks
-from crossdock_agent.framing import DEFAULT_MAX_RECORD_BYTES, Csv, FixedWidth, Format, JsonLines, format_name
+from crossdock_agent.framing import DEFAULT_MAX_RECORD_BYTES, FixedWidth, Format, format_name
 from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
 from crossdock_agent.tails.folder import Folder, Logs
 from crossdock_agent.tails.following import Following, Rules
+from crossdock_agent.tails.turns import Tailed
 
+TAILED = ("csv", "fixed", "jsonl", "lines")  # formats whose records end where they end, whatever follows
 _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record is set aside; reading goes on after it")
 
 
@@ -53,10 +55,10 @@ class FileTailSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(
                 f"pattern {self.pattern!r} holds a slash; it is for file names, 'recursive' for directories"
             )
-        if not isinstance(self.format, Csv | JsonLines | FixedWidth):
-            raise ValueError(  # noqa: TRY004 - a wrong setting, as msgspec reports them
-                f"format {format_name(self.format)!r} cannot be tailed: its records end only with the file; "
-                "csv, jsonl and fixed can, for others use kind file_drop"
+        if format_name(self.format) not in TAILED:
+            raise ValueError(
+                f"format {format_name(self.format)!r} cannot be tailed, because a record may only be known to be whole "
+                f"when the file is; {', '.join(TAILED)} can, for others use kind file_drop"
             )
         if isinstance(self.format, FixedWidth) and (self.format.record_bytes or 0) > self.max_record_bytes:
             raise ValueError("'record_bytes' is over 'max_record_bytes'")
@@ -68,9 +70,9 @@ class FileTail:
         directory = Path(settings.directory)
         logs = Logs(directory, settings.pattern, settings.ignore, recursive=settings.recursive)
         self._folder = Folder(logs, context.monotonic, recursive=settings.recursive)
-        assert isinstance(settings.format, Csv | JsonLines | FixedWidth)  # noqa: S101 - for the type checker
         rules = Rules(
-            format=settings.format,
+            format=cast(Tailed, settings.format),
+            format_name=format_name(settings.format),
             pattern=settings.pattern,
             by_time=settings.order == "time",
             from_end=settings.start == "end",

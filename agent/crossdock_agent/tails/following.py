@@ -14,7 +14,7 @@ from loguru import logger
 from msgspec.structs import replace
 
 from crossdock_agent.drops.listing import display, unavailable
-from crossdock_agent.framing import Run, format_name
+from crossdock_agent.framing import Run
 from crossdock_agent.sources.base import Draft, SourceContext
 from crossdock_agent.tails import drafting
 from crossdock_agent.tails.folder import Folder
@@ -35,6 +35,7 @@ class Rules:
     """The settings, as `sources.file_tail` describes them."""
 
     format: Tailed
+    format_name: str
     pattern: str
     by_time: bool
     from_end: bool
@@ -51,7 +52,7 @@ class Following:
         self._rules = rules
         self._folder = folder
         self._context = context
-        self._format = format_name(rules.format)
+        self._format = rules.format_name
         self._book = Book(context.memory)
         self._match = Match(self._book, rules.format.scanner(), context.name, rules.rotated_seconds)
         self._losses = Losses(

@@ -129,6 +129,7 @@ class Match:
             if family not in self.newest or rank > self.newest[family].rotation.rank:
                 self.newest[family] = seen
         self.scope = [seen for seen in self.files.values() if self.is_open(seen)]
+        self._complained &= self.files.keys()
         self._near = [seen.name for seen in sorted(self.scope, key=lambda seen: -seen.changed_at)[:NEAR]]
 
     def _identify(self, found: Found, before: Seen | None, now: float) -> Seen:

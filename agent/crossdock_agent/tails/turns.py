@@ -7,13 +7,19 @@ was emptied in place is dropped. A last line without newline stays, unless the t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from crossdock.lifecycle import Stop
-from crossdock_agent.framing import Csv, FixedWidth, Framer, JsonLines, Position, Run
+from crossdock_agent.framing import Framer, Position, Run
+from crossdock_agent.framing.base import Scanner
 from crossdock_agent.tails.opening import Opened
 from crossdock_agent.tails.prints import MARK_BYTES, behind_header, hashed, read_at, seam_of
 
-Tailed = Csv | JsonLines | FixedWidth
+
+class Tailed(Protocol):
+    """The settings of a format whose records end where they end, whatever follows."""
+
+    def scanner(self) -> Scanner: ...
 
 
 class Turn:
