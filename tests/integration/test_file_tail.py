@@ -524,6 +524,41 @@ def test_the_same_header_and_first_line_in_each_days_file_are_no_identity(logs: 
     assert len(units(logs.seen)) == 3
 
 
+@pytest.mark.parametrize("rest", [b"", b"%d;x\n"])
+@pytest.mark.parametrize("start", ["beginning", "end"])
+def test_hundreds_of_days_that_begin_alike_are_each_known_after_a_restart(
+    tmp_path: Path, rest: bytes, start: str
+) -> None:
+    logs = LogSite(tmp_path, pattern="x-*.log", start=start)
+    days = [f"x-2025{month:02d}{day:02d}.log" for month in range(1, 11) for day in range(1, 21)]
+    for i, name in enumerate(days):
+        logs.write(b"0;OPEN\n" + (rest % i if rest else b""), name)
+    logs.read(passes=3)
+    if start == "beginning":
+        assert len(records(logs.seen)) == len(days) * (2 if rest else 1)
+        assert len(units(logs.seen)) == len(days)
+    asked = len(logs.site.flushed)
+    logs.restart()
+    assert not records(logs.read(passes=3))
+    assert len(logs.site.flushed) - asked < 256 + 6 * len(days)
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_two_short_days_that_are_alike_are_both_read_when_they_were_rotated_at_once(
+    logs: LogSite, *, down: bool
+) -> None:
+    logs.write(b"0;OPEN\n")
+    logs.read()
+    logs.rename("x.log", "x.log.2")
+    logs.write(b"0;OPEN\n", "x.log.1")
+    logs.write(b"0;OPEN\n")
+    if down:
+        logs.restart()
+    logs.read(passes=4)
+    assert len(units(logs.seen)) == 3
+    assert [line for _, line in records(logs.seen)] == [b"0;OPEN\n"] * 3
+
+
 def test_a_short_day_that_began_like_today_is_read_once_it_is_clear_that_nobody_copies(tmp_path: Path) -> None:
     logs = LogSite(tmp_path, rotated_seconds=5)
     logs.write(b"0;OPEN\n", "x.log.1")

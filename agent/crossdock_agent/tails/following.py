@@ -7,6 +7,7 @@ It does not wait for ever: names may only look like rotation.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
@@ -275,7 +276,7 @@ class Following:
     def _beginning(self) -> Draft:
         """At the very first look: all there is was read, whatever it is."""
         tails: list[Tail] = []
-        units: set[bytes] = set()
+        skipped: Counter[bytes] = Counter()
         for seen in self._match.files.values():
             if not seen.readable or not seen.head:
                 continue
@@ -285,8 +286,8 @@ class Following:
                     mark, seam = print_of(source.file, size)
             except (OSError, *DAMAGED):
                 continue
-            unit = self._book.new_unit(seen.rotation.family, seen.head, units)
-            units.add(unit)
+            unit = self._book.new_unit(seen.rotation.family, seen.head, skipped[seen.head])
+            skipped[seen.head] += 1
             name = os.fsencode(seen.name)
             tail = Tail(unit, name, name, seen.head, mark, seam, seen.inode, size, offset=size)
             tails.append(replace(tail, finished=True, counted=False))

@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 
@@ -22,7 +23,7 @@ from crossdock_agent.framing.base import Scanner
 from crossdock_agent.tails.live import Tail
 from crossdock_agent.tails.names import Rotation, is_packed, rotation
 from crossdock_agent.tails.opening import DAMAGED, INODE, Opened, opened
-from crossdock_agent.tails.prints import MARK_BYTES, WEAK_BYTES, head_of, read_at, still_begins
+from crossdock_agent.tails.prints import MARK_BYTES, WEAK_BYTES, hashed, head_of, read_at, still_begins
 from crossdock_agent.tails.state import Book
 
 _COMPARED_BYTES = 64 * 1024
@@ -40,6 +41,7 @@ class Seen:
     unit: bytes | None = None
     readable: bool = True
     again: bool = False  # a copy in the making, or not read as judged: the next look judges anew
+    guessed: bool = False  # as which generation it is only if that was copied and emptied
     grown: bool = False  # it is a finished generation, and longer than what was handed over
     waits: int = -1  # bytes behind its last record or header that make none yet; -1: not read since it changed
     since: float = 0.0  # of a file not begun: when something in it was first seen
@@ -156,11 +158,14 @@ class Match:
         return seen
 
     def _judge(self, seen: Seen, source: Opened) -> None:
+        """Takes the first generation that fits for sure, else one that is guessed."""
         for tail in self._candidates(seen, source):
-            if self.fits(tail, seen, source):
-                seen.unit = tail.unit
+            sure = _is_near(seen, source, tail)
+            if (sure or seen.unit is None) and self.fits(tail, seen, source):
+                seen.unit, seen.guessed = tail.unit, not sure
                 seen.grown = tail.finished and _is_longer(source, tail)
-                return
+                if sure:
+                    return
 
     def _candidates(self, seen: Seen, source: Opened) -> Iterator[Tail]:
         """Those most likely first; the ledger is asked only when no unfinished one fits."""
@@ -170,9 +175,15 @@ class Match:
             if tail.unit not in tried:
                 tried.add(tail.unit)
                 yield tail
-        for unit in self._book.units_of(seen.head):
-            if unit not in tried and (kept := self._book.recall(unit)):
-                yield kept
+        mark = hashed(read_at(source.file, 0, MARK_BYTES))
+        for find in (partial(self._book.units_with, mark, source.size, source.inode), self._units_of(seen)):
+            for unit in find():
+                if unit not in tried and (kept := self._book.recall(unit)):
+                    tried.add(unit)
+                    yield kept
+
+    def _units_of(self, seen: Seen) -> Callable[[], list[bytes]]:
+        return partial(self._book.units_of, seen.head)
 
     def fits(self, tail: Tail, seen: Seen, source: Opened) -> bool:
         """Whether the file begins with all that was read of *tail*. Raises OSError."""
@@ -180,7 +191,7 @@ class Match:
             return still_begins(source.file, min(tail.end, MARK_BYTES), tail.mark, b"")
         if source.size < tail.end:
             return False
-        if tail.end < WEAK_BYTES and source.inode != tail.inode and not _is_older(seen.rotation, tail):
+        if not _is_near(seen, source, tail) and (tail.finished or not _is_older(seen.rotation, tail)):
             return False
         return still_begins(source.file, tail.end, tail.mark, tail.seam)
 
@@ -215,11 +226,25 @@ class Match:
             self.places = {}
         for unit, claimants in claims.items():
             tail = self._book.live[unit]
-            best, *others = sorted(claimants, key=lambda seen: _likeness(seen, tail))
+            sure = self._sure(claimants, tail)
+            if not sure:
+                continue
+            best, *others = sorted(sure, key=lambda seen: _likeness(seen, tail))
             self.places[unit] = best
             for other in others:
                 if other.name in fresh and not self._agree(other.found, best.found, tail.end):
                     other.unit = None
+
+    def _sure(self, claimants: list[Seen], tail: Tail) -> list[Seen]:
+        """Without those that only look like *tail*, unless its own file lies there emptied: then it was copied."""
+        sure = [seen for seen in claimants if not seen.guessed]
+        own = self.files.get(os.fsdecode(tail.name))
+        if not sure and own is not None and own.inode == tail.inode:
+            return claimants
+        for seen in claimants:
+            if seen.guessed:
+                seen.unit = None
+        return sure
 
     def _agree(self, one: Found, other: Found, start: int) -> bool:
         """Whether two files are equal at the end of what both have. Packed ones are believed."""
@@ -232,6 +257,11 @@ class Match:
                 return end <= start or read_at(a.file, start, end - start) == read_at(b.file, start, end - start)
         except OSError:
             return True  # the next look sees
+
+
+def _is_near(seen: Seen, source: Opened, tail: Tail) -> bool:
+    """Whether equal content proves enough."""
+    return tail.end >= WEAK_BYTES or source.inode == tail.inode or seen.packed
 
 
 def _is_older(name: Rotation, tail: Tail) -> bool:

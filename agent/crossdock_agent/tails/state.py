@@ -7,7 +7,6 @@ go on by after the ledger was lost. What neither holds is read again under the s
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
@@ -17,11 +16,11 @@ from msgspec.structs import replace
 from crossdock.errors import Corrupt
 from crossdock_agent.sources.base import Memory
 from crossdock_agent.tails.live import Live, Tail
-from crossdock_agent.tails.prints import unit_of
+from crossdock_agent.tails.prints import WEAK_BYTES, unit_of
 
 _VERSION = 1
 _INLINE_BYTES = 3000
-_SAME_HEAD = 64  # generations of one head that are looked at
+_ALIKE = 64  # generations that look alike and are looked into
 _HINT = "was the source's kind changed, or the agent downgraded? give the source a new name, or update the agent"
 
 
@@ -30,6 +29,13 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     version: int
     number: int
     tails: list[Tail]
+
+
+class _Heads(msgspec.Struct, frozen=True, array_like=True):
+    """How many generations began alike, and the last of them."""
+
+    count: int
+    units: list[bytes]
 
 
 class _Before(NamedTuple):
@@ -109,7 +115,9 @@ class Book:
         if (before is not None) == tail.finished or tail.unit in self._unsaved:
             pages.add(tail.unit[0])
         if before is None or before.head != tail.head:
-            rows += self._head_rows(tail)
+            rows += self._head_rows([tail])
+        if tail.finished:
+            rows += self._print_rows([tail])
         rows += [(_page_key(page), msgpack.encode(self.live.on_page(page))) for page in pages]
         self._unsaved = set()
         self._number += 1
@@ -118,11 +126,8 @@ class Book:
 
     def begin_at(self, tails: list[Tail]) -> tuple[bytes, Rows]:
         """As `advance`, for files found at the very first look that are to be read from where they end."""
-        heads: dict[bytes, list[bytes]] = {}
-        for tail in tails:
-            heads.setdefault(tail.head, []).append(tail.unit)
         rows = [(_tail_key(tail.unit), msgpack.encode(tail)) for tail in tails]
-        rows += [(_head_key(head), msgpack.encode(units)) for head, units in heads.items()]
+        rows += self._head_rows(tails) + self._print_rows(tails)
         self._number += 1
         self._checkpoint = self._encode()
         return self._checkpoint, tuple(rows)
@@ -132,22 +137,44 @@ class Book:
         return msgpack.decode(row, type=Tail) if row is not None else None
 
     def units_of(self, head: bytes) -> list[bytes]:
-        """Generations that began with *head*, the latest first."""
-        row = self._memory.recall(_head_key(head)) if head else None
-        units = msgpack.decode(row, type=list[bytes]) if row is not None else []
-        units += [tail.unit for tail in self.live.with_head(head) if tail.unit not in units]
-        return units[::-1]
+        """The last generations that began with *head*, the latest first."""
+        return self._heads(head).units[::-1] if head else []
 
-    def new_unit(self, family: str, head: bytes, taken: Collection[bytes] = ()) -> bytes:
-        known = {*self.units_of(head), *taken}
-        nth = 0
-        while (unit := unit_of(family, head, nth)) in known or self.recall(unit) is not None:
+    def units_with(self, mark: bytes, size: int, inode: int) -> list[bytes]:
+        """Finished generations of that mark and size, as `prints.print_of` takes it; a short one also by its inode."""
+        row = self._memory.recall(_print_key(mark, size, inode))
+        return msgpack.decode(row, type=list[bytes])[::-1] if row is not None else []
+
+    def new_unit(self, family: str, head: bytes, skipped: int = 0) -> bytes:
+        """*skipped* were given out with this head and are not handed over yet."""
+        nth = self._heads(head).count + skipped
+        while self.recall(unit := unit_of(family, head, nth)) is not None:
             nth += 1
         return unit
 
-    def _head_rows(self, tail: Tail) -> list[tuple[str, bytes]]:
-        units = [unit for unit in reversed(self.units_of(tail.head)) if unit != tail.unit]
-        return [(_head_key(tail.head), msgpack.encode([*units, tail.unit][-_SAME_HEAD:]))] if tail.head else []
+    def _heads(self, head: bytes) -> _Heads:
+        row = self._memory.recall(_head_key(head))
+        return msgpack.decode(row, type=_Heads) if row is not None else _Heads(0, [])
+
+    def _head_rows(self, tails: list[Tail]) -> list[tuple[str, bytes]]:
+        heads: dict[bytes, list[bytes]] = {}
+        for tail in tails:
+            heads.setdefault(tail.head, []).append(tail.unit)
+        rows = []
+        for head, units in heads.items():
+            known = self._heads(head)
+            kept = [unit for unit in known.units if unit not in units] + units
+            rows.append((_head_key(head), msgpack.encode(_Heads(known.count + len(units), kept[-_ALIKE:]))))
+        return rows
+
+    def _print_rows(self, tails: list[Tail]) -> list[tuple[str, bytes]]:
+        prints: dict[str, list[bytes]] = {}
+        for tail in tails:
+            key = _print_key(tail.mark, tail.end, tail.inode)
+            if key not in prints:
+                prints[key] = self.units_with(tail.mark, tail.end, tail.inode)[::-1]
+            prints[key] = [unit for unit in prints[key] if unit != tail.unit] + [tail.unit]
+        return [(key, msgpack.encode(units[-_ALIKE:])) for key, units in prints.items()]
 
     def _page(self, page: int) -> list[bytes]:
         row = self._memory.recall(_page_key(page))
@@ -180,6 +207,11 @@ def _tail_key(unit: bytes) -> str:
 
 def _head_key(head: bytes) -> str:
     return "head:" + head.hex()
+
+
+def _print_key(mark: bytes, size: int, inode: int) -> str:
+    short = f":{inode:x}" if size < WEAK_BYTES else ""
+    return f"print:{mark.hex()}:{size % 2**32:x}{short}"
 
 
 def _page_key(page: int) -> str:
