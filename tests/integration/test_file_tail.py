@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -853,6 +854,35 @@ def test_a_directory_that_is_away_is_an_error_each_time_also_between_two_listing
     for _ in range(2):
         with pytest.raises(SourceUnavailable, match="cannot be reached"):
             logs.read(advance=0.1)
+
+
+def test_a_share_that_lists_its_files_and_gives_none_of_them_is_unavailable_and_one_bad_file_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = LogSite(tmp_path, pattern="*.log")
+    logs.write(b"1;a\n", "a.log")
+    logs.read()
+    logs.write(b"2;a\n", "a.log")
+    logs.write(b"1;b\n", "b.log")
+    real = opening.open_shared
+    bad = {"a.log", "b.log"}
+
+    def failing(path: Path) -> Any:
+        if path.name in bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(opening, "open_shared", failing)
+    for _ in range(3):
+        with pytest.raises(SourceUnavailable, match="cannot be reached"):
+            logs.read(advance=100)
+    bad.remove("b.log")
+    assert lines(logs.read(passes=1)) == [b"1;b"]
+    assert logs.read() == [], "one bad file stops nobody"
+    assert logs.counter("files_unreadable") == 1
+    bad.clear()
+    assert lines(logs.read()) == [b"2;a"]
+    assert not any(draft.header.closes for draft in logs.seen)
 
 
 # --- many files

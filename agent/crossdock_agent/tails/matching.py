@@ -14,11 +14,13 @@ import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from loguru import logger
 
+from crossdock.errors import SourceUnavailable
 from crossdock_agent.drops.identity import Signature
-from crossdock_agent.drops.listing import Found, display
+from crossdock_agent.drops.listing import Found, display, unavailable
 from crossdock_agent.framing.base import Scanner
 from crossdock_agent.tails.live import Tail
 from crossdock_agent.tails.names import Rotation, is_packed, rotation
@@ -27,6 +29,7 @@ from crossdock_agent.tails.prints import MARK_BYTES, WEAK_BYTES, hashed, head_of
 from crossdock_agent.tails.state import Book
 
 _COMPARED_BYTES = 64 * 1024
+_PROBES = 3
 NEAR = 200  # files asked for between two whole looks: those that changed last
 
 
@@ -74,6 +77,7 @@ class Match:
         self._scanner = scanner
         self._log = logger.bind(source=name)
         self._complained: set[str] = set()
+        self._fault: SourceUnavailable | None = None
         self.files: dict[str, Seen] = {}
         self.places: dict[bytes, Seen] = {}
         self.newest: dict[str, Seen] = {}  # of each family
@@ -93,8 +97,9 @@ class Match:
 
     def look(self, found: dict[str, Found], changed: Collection[str] | None, now: float) -> None:
         """*changed* are the names that differ from the last look, None: any may. Then all are in *scope*, else the
-        followed ones."""
+        followed ones. Raises SourceUnavailable when files there can be listed and not reached."""
         before, fresh = self.files, set()
+        self._fault = None
         if changed is None or not before:
             self.files = {}
             for name, item in found.items():
@@ -115,6 +120,9 @@ class Match:
             self.scope = [self.files[name] for name in self._near]
             self._place(self.scope, fresh)
         self._set_copies_aside(now)
+        others = islice((seen for seen in self.files.values() if seen.readable), _PROBES)
+        if self._fault is not None and not any(map(_can_be_read, others)):
+            raise self._fault
 
     def followed(self) -> list[str]:
         """Names to ask for between two whole looks."""
@@ -150,6 +158,8 @@ class Match:
         except (OSError, *DAMAGED) as error:
             seen.readable = False
             seen.again = not isinstance(error, DAMAGED)
+            if isinstance(error, OSError) and _is_of_the_share(error):
+                self._fault = unavailable(found.path, error)
             if found.name not in self._complained:
                 self._complained.add(found.name)
                 self._log.bind(file=display(found.name)).info("file cannot be read yet: {}", error)
@@ -257,6 +267,20 @@ class Match:
                 return end <= start or read_at(a.file, start, end - start) == read_at(b.file, start, end - start)
         except OSError:
             return True  # the next look sees
+
+
+def _can_be_read(seen: Seen) -> bool:
+    """Asked to tell one bad file from a share that is away."""
+    try:
+        with opened(seen.found):
+            return True
+    except OSError as error:
+        return not _is_of_the_share(error)
+
+
+def _is_of_the_share(error: OSError) -> bool:
+    """Whether it says nothing of this file alone: not that it is gone, locked, forbidden or badly packed."""
+    return not isinstance(error, (FileNotFoundError, PermissionError, *DAMAGED))
 
 
 def _is_near(seen: Seen, source: Opened, tail: Tail) -> bool:
