@@ -11,6 +11,7 @@ from crossdock_agent.sources.base import Draft
 from support.source_site import SourceSite
 
 HEADER = b"NO;TEXT\n"
+LONG = b"".join(b"%d;%s\n" % (i, b"x" * 60) for i in range(1000, 1010))  # beyond where equal content may be chance
 QUICK = {"rotated_seconds": 0, "idle_closes_seconds": 1e9}
 Identity = tuple[bytes, int]
 
