@@ -18,6 +18,7 @@ from support.source_rigs import (
     AggregateRig,
     ChangeLogRig,
     FileRig,
+    FileTailRig,
     MarkedRig,
     OutboxRig,
     PackedRig,
@@ -44,6 +45,9 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "sql_table aggregate": AggregateRig,
     "sql_table outbox": OutboxRig,
     "sql_table change_log": ChangeLogRig,
+    "file_tail csv": FileTailRig,
+    "file_tail csv rotated": lambda base: FileTailRig(base, rotates=True, kind="csv", delimiter=";"),
+    "file_tail jsonl": lambda base: FileTailRig(base, kind="jsonl"),
 }
 
 

@@ -304,3 +304,27 @@ class ChangeLogRig(TableRig):
             return super().state(), db.execute("SELECT * FROM crossdock_log_orders").fetchall()
         finally:
             db.close()
+
+
+class FileTailRig(FileRig):
+    """One log that grows; with *rotates*, a new one by renaming before each further put."""
+
+    kind = "file_tail"
+
+    def __init__(self, base: Path, *, rotates: bool = False, **format_: Any) -> None:
+        super().__init__(base, **format_)
+        self._rotates = rotates
+        del self.settings["settle_seconds"], self.settings["afterwards"]
+        self.settings |= {"pattern": "x.log", "idle_closes_seconds": 0, "rotated_seconds": 0}
+
+    def _write(self, body: bytes) -> None:
+        log = self.directory / "x.log"
+        if self._rotates and log.exists():
+            for n in range(self._files, 0, -1):
+                older = self.directory / (f"x.log.{n - 1}" if n > 1 else "x.log")
+                older.rename(self.directory / f"x.log.{n}")
+        if log.exists() and self.settings["format"]["kind"] == "csv":
+            body = body.partition(b"\n")[2]
+        self._files += 1
+        with log.open("ab") as file:
+            file.write(body if body.endswith(b"\n") else body + b"\n")

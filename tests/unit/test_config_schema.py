@@ -18,7 +18,7 @@ def findings(kind: str, settings: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def test_the_kinds_the_agent_exports_are_known() -> None:
-    assert source_kinds() == ["file_drop", "sql_query", "sql_table"]
+    assert source_kinds() == ["file_drop", "file_tail", "sql_query", "sql_table"]
     assert {"directory", "format", "pattern"} <= set(setting_names("file_drop"))
 
 
