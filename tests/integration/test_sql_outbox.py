@@ -442,3 +442,13 @@ def test_check_says_when_each_poll_would_read_past_all_rows_ever_marked(database
         database.execute("CREATE INDEX unread ON t (x, id)")
         (after,) = [finding for finding in site.source.check() if finding.name == "mark index"]
         assert not after.hint
+
+
+def test_ids_that_differ_in_capitals_only_are_not_deleted_for_one_another(database: Sqlite) -> None:
+    database.execute("CREATE TABLE k (id TEXT COLLATE NOCASE, x INTEGER)")
+    database.executemany("INSERT INTO k VALUES (?, ?)", [("a", 1), ("b", 2)])
+    with site_of(database, table="k", mode="outbox", column="id") as site:
+        site.poll()
+        database.executemany("INSERT INTO k VALUES (?, ?)", [("A", 3)])
+        site.acknowledge()
+        assert database.scalar("SELECT group_concat(x) FROM k") == "3"

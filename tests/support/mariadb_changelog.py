@@ -26,9 +26,9 @@ class MariaDb:
     driver: str
     database: str = "mysql"
 
-    def odbc(self) -> str:
+    def odbc(self, user: str = "crossdock") -> str:
         where = f"SERVER=127.0.0.1;PORT={self.port};DATABASE={self.database}"
-        return f"DRIVER={self.driver};{where};UID=crossdock;CHARSET=utf8mb4"
+        return f"DRIVER={self.driver};{where};UID={user};CHARSET=utf8mb4"
 
     def connect(self) -> Any:
         """A pyodbc connection with all rights, autocommit; the caller closes it."""
