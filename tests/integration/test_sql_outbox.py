@@ -16,7 +16,7 @@ from crossdock.siteconfig import OutboxConfig, SourceConfig
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.pump import Pump
 from crossdock_agent.sources.base import build
-from crossdock_agent.sql import releasing, rows, taking
+from crossdock_agent.sql import releasing, taking
 from support.agents import eventually
 from support.table_site import Sqlite, TableSite, site_of
 
@@ -236,13 +236,9 @@ def test_runs_of_ids_in_flight_are_jumped_over(database: Sqlite) -> None:
         assert len(asked) <= 5
 
 
-def test_a_row_too_long_to_travel_is_reported_once_and_stays_in_the_table(
-    database: Sqlite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1000)
-    monkeypatch.setattr(rows, "TARGET_RAW_BYTES", 1000)
+def test_a_row_too_long_to_travel_is_reported_once_and_stays_in_the_table(database: Sqlite) -> None:
     put(database, 1, 3)
-    put(database, 2, text="x" * 2000)
+    put(database, 2, text="x" * 9 * 1024 * 1024)
     with site_of(database, **OUTBOX) as site:
         assert numbers(site.poll()) == [1, 3]
         assert [reject.code for draft in site.committed for reject in draft.header.rejects] == ["too_long"]
@@ -442,3 +438,13 @@ def test_check_says_when_each_poll_would_read_past_all_rows_ever_marked(database
         database.execute("CREATE INDEX unread ON t (x, id)")
         (after,) = [finding for finding in site.source.check() if finding.name == "mark index"]
         assert not after.hint
+
+
+def test_ids_that_differ_in_capitals_only_are_not_deleted_for_one_another(database: Sqlite) -> None:
+    database.execute("CREATE TABLE k (id TEXT COLLATE NOCASE, x INTEGER)")
+    database.executemany("INSERT INTO k VALUES (?, ?)", [("a", 1), ("b", 2)])
+    with site_of(database, table="k", mode="outbox", column="id") as site:
+        site.poll()
+        database.executemany("INSERT INTO k VALUES (?, ?)", [("A", 3)])
+        site.acknowledge()
+        assert database.scalar("SELECT group_concat(x) FROM k") == "3"

@@ -244,6 +244,8 @@ def test_a_writer_never_waits_for_rows_that_are_being_deleted(
         ("postgresql", "uuid", "gen_random_uuid()"),
         ("postgresql", "numeric(30)", "floor(random() * 1e20)"),
         ("mariadb", "char(36)", "UUID()"),
+        ("mariadb", "decimal(20)", "FLOOR(RAND() * 1e15)"),
+        ("mariadb", "datetime(6)", "NOW(6)"),
         ("mariadb", "binary(16)", "UNHEX(REPLACE(UUID(), '-', ''))"),
         ("mariadb", "bigint unsigned", "18446744073709551615 - FLOOR(RAND() * 1000000000)"),
     ],
@@ -268,4 +270,23 @@ def test_ids_of_any_kind_are_taken_once_and_released(
         assert site.poll(advance=60) == []
         site.acknowledge()
         assert machine.rows("SELECT COUNT(*) FROM t") == [(0,)]
+    machine.close()
+
+
+@pytest.mark.parametrize("charset", ["latin1 COLLATE latin1_swedish_ci", "utf8mb4 COLLATE utf8mb4_unicode_ci"])
+def test_ids_that_mariadb_takes_for_equal_are_not_deleted_for_one_another(
+    request: pytest.FixtureRequest, charset: str
+) -> None:
+    machine = Machine(request.getfixturevalue("mariadb"), "mariadb")
+    machine.execute(f"CREATE TABLE t (id varchar(20) CHARACTER SET {charset}, x integer, KEY (id))")
+    machine.execute("INSERT INTO t VALUES ('Größe', 1), ('b', 2)")
+    with machine.site(**OUTBOX) as site:
+        assert sorted(row[1] for row in site.poll()) == [1, 2]
+        machine.execute("INSERT INTO t VALUES ('größe', 3), ('B', 4), ('b ', 5)")
+        site.acknowledge()
+        assert sorted(machine.rows("SELECT x FROM t")) == [(3,), (4,), (5,)]
+        for _ in range(4):
+            site.poll(advance=60)
+            site.acknowledge()
+        assert machine.rows("SELECT x FROM t") == []
     machine.close()

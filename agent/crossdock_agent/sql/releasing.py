@@ -24,7 +24,7 @@ from crossdock_agent.sql.taken import Key, Token, bindable
 from crossdock_agent.sql.window import row_hash
 from crossdock_agent.sql.writing import RULES, Writable, connect_writable
 
-CHUNK_VALUES = 500  # bound in one statement: SQL Server allows 2,100, Oracle 1,000 in a list
+CHUNK_VALUES = 500  # bound in one statement, texts twice: SQL Server allows 2,100, Oracle 1,000 in a list
 IDLE_SECONDS = 30.0  # an idle writable connection is given back
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -161,7 +161,7 @@ class Releaser:
 
     def _select(self, database: Writable, taking: Taking, keys: Sequence[Key]) -> tuple[str, list[object]]:
         rules = RULES[database.dialect.name]
-        condition, values = _among(taking.cursor, keys, "s.")
+        condition, values = _among(database, taking.cursor, keys, "s.")
         return (
             f"SELECT {', '.join(taking.reading.statements.select)}\nFROM {_table(database, taking)} s{rules.hint}\n"
             f"WHERE {condition}{rules.suffix}",
@@ -171,7 +171,7 @@ class Releaser:
     def _change(
         self, database: Writable, taking: Taking, keys: Sequence[Key], also: str = ""
     ) -> tuple[str, list[object]]:
-        condition, values = _among(taking.cursor, keys, "")
+        condition, values = _among(database, taking.cursor, keys, "")
         if also:
             condition = f"({condition}) AND {also}"
         table, mark = _table(database, taking), self._deed.mark
@@ -202,22 +202,36 @@ def _table(database: Database, taking: Taking) -> str:
     return ".".join(database.dialect.quoted(name) for name in (table.schema, table.name) if name)
 
 
-def _among(cursor: Sequence[TableColumn], keys: Sequence[Key], prefix: str) -> tuple[str, list[object]]:
-    """Rows with one of *keys*; no row for none."""
+def _among(
+    database: Database, cursor: Sequence[TableColumn], keys: Sequence[Key], prefix: str
+) -> tuple[str, list[object]]:
+    """Rows with one of *keys*; no row for none. Text is found by the index first, and then compared to the letter: most
+    databases take some texts for equal that are not."""
     if not keys:
         return "1 = 0", []
+    exact = RULES[database.dialect.name].exact
     names = [prefix + column.quoted.removeprefix("s.") for column in cursor]
     binds = [column.rule.bind.format(t=column.declared) for column in cursor]
     if len(cursor) == 1:
-        return f"{names[0]} IN ({', '.join([binds[0]] * len(keys))})", [bindable(key[0]) for key in keys]
+        values = [bindable(key[0]) for key in keys]
+        listed = f"{names[0]} IN ({', '.join([binds[0]] * len(keys))})"
+        if exact == "{c}" or cursor[0].kind != "text":
+            return listed, values
+        same = ", ".join([exact.format(c=binds[0])] * len(keys))
+        return f"{listed} AND {exact.format(c=names[0])} IN ({same})", values * 2
     terms, values = [], []
     for key in keys:
-        equal = [
-            f"{name} IS NULL" if value is None else f"{name} = {bind}"
-            for name, bind, value in zip(names, binds, key, strict=True)
-        ]
+        equal = []
+        for column, name, bind, value in zip(cursor, names, binds, key, strict=True):
+            if value is None:
+                equal.append(f"{name} IS NULL")
+                continue
+            equal.append(f"{name} = {bind}")
+            values.append(bindable(value))
+            if column.kind == "text" and exact != "{c}":
+                equal.append(f"{exact.format(c=name)} = {exact.format(c=bind)}")
+                values.append(value)
         terms.append(f"({' AND '.join(equal)})")
-        values += [bindable(value) for value in key if value is not None]
     return " OR ".join(terms), values
 
 
