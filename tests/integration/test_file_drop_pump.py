@@ -17,7 +17,7 @@ from crossdock.siteconfig import OutboxConfig, SourceConfig
 from crossdock_agent import pump as pump_module
 from crossdock_agent.hints import Hints
 from crossdock_agent.outbox import Outbox
-from crossdock_agent.pump import Pump
+from crossdock_agent.pump import Clock, Pump, wall_us
 from crossdock_agent.pumps import build_source
 from support.agents import eventually
 from support.memory import allocated_at_most
@@ -37,10 +37,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextmanager
-def pumping(outbox: Outbox, name: str, directory: Path, **settings: Any) -> Iterator[Pump]:
+def pumping(outbox: Outbox, name: str, directory: Path, later_us: int = 0, **settings: Any) -> Iterator[Pump]:
     values = {"directory": str(directory), "settle_seconds": 0, "poll_seconds": 0.05, "format": CSV, **settings}
     config = SourceConfig(name=name, kind="file_drop", lane="standard", settings=values)
-    pump = Pump(config, 1, outbox, str, build_source, random.Random(1))
+    pump = Pump(
+        config, 1, outbox, str, build_source, random.Random(1), clock=Clock(wall_us=lambda: wall_us() + later_us)
+    )
     pump.start()
     try:
         yield pump
@@ -196,13 +198,12 @@ def test_a_directory_that_is_away_fails_the_source_with_a_next_step_and_it_recov
 
 def test_outdated_rows_leave_the_outbox_file(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("crossdock_agent.sources.file_drop.CLEAR_EVERY", 1)
-    drop, now_us = tmp_path / "drop", pump_module.wall_us()
+    drop = tmp_path / "drop"
     with Outbox(tmp_path / "outbox.db", ROOMY) as outbox:
         for later_us in (0, 500 * 86_400 * 1_000_000):
-            monkeypatch.setattr(pump_module, "wall_us", lambda later_us=later_us: now_us + later_us)
             for i in range(50):
                 put(drop / f"{i:03}-{later_us}.csv", f"{i}{later_us};x")
-            with pumping(outbox, "drop", drop) as pump:
+            with pumping(outbox, "drop", drop, later_us) as pump:
                 assert pump.settled.wait(60)
             assert len(outbox.ledger("drop", "", 1000)) == 100
             for path in drop.glob("*.csv"):

@@ -96,7 +96,11 @@ def test_a_row_is_not_released_in_the_middle_of_a_pass_over_its_table(tmp_path: 
 
 
 def acknowledge_up_to(site: Pumping, sequence: int) -> None:
-    eventually(lambda: site.outbox.positions()[NAME].batches >= sequence, "the batches are on disk")
+    def on_disk() -> bool:
+        position = site.outbox.positions().get(NAME)
+        return position is not None and position.batches >= sequence
+
+    eventually(on_disk, "the batches are on disk")
     site.outbox.acknowledge(NAME, site.outbox.epoch, sequence)
     eventually(lambda: site.outbox.releases(NAME), "the acknowledgement is committed")
 
