@@ -4,6 +4,7 @@ lost without a word, never more in memory than the limit."""
 from __future__ import annotations
 
 import struct
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError
+from crossdock_agent.sql.collation import collated
+from support.mariadb import Mariadb
 from support.memory import allocated_at_most
 from support.postgres import Postgres
 from support.table_site import Server, Sqlite, TableSite, rows_of, site_of
@@ -125,6 +128,36 @@ def test_a_padded_key_is_followed_from_page_to_page(database: Sqlite | Server) -
         raw = {row[2]: row[0] for row in rows}
         assert raw["A1"] == ("A1      " if name_of(database) == "postgresql" else "A1")
         assert site.cycle() == []
+
+
+COLLATIONS = (
+    "general_ci", "unicode_ci", "unicode_520_ci", "uca1400_ai_ci", "swedish_ci", "danish_ci", "turkish_ci",
+    "german2_ci", "croatian_ci", "spanish2_ci", "bin",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("collation", COLLATIONS)
+def test_letters_that_a_collation_takes_for_equal_have_one_form(mariadb: Mariadb, collation: str) -> None:
+    """The server gives the weights of Latin, Greek, Cyrillic and punctuation; equal weights, equal form."""
+    connection = mariadb.connect()
+    connection.execute("CREATE TABLE letters (n INT PRIMARY KEY, c VARCHAR(4) CHARACTER SET utf8mb4)")
+    blocks = [range(0x20, 0x250), range(0x370, 0x530), range(0x1E00, 0x1F00), range(0x2000, 0x2070), [0x1F4E6, 0x1F4E7]]
+    points = [p for block in blocks for p in block if unicodedata.category(chr(p)) != "Cn"]
+    values = ",".join(f"({p}, CONVERT(x'{chr(p).encode().hex()}' USING utf8mb4))" for p in points)
+    connection.execute(f"INSERT INTO letters VALUES {values}")
+    weights: dict[str, list[str]] = {}
+    for n, weight in connection.execute(f"SELECT n, HEX(WEIGHT_STRING(c COLLATE utf8mb4_{collation})) FROM letters"):
+        weights.setdefault(weight, []).append(chr(n))
+    connection.close()
+    assert len(weights) > 400
+    assert [letters for letters in weights.values() if len({collated(letter) for letter in letters}) > 1] == []
+
+
+def test_pairs_that_some_country_takes_for_one_letter_have_one_form() -> None:
+    pairs = [("Straße", "STRASSE"), ("Müller", "MUELLER "), ("Århus", "aarhus"), ("a\u0308", "\u00e4"), ("A\0", "a")]
+    assert all(collated(one) == collated(other) for one, other in pairs)
+    assert collated(("A-1", 7)) != collated(("A-2", 7))
+    assert collated(7) == 7
 
 
 def test_a_key_of_hundreds_of_characters_is_bound_as_it_is(database: Sqlite | Server) -> None:
