@@ -262,3 +262,22 @@ def test_a_unit_larger_than_a_page_in_memory_still_comes_whole(database: Sqlite 
     settings = {"table": "t", "mode": "timestamp", "column": "at", "key": ["id", "line"], "clock": "utc"}
     with site_of(database, **settings) as site:
         assert [(row[0], row[1]) for row in site.poll()] == [*((1, line) for line in range(1, 13)), (2, 1)]
+
+
+def test_the_less_common_types_of_postgresql_are_text_as_its_own_tools_show_them(postgres: Postgres) -> None:
+    postgres.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE TABLE t (id int PRIMARY KEY, e mood, b bit(4), vb varbit, tt timetz, ip inet, r int4range, p point,"
+        " a numeric(6,2)[], x xml, ts tsvector, m money, iv interval)",
+        "INSERT INTO t VALUES (1, 'ok', B'1010', B'10', '12:00:00.5+02', '10.0.0.1/8', '[1,5)', '(1.5,2)',"
+        " '{1.10,NULL}', '<a>1</a>', 'fat cat', '-1234.50', '-1 mon 3 days 04:05:06.7')",
+        "INSERT INTO t (id) VALUES (2)",
+    )
+    site = TableSite(connection={"odbc": postgres.odbc(), "dialect": "postgresql"}, **BY_ID)
+    full, empty = site.poll()
+    assert full == [
+        1, "ok", "1010", "10", "12:00:00.5+02", "10.0.0.1/8", "[1,5)", "(1.5,2)", "{1.10,NULL}", "<a>1</a>",
+        "'cat' 'fat'", "-1234.50", "-1 mons +3 days 04:05:06.7",
+    ]  # fmt: skip
+    assert empty == [2, *[None] * 12]
+    site.source.close()
