@@ -183,6 +183,24 @@ def test_a_page_that_meets_a_lock_gives_way_soon_and_is_read_again_from_the_same
     writer.close()
 
 
+def test_a_page_deep_inside_one_timestamp_reads_no_more_of_the_index_than_it_hands_out(mariadb: Mariadb) -> None:
+    """A month-end batch gives 20,000 rows one time. MariaDB counts what a statement read."""
+    database = Server(mariadb)
+    database.execute("CREATE TABLE orders (id BIGINT PRIMARY KEY, text TEXT, at DATETIME(6))")
+    database.execute("CREATE INDEX orders_at ON orders (at, id)")
+    database.execute("INSERT INTO orders SELECT seq, 'x', '2024-05-01 08:00:00' FROM seq_1_to_20000")
+    database.execute("ANALYZE TABLE orders")
+    with site_of(database, **BY_TIME) as site:
+        reading = site.source._open()  # type: ignore[attr-defined]
+        ask = "SHOW SESSION STATUS LIKE 'Handler_read_%'"
+        before = sum(int(value) for _, value in reading.database.rows(ask))
+        rows = reading.database.rows(*reading.statements.page(["2024-05-01 08:00:00.000000", 15_000], 500))
+        assert [rows[0][0], rows[-1][0]] == [15_001, 15_500]
+        after = {name: int(value) for name, value in reading.database.rows(ask)}
+        assert sum(after.values()) - before <= 500 + 50  # and what the question itself reads
+    database.close()
+
+
 def test_a_writer_of_a_sqlite_file_commits_while_a_page_of_it_is_open(tmp_path: Path) -> None:
     """In WAL mode; the writer is told to wait for nobody. SQLite itself says that a reader is inside: a checkpoint that
     wants to be alone is refused."""

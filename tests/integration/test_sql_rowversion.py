@@ -180,6 +180,7 @@ def test_a_database_that_does_not_say_what_is_open_is_refused_with_the_other_mod
     with pytest.raises(ConfigError, match="does not say which versions are still open") as caught:
         site.poll()
     assert "timestamp" in caught.value.hint
+    assert not list(site.source.check())[-1].ok
 
 
 def test_in_sqlite_one_writer_at_a_time_makes_any_growing_number_a_version(tmp_path: Path) -> None:

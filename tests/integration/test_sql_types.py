@@ -4,6 +4,7 @@ lost without a word, never more in memory than the limit."""
 from __future__ import annotations
 
 import struct
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError
+from crossdock_agent.sql.collation import collated
+from support.mariadb import Mariadb
 from support.memory import allocated_at_most
 from support.postgres import Postgres
 from support.table_site import Server, Sqlite, TableSite, rows_of, site_of
@@ -127,6 +130,36 @@ def test_a_padded_key_is_followed_from_page_to_page(database: Sqlite | Server) -
         assert site.cycle() == []
 
 
+COLLATIONS = (
+    "general_ci", "unicode_ci", "unicode_520_ci", "uca1400_ai_ci", "swedish_ci", "danish_ci", "turkish_ci",
+    "german2_ci", "croatian_ci", "spanish2_ci", "bin",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("collation", COLLATIONS)
+def test_letters_that_a_collation_takes_for_equal_have_one_form(mariadb: Mariadb, collation: str) -> None:
+    """The server gives the weights of Latin, Greek, Cyrillic and punctuation; equal weights, equal form."""
+    connection = mariadb.connect()
+    connection.execute("CREATE TABLE letters (n INT PRIMARY KEY, c VARCHAR(4) CHARACTER SET utf8mb4)")
+    blocks = [range(0x20, 0x250), range(0x370, 0x530), range(0x1E00, 0x1F00), range(0x2000, 0x2070), [0x1F4E6, 0x1F4E7]]
+    points = [p for block in blocks for p in block if unicodedata.category(chr(p)) != "Cn"]
+    values = ",".join(f"({p}, CONVERT(x'{chr(p).encode().hex()}' USING utf8mb4))" for p in points)
+    connection.execute(f"INSERT INTO letters VALUES {values}")
+    weights: dict[str, list[str]] = {}
+    for n, weight in connection.execute(f"SELECT n, HEX(WEIGHT_STRING(c COLLATE utf8mb4_{collation})) FROM letters"):
+        weights.setdefault(weight, []).append(chr(n))
+    connection.close()
+    assert len(weights) > 400
+    assert [letters for letters in weights.values() if len({collated(letter) for letter in letters}) > 1] == []
+
+
+def test_pairs_that_some_country_takes_for_one_letter_have_one_form() -> None:
+    pairs = [("Straße", "STRASSE"), ("Müller", "MUELLER "), ("Århus", "aarhus"), ("a\u0308", "\u00e4"), ("A\0", "a")]
+    assert all(collated(one) == collated(other) for one, other in pairs)
+    assert collated(("A-1", 7)) != collated(("A-2", 7))
+    assert collated(7) == 7
+
+
 def test_a_key_of_hundreds_of_characters_is_bound_as_it_is(database: Sqlite | Server) -> None:
     database.execute(f"CREATE TABLE t (no VARCHAR(600), at {database.timestamp})")
     keys = [f"{'ü' * 400}{n:03}" for n in range(40)]
@@ -229,3 +262,22 @@ def test_a_unit_larger_than_a_page_in_memory_still_comes_whole(database: Sqlite 
     settings = {"table": "t", "mode": "timestamp", "column": "at", "key": ["id", "line"], "clock": "utc"}
     with site_of(database, **settings) as site:
         assert [(row[0], row[1]) for row in site.poll()] == [*((1, line) for line in range(1, 13)), (2, 1)]
+
+
+def test_the_less_common_types_of_postgresql_are_text_as_its_own_tools_show_them(postgres: Postgres) -> None:
+    postgres.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE TABLE t (id int PRIMARY KEY, e mood, b bit(4), vb varbit, tt timetz, ip inet, r int4range, p point,"
+        " a numeric(6,2)[], x xml, ts tsvector, m money, iv interval)",
+        "INSERT INTO t VALUES (1, 'ok', B'1010', B'10', '12:00:00.5+02', '10.0.0.1/8', '[1,5)', '(1.5,2)',"
+        " '{1.10,NULL}', '<a>1</a>', 'fat cat', '-1234.50', '-1 mon 3 days 04:05:06.7')",
+        "INSERT INTO t (id) VALUES (2)",
+    )
+    site = TableSite(connection={"odbc": postgres.odbc(), "dialect": "postgresql"}, **BY_ID)
+    full, empty = site.poll()
+    assert full == [
+        1, "ok", "1010", "10", "12:00:00.5+02", "10.0.0.1/8", "[1,5)", "(1.5,2)", "{1.10,NULL}", "<a>1</a>",
+        "'cat' 'fat'", "-1234.50", "-1 mons +3 days 04:05:06.7",
+    ]  # fmt: skip
+    assert empty == [2, *[None] * 12]
+    site.source.close()

@@ -11,12 +11,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Hashable
 
-_LETTERS = str.maketrans({
-    "\u00e6": "ae", "\u0153": "oe", "\u00f8": "o", "\u0111": "d", "\u00f0": "d", "\u0142": "l", "\u0131": "i",
-    "\u00fe": "th",
+_LETTERS = str.maketrans({  # what decomposition leaves as a letter of its own, and y, which is a kind of u in Sweden
+    "\u00e6": "a", "\u0153": "o", "\u00f8": "o", "\u0111": "d", "\u00f0": "d", "\u0142": "l", "\u0131": "i",
+    "\u00fe": "th", "\u0127": "h", "\u00b7": "", "\u0491": "\u0433", "y": "u",
 })  # fmt: skip
+_PAIRS = (("ae", "a"), ("oe", "o"), ("ue", "u"), ("aa", "a"), ("ss", "s"))  # German, Danish: a letter or two
 _IGNORED = ("Mn", "Me", "Cc", "Cf")  # marks, controls and formats weigh nothing
 _ASTRAL = 0x10000  # utf8mb4_general_ci has one weight for everything from here on
+_IOTA_BELOW = "\u037a"
 
 
 def collated(key: object) -> Hashable:
@@ -28,10 +30,11 @@ def collated(key: object) -> Hashable:
 
 def _reduced(text: str) -> str:
     if text.isascii() and text.isprintable():
-        return text.lower().rstrip(" ").replace("ss", "s")
-    letters = (
-        "\ufffd" if ord(c) >= _ASTRAL else c
-        for c in unicodedata.normalize("NFKD", text).casefold()
-        if unicodedata.category(c) not in _IGNORED
-    )
-    return "".join(letters).translate(_LETTERS).replace("ss", "s").rstrip()
+        reduced = text.lower().replace("y", "u")
+    else:
+        spelled = unicodedata.normalize("NFKD", text.replace(_IOTA_BELOW, "\u03b9")).casefold()
+        letters = ("\ufffd" if ord(c) >= _ASTRAL else c for c in spelled if unicodedata.category(c) not in _IGNORED)
+        reduced = "".join(letters).translate(_LETTERS)
+    for pair, letter in _PAIRS:
+        reduced = reduced.replace(pair, letter)
+    return reduced.rstrip()

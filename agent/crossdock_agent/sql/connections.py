@@ -354,9 +354,9 @@ class OdbcDatabase:
         """From a thread of its own: drivers cancel by a second connection, which a frozen server does not answer."""
         cursor = self._running
         if cursor is not None:
-            helper = threading.Thread(target=self._cancel, args=(cursor,), name="sql cancel", daemon=True)
-            helper.start()
-            helper.join(GRACE_SECONDS)
+            canceller = threading.Thread(target=self._cancel, args=(cursor,), name="sql cancel", daemon=True)
+            canceller.start()
+            canceller.join(GRACE_SECONDS)
 
     def _cancel(self, cursor: Any) -> None:
         with contextlib.suppress(self._error):  # it may have ended meanwhile

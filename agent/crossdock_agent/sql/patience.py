@@ -19,6 +19,7 @@ MOST_LEFT_BEHIND = 8
 
 T = TypeVar("T")
 _left_behind: set[threading.Thread] = set()
+_lock = threading.Lock()
 
 
 class _Call(Generic[T]):
@@ -39,8 +40,10 @@ class PatientThread:
     """Runs one call after another; used by one thread at a time."""
 
     def __init__(self, name: str) -> None:
-        _left_behind.intersection_update([thread for thread in _left_behind if thread.is_alive()])
-        if len(_left_behind) >= MOST_LEFT_BEHIND:
+        with _lock:
+            _left_behind.difference_update([thread for thread in _left_behind if not thread.is_alive()])
+            several = len(_left_behind)
+        if several >= MOST_LEFT_BEHIND:
             raise CrossdockError(
                 f"{name}: {MOST_LEFT_BEHIND} statements never came back from the driver",
                 hint="find out why the database does not answer, then restart the agent",
@@ -58,7 +61,8 @@ class PatientThread:
         self._calls.put(call)  # type: ignore[arg-type]  # it is only run
         if not call.done.wait(seconds):
             self.is_lost = True
-            _left_behind.add(self._thread)
+            with _lock:
+                _left_behind.add(self._thread)
             self._calls.put(None)
             raise SourceUnavailable(
                 f"{self._name}: the database has not answered for {seconds:g} s, and its driver waits on",

@@ -56,6 +56,7 @@ def connect(settings: SqlTableSettings, secret: Callable[[str], str], wall_us: C
 
 def prepare(database: Database, settings: SqlTableSettings) -> Reading:
     """Raises SourceUnavailable when the table is missing, ConfigError naming each column that is."""
+    _require_versions(database, settings)
     table = _find(database, settings)
     listed = settings.columns if settings.columns is not None else [c.name for c in table.columns]
     found = _resolve_all(database, table, settings, [*listed, *settings.watermark, *settings.key])
@@ -79,6 +80,14 @@ def prepare(database: Database, settings: SqlTableSettings) -> Reading:
         database, table, tuple(columns), tuple(shown[c.quoted] for c in key or watermark), statements, shape,
         sample.style if sample else None, detects_changes=not table.is_view and settings.where is None,
     )  # fmt: skip
+
+
+def _require_versions(database: Database, settings: SqlTableSettings) -> None:
+    if settings.mode == "rowversion" and database.dialect.min_active is None:
+        raise ConfigError(
+            f"{settings.subject}: {database.dialect.name} does not say which versions are still open",
+            hint="use mode incrementing or timestamp, which look back",
+        )
 
 
 def _find(database: Database, settings: SqlTableSettings) -> CatalogTable:

@@ -18,7 +18,6 @@ import msgspec
 
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
-from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.cursor import Position
 from crossdock_agent.sql.doctor import examine
 from crossdock_agent.sql.paging import Pager
@@ -149,7 +148,6 @@ class RowversionTable:
         if self._reading is None:
             database = connect(self._settings, self._context.secret, self._context.wall_us)
             try:
-                _require_versions(database, self._settings)
                 self._reading = prepare(database, self._settings)
             except BaseException:
                 database.close()
@@ -184,11 +182,3 @@ def _lowest_open(reading: Reading) -> int | None:
     """The lowest version that an open transaction may still write; None when there is no such transaction."""
     value = reading.database.rows(reading.database.dialect.min_active or "")[0][0]
     return None if value is None else int(value)
-
-
-def _require_versions(database: Database, settings: SqlTableSettings) -> None:
-    if database.dialect.min_active is None:
-        raise ConfigError(
-            f"{settings.subject}: {database.dialect.name} does not say which versions are still open",
-            hint="use mode incrementing or timestamp, which look back",
-        )
