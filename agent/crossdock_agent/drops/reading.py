@@ -97,7 +97,7 @@ class Reading:
         return fingerprint(self._file, self._work.size) == self._work.fingerprint
 
     def _draft(self, run: Run) -> Draft:
-        self._state[self._name] = self._work.at(run.end, len(self._framer.prefix))
+        self._state[self._name] = self._work.at(run.end, len(self._framer.prefix), run.spans)
         return Draft(_header(self._work, run, self._format, self._framer.prefix, self._state), run.payload)
 
     def _last(self, *, release: bool, duplicates_matter: bool) -> Draft:
@@ -145,8 +145,13 @@ def token_of(work: Work, stat: os.stat_result, content: bytes) -> bytes:
 def _framer(file: BinaryIO, work: Work, settings: Format, limit: int) -> Framer:
     if not work.offset:
         return Framer(settings.scanner(), limit)
-    file.seek(0)
-    return Framer(settings.scanner(), limit, start=work.position, prefix=file.read(work.prefix_bytes))
+    prefix = b"".join(_bytes_at(file, start, length) for start, length in work.spans or ((0, work.prefix_bytes),))
+    return Framer(settings.scanner(), limit, start=work.position, prefix=prefix, spans=work.spans)
+
+
+def _bytes_at(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
 
 
 def _header(
@@ -155,7 +160,8 @@ def _header(
     return BatchHeader(
         format=format_,
         records=run.records,
-        prefix=prefix,
+        prefix=prefix if run.prefix is None else run.prefix,
+        record_bytes=run.lengths,
         checkpoint=state.encode(),
         origin=Origin(
             kind="file",

@@ -12,7 +12,7 @@ import msgspec
 
 from crossdock.errors import Corrupt
 from crossdock_agent.drops.identity import Signature
-from crossdock_agent.framing import Position
+from crossdock_agent.framing import Position, Spans
 from crossdock_agent.sources.base import Memory
 
 _VERSION = 1
@@ -20,7 +20,8 @@ _VERSION = 1
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
     """A file and how far it was read. *size*, *fingerprint* and time are as they were when reading began: a file that
-    still begins with that content has only grown."""
+    still begins with that content has only grown. *prefix_bytes* are the file's first, unless *spans* (start, length)
+    say of what parts of the file the prefix is made."""
 
     name: bytes
     unit: bytes
@@ -31,13 +32,14 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     offset: int = 0
     record: int = 0
     line: int = 1
+    spans: Spans = ()
 
     @property
     def position(self) -> Position:
         return Position(self.offset, self.record, self.line)
 
-    def at(self, position: Position, prefix_bytes: int) -> Work:
-        return msgspec.structs.replace(self, prefix_bytes=prefix_bytes, **position._asdict())
+    def at(self, position: Position, prefix_bytes: int, spans: Spans = ()) -> Work:
+        return msgspec.structs.replace(self, prefix_bytes=prefix_bytes, spans=spans, **position._asdict())
 
 
 class Taken(msgspec.Struct, frozen=True, array_like=True):

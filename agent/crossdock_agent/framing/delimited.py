@@ -13,7 +13,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from crossdock_agent.framing.base import Scan, cut_spans, require_framable, scan_lines
+from crossdock_agent.framing.base import ByteLines, Scan, Scanner, cut_spans, scan_lines
+from crossdock_agent.framing.wide import require_lines, widened
 
 _BLANK_LINES = re.compile(rb"(?:\r?\n)*+")
 
@@ -37,13 +38,13 @@ class Csv(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
             raise ValueError(f"delimiter and quote are both {self.quote!r}")
         if not self.header and not self.columns:
             raise ValueError("a file without a header needs 'columns', their names in order")
-        require_framable(self.encoding)
+        require_lines(self.encoding)
 
-    def scanner(self) -> DelimitedScanner:
-        return DelimitedScanner(self.delimiter, self.quote, header=self.header)
+    def scanner(self) -> Scanner:
+        return widened(DelimitedScanner(self.delimiter, self.quote, header=self.header), self.encoding)
 
 
-class DelimitedScanner:
+class DelimitedScanner(ByteLines):
     def __init__(self, delimiter: str, quote: str | None, *, header: bool) -> None:
         self._quote = quote.encode("ascii") if quote else None
         self._header = header

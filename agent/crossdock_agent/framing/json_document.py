@@ -1,0 +1,289 @@
+"""JSON documents: the elements of an array are the records, wherever it stands; a document without one is a record.
+
+Strings, escapes and brackets are followed by regular expressions; numbers and names are not looked at. An element with
+a syntax error that hides its end (a quote too few, a bracket too few) is a reject up to the line that begins as its own
+first line did, which is where every writer of several lines begins the next element.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Iterator
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from crossdock_agent.framing.base import Spans, require_single_bytes
+from crossdock_agent.framing.splitter import Piece, Splitter
+
+_STRING = rb'"(?:[^"\\\n]++|\\[^\n])*+"'
+_PLAIN = rb'[^"{}\[\]]'
+
+
+def _nested(depth: int) -> bytes:
+    """A pattern of a whole object or array at most *depth* levels deep."""
+    inside = rb"(?:" + _PLAIN + rb"++|" + _STRING + (rb"|" + _nested(depth - 1) if depth else b"") + rb")*+"
+    return rb"(?:\{" + inside + rb"\}|\[" + inside + rb"\])"
+
+
+_BLANK = re.compile(rb"[\s,\x00\x1a]*+")  # between elements; a comma too many is no reason to stop
+_ELEMENT = re.compile(_nested(3))
+_STRETCH = re.compile(rb"(?:" + _PLAIN + rb"++|" + _STRING + rb")*+")
+_TEXT = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
+_SCALAR = re.compile(rb'[^\s,\[\]{}"]++')
+_OPEN_TEXT = "a text is not closed in its line"
+_TRUNCATED = "the file ends inside it"
+_CLOSING = {ord("{"): ord("}"), ord("["): ord("]")}
+_FEW = 8  # brackets left open by one slip; with more, what follows is not looked at again
+_MARK = b"\xef\xbb\xbf"
+
+
+class JsonDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="json"):
+    """A JSON document: an array of records, or one record."""
+
+    path: Annotated[str, Meta(description="where the array of records stands: orders, or data.orders")] = ""
+    encoding: Annotated[str, Meta(description="utf-8, cp1252, cp850 ...")] = "utf-8"
+
+    def __post_init__(self) -> None:
+        require_single_bytes(self.encoding)
+        if self.path and not all(self.path.split(".")):
+            raise ValueError(f"path {self.path!r} is not names with dots between them, such as data.orders")
+
+    def scanner(self) -> JsonSplitter:
+        return JsonSplitter(self.path)
+
+
+Walk = Generator[Piece | None, None, str]  # what is wrong with the value that was walked over, or ""
+Found = Generator[Piece | None, None, bool]
+
+
+class JsonSplitter(Splitter):
+    def __init__(self, path: str = "") -> None:
+        super().__init__()
+        self._path = [name.encode() for name in path.split(".")] if path else []
+        self._inside = False  # in the array of records
+        self._resumed = False
+        self._indent = b""  # what stands before the record in its line
+        self._open = bytearray()  # brackets that are open in the container that is walked over
+
+    def resume(self, prefix: bytes, spans: Spans) -> None:
+        super().resume(prefix, spans)
+        self._resumed = True
+        self._inside = bool(self._path) or prefix.removeprefix(_MARK).lstrip().startswith(b"[")
+
+    def pieces(self) -> Iterator[Piece | None]:
+        while not self.data and not self.last:
+            yield None
+        if self._resumed and not self.data:
+            return
+        entered = self._resumed or (yield from self._enter())
+        while entered and (yield from self._gap()):
+            at = self.data[self.pos]
+            if self._inside and at == ord("]"):
+                self.pos += 1
+                self._inside = False
+                if self._path:
+                    break
+            elif not self._inside and at == ord("["):
+                self.pos += 1
+                self._inside = True
+            else:
+                yield from self._record()
+        if self._inside:
+            end = len(self.data)
+            yield Piece(end, end, "truncated", "the file ends inside the array of records; is it complete?")
+        while not self.last:
+            self.pos = len(self.data)
+            yield None
+
+    # --- up to the first record
+
+    def _enter(self) -> Found:
+        while len(self.data) < 3 and not self.last:
+            yield None
+        self.pos = 3 if self.data.startswith(_MARK) else 0
+        if not (yield from self._gap()):
+            return False
+        if self._path:
+            return (yield from self._descend())
+        if self.data[self.pos] == ord("[") and self.base == 0 and self.pos < 64:
+            self.prefix = self.data[: self.pos + 1]  # a file that is read on from its middle must know
+        return True
+
+    def _descend(self) -> Found:
+        """To the array at the path. A value there that is none is the one record of the file."""
+        self.begun = self.pos
+        for name in self._path:
+            found = self.data[self.pos] == ord("{") and (yield from self._find(name))
+            if not found:
+                said = f"there is nothing at path {b'.'.join(self._path).decode()!r} of the document; correct 'path'"
+                while not self.last:
+                    self.pos = len(self.data)
+                    yield None
+                yield Piece(self.begun, len(self.data), "path_not_found", said)
+                self.begun, self.pos = -1, len(self.data)
+                return False
+        self.begun = -1
+        if self.data[self.pos] == ord("["):
+            self.pos += 1
+            self._inside = True
+        else:
+            yield from self._record()
+            self.pos = len(self.data)
+        return self._inside
+
+    def _find(self, name: bytes) -> Found:
+        """To the value under *name* of the object that begins here."""
+        self.pos += 1
+        while (yield from self._gap()) and self.data[self.pos] == ord('"'):
+            key = yield from self._name()
+            if not (yield from self._gap()) or self.data[self.pos] != ord(":"):
+                return False
+            self.pos += 1
+            if not (yield from self._gap()):
+                return False
+            if key == name:
+                return True
+            if (yield from self._walk()):
+                return False
+        return False
+
+    def _name(self) -> Generator[Piece | None, None, bytes]:
+        """The name of a member, escapes resolved; of one that is longer than a name can be, its beginning."""
+        raw = bytearray()
+        self.pos += 1
+        while True:
+            found = _TEXT.match(self.data, self.pos)
+            stop = found.end() if found else self.pos
+            raw += self.data[self.pos : min(stop, self.pos + 4096)]
+            self.pos = stop
+            if stop < len(self.data) and self.data[stop] == ord('"'):
+                self.pos += 1
+                break
+            if (stop < len(self.data) and self.data[stop : stop + 1] != b"\\") or self.last:
+                break
+            yield None
+        try:
+            return str(json.loads(b'"%b"' % raw)).encode() if b"\\" in raw else bytes(raw)
+        except (ValueError, UnicodeError):
+            return bytes(raw)
+
+    # --- records
+
+    def _record(self) -> Iterator[Piece | None]:
+        if quick := _ELEMENT.match(self.data, self.pos):
+            self.pos = quick.end()
+            yield Piece(quick.start(), quick.end())
+            return
+        self.begun = self.pos
+        wrong = yield from self._walk()
+        if not wrong:
+            yield Piece(self.begun, self.pos)
+        else:
+            yield from self._reject(wrong)
+        self.begun = -1
+
+    def _walk(self) -> Walk:
+        """Over the value that begins here."""
+        at = self.data[self.pos]
+        if at == ord('"'):
+            return (yield from self._text())
+        if at in b"{[":
+            return (yield from self._container())
+        if at in b"]}:":
+            return (yield from self._strays())
+        while True:
+            found = _SCALAR.match(self.data, self.pos)
+            self.pos = found.end() if found else self.pos
+            if self.pos < len(self.data) or self.last:
+                return ""
+            yield None
+
+    def _strays(self) -> Walk:
+        """Over closing brackets that close nothing."""
+        while True:
+            while self.pos < len(self.data) and self.data[self.pos] in b"]}: \r\n":
+                if self._inside and self.data[self.pos] == ord("]"):
+                    return "a closing bracket too many"
+                self.pos += 1
+            if self.pos < len(self.data) or self.last:
+                return "a closing bracket too many"
+            yield None
+
+    def _container(self) -> Walk:
+        """Over the object or array that begins here. What is left open stays in `_open`."""
+        stack = self._open = bytearray()
+        while True:
+            found = _STRETCH.match(self.data, self.pos)
+            self.pos = found.end() if found else self.pos
+            if self.pos == len(self.data):
+                if self.last:
+                    return _TRUNCATED
+                yield None
+                continue
+            at = self.data[self.pos]
+            if at == ord('"'):
+                if wrong := (yield from self._text()):
+                    return wrong
+                continue
+            if at in b"{[":
+                stack.append(at)
+            elif _CLOSING[stack[-1]] != at:
+                return f"{chr(stack[-1])!r} is closed by {chr(at)!r}"
+            else:
+                stack.pop()
+            self.pos += 1
+            if not stack:
+                return ""
+
+    def _text(self) -> Walk:
+        self.pos += 1
+        while True:
+            found = _TEXT.match(self.data, self.pos)
+            self.pos = found.end() if found else self.pos
+            rest = self.data[self.pos : self.pos + 2]
+            if rest[:1] == b'"':
+                self.pos += 1
+                return ""
+            if rest[:1] == b"\n" or rest == b"\\\n":
+                self.pos += rest[:1] == b"\\"
+                return _OPEN_TEXT
+            if self.last:
+                return _TRUNCATED
+            yield None
+
+    # --- what is broken
+
+    def _reject(self, wrong: str) -> Iterator[Piece | None]:
+        """From here to where the next element begins, as far as that can be told."""
+        again = re.compile(rb"\n" + re.escape(self._indent) + rb"(?=[{\[])")
+        code = "truncated" if wrong is _TRUNCATED else "json_syntax"
+        if wrong is _OPEN_TEXT:
+            while True:
+                found = again.search(self.data, self.pos)
+                if found or self.last:
+                    break
+                self.pos = max(self.pos, len(self.data) - len(self._indent) - 1)
+                yield None
+            self.pos = found.end() if found else len(self.data)
+        elif self.pos - self.begun <= self.limit and len(self._open) <= _FEW and self.data[self.begun] in b"{[":
+            found = again.search(self.data, self.begun, self.pos)
+            if found:
+                self.pos, code = found.end(), "json_syntax"
+        yield Piece(self.begun, self.pos, code, f"the element cannot be read to its end: {wrong}")
+
+    def _gap(self) -> Found:
+        """To the next value or closing bracket; False at the end of the file."""
+        self._indent = b""
+        while True:
+            found = _BLANK.match(self.data, self.pos)
+            stop = found.end() if found else self.pos
+            _, line, rest = self.data[self.pos : stop].rpartition(b"\n")
+            self._indent = (rest if line else self._indent + rest)[:256]
+            self.pos = stop
+            if stop < len(self.data):
+                return True
+            if self.last:
+                return False
+            yield None
