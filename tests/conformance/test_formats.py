@@ -58,7 +58,8 @@ class Case:
         if kind == "x12":
             pad = "*".join(["ISA", "00", " " * 10, "00", " " * 10, "ZZ"])
             return "".join(
-                f"{pad}*{row[1]:15}*ZZ*{row[2]:15}*260131*1200*U*00401*{row[0]:>9}*0*P*>~IEA*0*{row[0]}~" for row in rows
+                f"{pad}*{row[1]:15}*ZZ*{row[2]:15}*260131*1200*U*00401*{row[0]:>9}*0*P*>~IEA*0*{row[0]}~"
+                for row in rows
             ).encode()
         if kind == "edifact":
             return "".join(f"UNB+UNOC:3+{r[1]}+{r[2]}+260131:1200+{r[0]}'UNZ+0+{r[0]}'" for r in rows).encode()

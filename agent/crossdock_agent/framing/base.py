@@ -176,5 +176,8 @@ def require_single_bytes(encoding: str) -> None:
     """Raises ValueError unless every ASCII byte of a text in *encoding* is that character: in Shift-JIS or GBK, a
     bracket or backslash may be the second half of another."""
     require_framable(encoding)
-    if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig") and len(bytes(range(256)).decode(encoding, "replace")) != 256:
+    if (
+        codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig")
+        and len(bytes(range(256)).decode(encoding, "replace")) != 256
+    ):
         raise ValueError(f"encoding {encoding!r} cannot be framed by bytes; have the file written as utf-8")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from crossdock.v1.batch_pb2 import Reject
 from crossdock_agent.framing.base import SAMPLE_BYTES, Position, Run, Spans
-from crossdock_agent.framing.splitter import Piece, Splitter
+from crossdock_agent.framing.splitter import NOWHERE, Piece, Splitter
 
 
 class ElementFramer:
@@ -66,8 +66,9 @@ class ElementFramer:
 
     def _kept(self) -> int:
         splitter = self._splitter
-        if splitter.begun < 0:
-            self._sample = None
+        if self._sample is not None and self._sampled.offset != splitter.base + splitter.begun:
+            self._sample = None  # what was begun turned out to be no record
+        if splitter.begun == NOWHERE:
             return splitter.pos
         if self._sample is None and len(splitter.data) - splitter.begun > self._limit:
             self._sample = splitter.data[splitter.begun : splitter.begun + self._sample_bytes]
@@ -78,6 +79,8 @@ class ElementFramer:
         for piece in self._pieces:
             if piece is None:
                 return
+            if self._sample is not None and self._sampled.offset != self._splitter.base + piece.start:
+                self._sample = None
             if piece.code or piece.end - piece.start > self._limit or self._sample is not None:
                 yield from self._close()
                 yield self._reject(piece)

@@ -32,9 +32,9 @@ class FixedWidth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     fields: Annotated[tuple[FixedField, ...], Meta(min_length=1)]
     newline: Annotated[bool, Meta(description="whether a newline ends each record")] = True
     record_bytes: Annotated[int, Meta(ge=1, description="length of a record, for files without newlines")] | None = None
-    rdw: Annotated[bool, Meta(description="a record descriptor word of 4 bytes before each record tells its length")] = (
-        False
-    )
+    rdw: Annotated[
+        bool, Meta(description="a record descriptor word of 4 bytes before each record tells its length")
+    ] = False
     header_lines: Annotated[int, Meta(ge=0, description="lines before the first record")] = 0
     encoding: Annotated[str, Meta(description="utf-8, cp1252, cp850; without newlines also cp037, cp500 ...")] = "utf-8"
 
@@ -111,7 +111,9 @@ class DescriptorScanner(ByteLines):
     def trouble(self, data: bytes, start: int, end: int) -> tuple[str, str] | None:
         if end - start < 2 or _length(data, start) >= _DESCRIPTOR_BYTES:
             return None
-        said = f"a record descriptor says {_length(data, start)} bytes, and counts itself, 4; was the file moved as text?"
+        said = (
+            f"a record descriptor says {_length(data, start)} bytes, and counts itself, 4; was the file moved as text?"
+        )
         return "bad_descriptor", said
 
     def _ends(self, data: bytes, start: int, end: int) -> Iterator[int]:

@@ -17,7 +17,8 @@ from crossdock_agent.framing.windows import WindowFramer
 
 
 class _Engine(Protocol):
-    prefix: bytes
+    @property
+    def prefix(self) -> bytes: ...
 
     @property
     def wanted(self) -> int: ...

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple, Protocol
 from msgspec import Meta
 
 from crossdock_agent.framing.base import Spans
-from crossdock_agent.framing.splitter import Piece, Splitter
+from crossdock_agent.framing.splitter import NOWHERE, Piece, Splitter
 
 PART_BYTES = 1024 * 1024
 PartBytes = Annotated[int, Meta(ge=16 * 1024, description="an interchange longer than this travels in parts")]
@@ -83,9 +83,9 @@ class InterchangeSplitter(Splitter):
         """In the middle of an interchange, *prefix* is its envelope."""
         if not spans:
             return
-        self._by = self._syntax.delimiters(prefix)
         (head_at, head), group_at, group = spans[0], *(spans[1] if len(spans) > 1 else (0, 0))
         self._envelope = _Envelope(prefix[:head], head_at, prefix[head : head + group], group_at)
+        self._by = self._syntax.delimiters(prefix[:head])
 
     def pieces(self) -> Iterator[Piece | None]:
         if self._envelope is not None:
@@ -122,7 +122,7 @@ class InterchangeSplitter(Splitter):
         self.pos = at if at >= 0 else len(self.data)
         names = " or ".join(tag.decode() for tag in self._syntax.tags.starts)
         yield Piece(self.begun, self.pos, self._syntax.code, f"an interchange begins with {names}, this does not")
-        self.begun = -1
+        self.begun = NOWHERE
 
     def _find_start(self, tag: bytes) -> int:
         at = self.data.find(tag, self.pos)
@@ -140,11 +140,12 @@ class InterchangeSplitter(Splitter):
         end = yield from self._end(self.begun + self._part())
         if end >= 0:
             yield Piece(self.begun, end)
-            self.pos, self.begun = end, -1
+            self.pos, self.begun = end, NOWHERE
             return
         head = self.data[self.begun : self.begun + self._part()]
         self._envelope = _Envelope(head[: self._syntax.heads(head, self._by)], self.base + self.begun)
-        self.pos, self.begun = self.begun + len(self._envelope.head), -1
+        self._by = self._syntax.delimiters(self._envelope.head)  # as whoever reads on will see them
+        self.pos, self.begun = self.begun + len(self._envelope.head), NOWHERE
         yield from self._parts()
 
     def _parts(self) -> Wait:
@@ -167,10 +168,10 @@ class InterchangeSplitter(Splitter):
             spans = self._envelope.spans() if self._envelope is not None else ()
             if end > self.begun:
                 yield Piece(self.begun, end, prefix=before, spans=spans)
-            self.pos, self.begun = end, -1
+            self.pos, self.begun = end, NOWHERE
 
     def _part(self) -> int:
-        return min(self._part_bytes, self.limit)
+        return min(self._part_bytes, max(self.limit - 2 * _LONGEST_HEAD, self.limit // 2))
 
     def _have(self, until: int) -> Wait:
         """Waits for the bytes before *until*, an offset in `data` as it is now."""

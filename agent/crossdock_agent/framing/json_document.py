@@ -15,7 +15,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from crossdock_agent.framing.base import Spans, require_single_bytes
-from crossdock_agent.framing.splitter import Piece, Splitter
+from crossdock_agent.framing.splitter import NOWHERE, Piece, Splitter
 
 _STRING = rb'"(?:[^"\\\n]++|\\[^\n])*+"'
 _PLAIN = rb'[^"{}\[\]]'
@@ -36,6 +36,7 @@ _OPEN_TEXT = "a text is not closed in its line"
 _TRUNCATED = "the file ends inside it"
 _CLOSING = {ord("{"): ord("}"), ord("["): ord("]")}
 _FEW = 8  # brackets left open by one slip; with more, what follows is not looked at again
+_LONGEST_BLANK = 64 * 1024  # before an array; behind more, it is not one of records
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -63,34 +64,34 @@ class JsonSplitter(Splitter):
         super().__init__()
         self._path = [name.encode() for name in path.split(".")] if path else []
         self._inside = False  # in the array of records
+        self._arrays = False  # the file is such an array, or several
         self._resumed = False
         self._indent = b""  # what stands before the record in its line
+        self._cut_off = False  # the file ended inside a record
         self._open = bytearray()  # brackets that are open in the container that is walked over
 
     def resume(self, prefix: bytes, spans: Spans) -> None:
         super().resume(prefix, spans)
         self._resumed = True
-        self._inside = bool(self._path) or prefix.removeprefix(_MARK).lstrip().startswith(b"[")
+        self._arrays = prefix.endswith(b"[")
+        self._inside = self._arrays or bool(self._path)
 
     def pieces(self) -> Iterator[Piece | None]:
-        while not self.data and not self.last:
-            yield None
-        if self._resumed and not self.data:
-            return
         entered = self._resumed or (yield from self._enter())
         while entered and (yield from self._gap()):
             at = self.data[self.pos]
-            if self._inside and at == ord("]"):
+            if at == ord("]") and (self._inside or self._arrays):
                 self.pos += 1
                 self._inside = False
                 if self._path:
                     break
-            elif not self._inside and at == ord("["):
+            elif self._arrays and not self._inside and at == ord("["):
                 self.pos += 1
                 self._inside = True
             else:
                 yield from self._record()
-        if self._inside:
+                self._inside = self._inside or self._arrays  # as whoever reads on from here must believe
+        if self._inside and not self._cut_off:
             end = len(self.data)
             yield Piece(end, end, "truncated", "the file ends inside the array of records; is it complete?")
         while not self.last:
@@ -103,11 +104,15 @@ class JsonSplitter(Splitter):
         while len(self.data) < 3 and not self.last:
             yield None
         self.pos = 3 if self.data.startswith(_MARK) else 0
-        if not (yield from self._gap()):
+        self.begun = 0  # what stands before the first value is kept
+        found = yield from self._gap()
+        kept, self.begun = self.begun, NOWHERE
+        if not found:
             return False
         if self._path:
             return (yield from self._descend())
-        if self.data[self.pos] == ord("[") and self.base == 0 and self.pos < 64:
+        if self.data[self.pos] == ord("[") and kept == 0 and self.pos < min(_LONGEST_BLANK, self.limit):
+            self._arrays = True
             self.prefix = self.data[: self.pos + 1]  # a file that is read on from its middle must know
         return True
 
@@ -122,9 +127,9 @@ class JsonSplitter(Splitter):
                     self.pos = len(self.data)
                     yield None
                 yield Piece(self.begun, len(self.data), "path_not_found", said)
-                self.begun, self.pos = -1, len(self.data)
+                self.begun, self.pos = NOWHERE, len(self.data)
                 return False
-        self.begun = -1
+        self.begun = NOWHERE
         if self.data[self.pos] == ord("["):
             self.pos += 1
             self._inside = True
@@ -165,7 +170,7 @@ class JsonSplitter(Splitter):
                 break
             yield None
         try:
-            return str(json.loads(b'"%b"' % raw)).encode() if b"\\" in raw else bytes(raw)
+            return str(json.loads(b'"%b"' % bytes(raw))).encode() if b"\\" in raw else bytes(raw)
         except (ValueError, UnicodeError):
             return bytes(raw)
 
@@ -182,7 +187,7 @@ class JsonSplitter(Splitter):
             yield Piece(self.begun, self.pos)
         else:
             yield from self._reject(wrong)
-        self.begun = -1
+        self.begun = NOWHERE
 
     def _walk(self) -> Walk:
         """Over the value that begins here."""
@@ -271,6 +276,7 @@ class JsonSplitter(Splitter):
             found = again.search(self.data, self.begun, self.pos)
             if found:
                 self.pos, code = found.end(), "json_syntax"
+        self._cut_off = self.last and self.pos == len(self.data)
         yield Piece(self.begun, self.pos, code, f"the element cannot be read to its end: {wrong}")
 
     def _gap(self) -> Found:

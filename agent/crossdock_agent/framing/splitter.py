@@ -1,7 +1,8 @@
 """The contract of a splitter: it follows the structure of a document, block by block, and says where records are.
 
 A splitter is a generator over `data`, which the framer cuts in front and extends behind. So it keeps no offsets but
-`pos` (looked at so far), `begun` (where the record that it is in begins, or -1) and those it shifts itself in `shift`.
+`pos` (looked at so far), `begun` (where the record that it is in begins, or NOWHERE; negative when its beginning is no
+longer kept) and those it shifts itself in `shift`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from crossdock_agent.framing.base import Spans
+
+NOWHERE = -(2**62)
 
 
 class Piece(NamedTuple):
@@ -29,7 +32,7 @@ class Splitter:
     def __init__(self) -> None:
         self.data = b""
         self.pos = 0
-        self.begun = -1
+        self.begun = NOWHERE
         self.last = False  # the file ends with `data`
         self.base = 0  # file offset of data[0]
         self.limit = 0  # bytes of the longest record
@@ -43,7 +46,7 @@ class Splitter:
     def shift(self, by: int) -> None:
         """*by* bytes were cut off in front of `data`."""
         self.pos -= by
-        if self.begun >= 0:
+        if self.begun != NOWHERE:
             self.begun -= by
 
     def pieces(self) -> Iterator[Piece | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 
-from crossdock_agent.framing.base import ByteLines, Scan, Scanner, require_framable
+from crossdock_agent.framing.base import Scan, Scanner, require_framable
 
 _WIDE = {"utf-16": "utf-16-le", "utf-16-le": "utf-16-le", "utf-16-be": "utf-16-be"}
 _MARKS = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
@@ -25,7 +25,7 @@ def is_wide(encoding: str) -> bool:
     return bool(_codec(encoding))
 
 
-def widened(scanner: ByteLines, encoding: str) -> Scanner:
+def widened(scanner: Scanner, encoding: str) -> Scanner:
     """*scanner* for text in *encoding*."""
     codec = _codec(encoding)
     return WideScanner(scanner, codec) if codec else scanner
@@ -53,7 +53,7 @@ class WideScanner:
     unit = 2
     resumes = True
 
-    def __init__(self, inner: ByteLines, codec: str) -> None:
+    def __init__(self, inner: Scanner, codec: str) -> None:
         self._inner, self._codec = inner, codec
         self.mark = _MARKS[codec]
         self.foreign = next(mark for name, mark in _MARKS.items() if name != codec)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from crossdock.v1.batch_pb2 import Reject
 from crossdock_agent.framing.base import SAMPLE_BYTES, Position, Run, Scan, Scanner
 
-_FOREIGN = "the file begins with the mark of another UTF-16; set 'encoding' to the one of utf-16-le, utf-16-be it is not"
+_FOREIGN = (
+    "the file begins with the mark of the other byte order; set 'encoding' to the other of utf-16-le and utf-16-be"
+)
 
 
 @dataclass(slots=True)
@@ -16,7 +18,7 @@ class _Skip:
     """A reject in the making: what has been seen of it, without its bytes."""
 
     sample: bytes
-    bytes: int
+    length: int
     lines: int
     code: str
     reason: str
@@ -74,7 +76,7 @@ class WindowFramer:
         """What is left when the file has ended."""
         yield from self._frame(last=True)
         if self._skip:
-            self._skip.bytes += len(self._skip.rest)
+            self._skip.length += len(self._skip.rest)
             yield self._reject(self._skip)
         self.prefix = self._take_mark() + self.prefix  # a file of nothing but a mark
 
@@ -116,8 +118,8 @@ class WindowFramer:
         mark = self._scanner.mark
         self._mark = mark if mark and self._buffer.startswith(mark) else b""
         self._buffer = self._buffer[len(self._mark) :]
-        if self._scanner.foreign and self._buffer.startswith(self._scanner.foreign):
-            seen = self._buffer[:SAMPLE_BYTES]
+        if self._scanner.foreign and not self._mark and self._buffer.startswith(self._scanner.foreign):
+            seen = self._buffer[: min(SAMPLE_BYTES, self._window)]
             self._skip = _Skip(seen, 0, 0, "encoding", _FOREIGN, to_the_end=True)
             self._buffer = yield from self._pass_over(self._skip, self._buffer)
 
@@ -186,7 +188,7 @@ class WindowFramer:
         whole = len(block) - len(block) % self._scanner.unit
         line_end = -1 if skip.to_the_end else self._scanner.after_line(block, 0, whole)
         stop = line_end if line_end >= 0 else whole
-        skip.bytes += stop
+        skip.length += stop
         skip.lines += self._scanner.newlines(block, 0, stop)
         if line_end >= 0:
             yield self._reject(skip)
@@ -200,11 +202,11 @@ class WindowFramer:
             record=start.record,
             line=start.line,
             offset=start.offset,
-            bytes=skip.bytes,
+            bytes=skip.length,
             code=skip.code,
             reason=skip.reason,
             sample=skip.sample,
         )
-        self._position = Position(start.offset + skip.bytes, start.record + 1, start.line + skip.lines)
+        self._position = Position(start.offset + skip.length, start.record + 1, start.line + skip.lines)
         self._skip = None
         return Run(start, self._position, rejects=(reject,))

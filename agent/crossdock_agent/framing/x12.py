@@ -44,7 +44,8 @@ class X12Syntax:
                 terminator = head[end : end + 1]
                 if head[end : end + 2] == b"\r\n":
                     terminator = b"\n"
-                if terminator and head[end + 1 :].lstrip().startswith(_FOLLOWS):
+                rest = head[end + 1 :].lstrip()
+                if terminator and (not rest or rest.startswith(_FOLLOWS)):
                     return Delimiters(element, terminator)
         if found := re.search(rb"([^A-Za-z0-9 ])\s*GS" + re.escape(element), head):
             return Delimiters(element, found.group(1))

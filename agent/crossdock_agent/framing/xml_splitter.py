@@ -11,7 +11,7 @@ import re
 from collections.abc import Generator, Iterator
 
 from crossdock_agent.framing.base import Spans
-from crossdock_agent.framing.splitter import Piece, Splitter
+from crossdock_agent.framing.splitter import NOWHERE, Piece, Splitter
 
 _STEP = re.compile(rb"<(?:!--|!\[CDATA\[|!DOCTYPE|\?|/?[^\s<>/!?=\"']+)")
 _TAG = re.compile(rb"""(?:[^"'<>]++|"[^"<]*+"|'[^'<]*+')*+>""")
@@ -42,6 +42,11 @@ class XmlSplitter(Splitter):
     def __init__(self, element: str) -> None:
         super().__init__()
         self._path = element.encode().split(b"/")
+        name = re.escape(self._path[-1])
+        if b":" not in name:
+            name = rb"(?:[^\s<>/!?=\"':]{1,1000}+:)?+" + name
+        # What may matter inside a record: tags of its own name, and what may hold something that looks like one.
+        self._inside = re.compile(rb"<(?:!--|!\[CDATA\[|\?|/?%b(?=[\s/>]))" % name)
         self._above = len(self._path) - 1  # elements around a record, where its path is given
         self._depth = 0  # elements open here
         self._on_path = 0  # how many of these, from the root, are those of the path
@@ -50,14 +55,14 @@ class XmlSplitter(Splitter):
         self._dropped = 0  # depth inside a record that is over the limit; 0: there is none
         self._root = b""
         self._closed = False  # the root's end tag was seen
+        self._cut = False  # the file ended inside a record
         self._resumed = False
 
     def resume(self, prefix: bytes, spans: Spans) -> None:
         super().resume(prefix, spans)
         self._resumed = True
         self._depth = self._on_path = self._above
-        steps = _STEP.findall(prefix)
-        self._root = steps[-1][1:] if steps and steps[-1][1:2] not in b"!?" else b""
+        self._root = _root_of(prefix)
 
     def shift(self, by: int) -> None:
         super().shift(by)
@@ -68,16 +73,17 @@ class XmlSplitter(Splitter):
     def pieces(self) -> Iterator[Piece | None]:
         while len(self.data) < 4 and not self.last:
             yield None
-        if self._resumed and not self.data:
-            return
         if not self._resumed and not (yield from self._enter()):
             return
         while (yield from self._to_record()):
             yield from self._record()
             self._depth = self._on_path = self._above
-        if self._root and not self._closed:
+            self._closed = False
+        if self._root and not self._closed and not self._cut:
             end = len(self.data)
-            yield Piece(end, end, "truncated", f"the file ends before {_shown(b'</' + self._root + b'>')}; is it whole?")
+            yield Piece(
+                end, end, "truncated", f"the file ends before {_shown(b'</' + self._root + b'>')}; is it whole?"
+            )
 
     # --- up to the first record
 
@@ -114,15 +120,15 @@ class XmlSplitter(Splitter):
     def _first(self, start: int, name: bytes) -> Wait:
         """The root's start tag. A root that is a record is not part of the prefix."""
         if not self._above and _is(name, self._path[0]):
-            self.prefix, self.begun, self.pos = self.data[self.begun : start], -1, start
+            self.prefix, self.begun, self.pos = self.data[self.begun : start], NOWHERE, start
             return
         self.pos += 1 + len(name)
         alone = yield from self._tag()
         if self.pos - self.begun <= self._most():
             self.prefix = self.data[self.begun : self.pos]
-        self.begun = -1
+        self.begun = NOWHERE
+        self._root = _root_of(self.prefix)
         if not alone:
-            self._root = name
             self._enter_element(name)
 
     def _most(self) -> int:
@@ -138,7 +144,7 @@ class XmlSplitter(Splitter):
             self.pos = len(self.data)
             yield None
         yield Piece(self.begun, len(self.data), code, reason)
-        self.begun, self.pos = -1, len(self.data)
+        self.begun, self.pos = NOWHERE, len(self.data)
         return False
 
     # --- between records
@@ -198,8 +204,7 @@ class XmlSplitter(Splitter):
         """From its start tag to its end, or to where it is given up."""
         found = _STEP.match(self.data, self.pos)
         name = found.group()[1:] if found else b""
-        inside = re.compile(rb"<(?:!--|!\[CDATA\[|\?|/?%b(?=[\s/>]))" % re.escape(name))
-        keep = max(_HALF, len(name) + 3)
+        inside = self._inside
         self.begun = self.pos
         self._stack = [_Open(self.pos)]
         self._dropped = 0
@@ -210,7 +215,7 @@ class XmlSplitter(Splitter):
         while self._stack:
             found = inside.search(self.data, self.pos)
             if found is None:
-                half = self.data.rfind(b"<", max(self.pos, len(self.data) - keep))
+                half = self.data.rfind(b"<", max(self.pos, len(self.data) - _LONGEST_NAME))
                 self.pos = half if half >= 0 else len(self.data)
                 if self.last:
                     yield from self._cut_off()
@@ -222,7 +227,7 @@ class XmlSplitter(Splitter):
             else:
                 self.pos = found.end()
                 yield from self._own_tag(found.start(), closing=kind[1:2] == b"/")
-        self.begun = -1
+        self.begun = NOWHERE
 
     def _own_tag(self, start: int, *, closing: bool) -> Wait:
         """A tag of the record's name, whose name was read."""
@@ -264,7 +269,7 @@ class XmlSplitter(Splitter):
         yield Piece(first.start, starts[0], "unclosed_element", reason)
         for start, end in first.inner:
             yield Piece(start, end)
-        self.begun = self._stack[0].start if self._stack else -1
+        self.begun = self._stack[0].start if self._stack else NOWHERE
 
     def _cut_off(self) -> Iterator[Piece]:
         """The file ends inside the record."""
@@ -272,6 +277,7 @@ class XmlSplitter(Splitter):
         while len(self._stack) > 1 or (self._stack and self._stack[0].inner and not self._dropped):
             yield from self._give_up("the file ends before")
         if self._stack:
+            self._cut = True
             yield Piece(self.begun, len(self.data), "truncated", "the file ends inside the element")
             self._stack = []
 
@@ -326,6 +332,15 @@ _BLANK = b" \t\r\n\x00\x1a\xef\xbb\xbf"
 def _is(name: bytes, wanted: bytes) -> bool:
     """With any namespace's prefix, unless one is wanted."""
     return name == wanted or (b":" not in wanted and name.rpartition(b":")[2] == wanted)
+
+
+def _root_of(prefix: bytes) -> bytes:
+    """Name of the element whose start tag *prefix* ends with; empty when it does not."""
+    at = prefix.rfind(b"<")
+    found = _STEP.match(prefix, at) if at >= 0 else None
+    if found is None or found.group()[1:2] in b"/!?" or not _TAG.fullmatch(prefix, found.end()):
+        return b""
+    return b"" if prefix.endswith(b"/>") else found.group()[1:]
 
 
 def _shown(name: bytes) -> str:

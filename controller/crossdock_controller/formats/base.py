@@ -72,9 +72,9 @@ def framable(name: str) -> str:
 
 def single_bytes(name: str) -> str:
     """*name*. Raises ValueError unless every ASCII byte is that character wherever it stands."""
-    if codecs.lookup(framable(name)).name not in ("utf-8", "utf-8-sig"):
-        if len(bytes(range(256)).decode(name, "replace")) != 256:
-            raise ValueError(f"encoding {name!r} cannot be framed by bytes; have the file written as utf-8")
+    utf8 = codecs.lookup(framable(name)).name in ("utf-8", "utf-8-sig")
+    if not utf8 and len(bytes(range(256)).decode(name, "replace")) != 256:
+        raise ValueError(f"encoding {name!r} cannot be framed by bytes; have the file written as utf-8")
     return name
 
 

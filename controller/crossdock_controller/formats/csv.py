@@ -130,7 +130,11 @@ class CsvFormat:
                 (row for row in self._reader(io.StringIO(text, newline="\n"), strict=True) if row), None
             )
         except UnicodeDecodeError as error:
-            return (), seen, ("encoding", f"the header cannot be read: {encoding_fault(self._settings.encoding, error)}")
+            return (
+                (),
+                seen,
+                ("encoding", f"the header cannot be read: {encoding_fault(self._settings.encoding, error)}"),
+            )
         except csv.Error as error:
             return (), seen, ("csv_syntax", f"the header cannot be read: {error}; header seen: {seen}")
         if row is None:

@@ -1,8 +1,9 @@
 """What X12 and EDIFACT interchanges have in common as records: one row each, its envelope by column, its text whole.
 
-A long interchange comes in parts, each with its envelope as prefix; `part` says `whole`, `part` or `last`. A wrong count, a missing trailer or a control number that differs is a finding, told in `findings`, and not an
-error: partners send such interchanges every day, and what is inside is for the reader of messages to judge. Counts that
-span parts are not checked.
+A long interchange comes in parts, each with its envelope as prefix; `part` says `whole`, `part` or `last`. A wrong
+count, a missing trailer or a control number that differs is a finding, told in `findings`, and not an error: partners
+send such interchanges every day, and what is inside is for the reader of messages to judge. Counts that span parts are
+not checked.
 """
 
 from __future__ import annotations

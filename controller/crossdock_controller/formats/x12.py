@@ -126,7 +126,8 @@ def _delimiters(text: str) -> _Delimiters | None:
             if end >= len(head):
                 break
             newline = head[end : end + 2] == "\r\n"
-            if head[end + 1 :].lstrip(BLANK).startswith(_FOLLOWS):
+            rest = head[end + 1 :].lstrip(BLANK)
+            if not rest or rest.startswith(_FOLLOWS):
                 return _Delimiters(element, "\n" if newline else head[end], end + 1 + newline)
     if found := re.search(r"([^A-Za-z0-9 ])\s*GS" + re.escape(element), head):
         return _Delimiters(element, found.group(1), found.start() + 1)
