@@ -51,6 +51,7 @@ class ElementFramer:
 
     def feed(self, block: bytes) -> Iterator[Run]:
         splitter = self._splitter
+        self._note_end()
         keep = self._kept()
         self._lines_to(keep)
         self._counted -= keep
@@ -96,20 +97,26 @@ class ElementFramer:
         ):
             yield from self._close()
             batch = self._batch
-        start = self._position(piece.start)
-        self._record += 1
         if not batch.records:
-            batch.start, batch.prefix = start, piece.prefix
+            batch.start, batch.prefix = self._position(piece.start), piece.prefix
+        self._record += 1
         batch.records.append(self._splitter.data[piece.start : piece.end])
         batch.bytes += length
         batch.spans = piece.spans
-        batch.end = self._position(piece.end)
+        batch.end_at = piece.end
+
+    def _note_end(self) -> None:
+        """Where the last record ends, while that is still an offset in `data`."""
+        if self._batch.end_at >= 0:
+            self._batch.end = self._position(self._batch.end_at)
+            self._batch.end_at = -1
 
     def _close(self) -> Iterator[Run]:
         """The records collected so far, as one run."""
         batch = self._batch
         if not batch.records:
             return
+        self._note_end()
         self._batch = _Batch()
         payload, lengths = b"".join(batch.records), tuple(map(len, batch.records))
         yield Run(
@@ -150,11 +157,12 @@ class ElementFramer:
 class _Batch:
     """Records collected for one run."""
 
-    __slots__ = ("bytes", "end", "prefix", "records", "spans", "start")
+    __slots__ = ("bytes", "end", "end_at", "prefix", "records", "spans", "start")
 
     def __init__(self) -> None:
         self.records: list[bytes] = []
         self.bytes = 0
         self.start = self.end = Position()
+        self.end_at = -1
         self.prefix: bytes | None = None
         self.spans: Spans = ()

@@ -8,6 +8,7 @@ delimiters are not known.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from typing import Annotated, NamedTuple, Protocol
 
@@ -77,6 +78,7 @@ class InterchangeSplitter(Splitter):
         super().__init__()
         self._syntax, self._part_bytes = syntax, part_bytes
         self._by = Delimiters(b"", b"")
+        self._start = re.compile(rb"(?:%b)[^A-Za-z0-9 \r\n]" % b"|".join(syntax.tags.starts))
         self._envelope: _Envelope | None = None
 
     def resume(self, prefix: bytes, spans: Spans) -> None:
@@ -108,27 +110,20 @@ class InterchangeSplitter(Splitter):
             yield None
 
     def _starts(self, at: int) -> bool:
-        follows = self.data[at + 3 : at + 4]
-        return self.data[at : at + 3] in self._syntax.tags.starts and not (follows.isalnum() or follows in b" \r\n")
+        return self._start.match(self.data, at) is not None
 
     def _junk(self) -> Wait:
         self.begun = self.pos
         while True:
-            at = min((a for tag in self._syntax.tags.starts if (a := self._find_start(tag)) >= 0), default=-1)
-            if at >= 0 or self.last:
+            found = self._start.search(self.data, self.pos)
+            if found or self.last:
                 break
             self.pos = max(self.pos, len(self.data) - 3)
             yield None
-        self.pos = at if at >= 0 else len(self.data)
+        self.pos = found.start() if found else len(self.data)
         names = " or ".join(tag.decode() for tag in self._syntax.tags.starts)
         yield Piece(self.begun, self.pos, self._syntax.code, f"an interchange begins with {names}, this does not")
         self.begun = NOWHERE
-
-    def _find_start(self, tag: bytes) -> int:
-        at = self.data.find(tag, self.pos)
-        while at >= 0 and at + 3 < len(self.data) and not self._starts(at):
-            at = self.data.find(tag, at + 3)
-        return at if at >= 0 and self._starts(at) else -1
 
     # --- one interchange
 

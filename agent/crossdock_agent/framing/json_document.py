@@ -29,12 +29,16 @@ def _nested(depth: int) -> bytes:
 
 _BLANK = re.compile(rb"[\s,\x00\x1a]*+")  # between elements; a comma too many is no reason to stop
 _ELEMENT = re.compile(_nested(3))
+_NEXT = re.compile(rb"[\s,\x00\x1a]*+(?=\{)(" + _nested(3) + rb")")
+_OPENING = re.compile(rb"[{\[]++")
+_STRAYS = re.compile(rb"[}:\s]*+")  # closing brackets that close nothing; in an array, its end is not one of these
 _STRETCH = re.compile(rb"(?:" + _PLAIN + rb"++|" + _STRING + rb")*+")
 _TEXT = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
 _SCALAR = re.compile(rb'[^\s,\[\]{}"]++')
 _OPEN_TEXT = "a text is not closed in its line"
 _TRUNCATED = "the file ends inside it"
 _CLOSING = {ord("{"): ord("}"), ord("["): ord("]")}
+_DEEPEST = 65536  # brackets whose kind is remembered; no reader goes as deep
 _FEW = 8  # brackets left open by one slip; with more, what follows is not looked at again
 _LONGEST_BLANK = 64 * 1024  # before an array; behind more, it is not one of records
 _MARK = b"\xef\xbb\xbf"
@@ -78,7 +82,13 @@ class JsonSplitter(Splitter):
 
     def pieces(self) -> Iterator[Piece | None]:
         entered = self._resumed or (yield from self._enter())
-        while entered and (yield from self._gap()):
+        while entered:
+            while quick := _NEXT.match(self.data, self.pos):  # nearly all records, at one call each
+                self.pos = quick.end()
+                self._inside = self._inside or self._arrays
+                yield Piece(quick.start(1), quick.end(1))
+            if not (yield from self._gap()):
+                break
             at = self.data[self.pos]
             if at == ord("]") and (self._inside or self._arrays):
                 self.pos += 1
@@ -208,17 +218,19 @@ class JsonSplitter(Splitter):
     def _strays(self) -> Walk:
         """Over closing brackets that close nothing."""
         while True:
-            while self.pos < len(self.data) and self.data[self.pos] in b"]}: \r\n":
-                if self._inside and self.data[self.pos] == ord("]"):
-                    return "a closing bracket too many"
+            found = _STRAYS.match(self.data, self.pos)
+            self.pos = found.end() if found else self.pos
+            if self.data[self.pos : self.pos + 1] == b"]" and not self._inside:
                 self.pos += 1
-            if self.pos < len(self.data) or self.last:
+            elif self.pos < len(self.data) or self.last:
                 return "a closing bracket too many"
-            yield None
+            else:
+                yield None
 
     def _container(self) -> Walk:
         """Over the object or array that begins here. What is left open stays in `_open`."""
         stack = self._open = bytearray()
+        deeper = 0
         while True:
             found = _STRETCH.match(self.data, self.pos)
             self.pos = found.end() if found else self.pos
@@ -232,8 +244,14 @@ class JsonSplitter(Splitter):
                 if wrong := (yield from self._text()):
                     return wrong
                 continue
-            if at in b"{[":
-                stack.append(at)
+            if opening := _OPENING.match(self.data, self.pos):
+                self.pos = opening.end()
+                stack += opening.group()
+                deeper += max(0, len(stack) - _DEEPEST)
+                del stack[_DEEPEST:]
+                continue
+            if deeper:
+                deeper -= 1
             elif _CLOSING[stack[-1]] != at:
                 return f"{chr(stack[-1])!r} is closed by {chr(at)!r}"
             else:

@@ -8,6 +8,8 @@ name was found inside it, and those that were found whole are records.
 from __future__ import annotations
 
 import re
+from array import array
+from collections import deque
 from collections.abc import Generator, Iterator
 
 from crossdock_agent.framing.base import Spans
@@ -21,6 +23,7 @@ _ENDS = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
 _DOCTYPE = re.compile(rb"<!DOCTYPE[^\[>]*+(?:>|\[.*?\]\s*+>)", re.DOTALL)
 _HALF = 9  # bytes of the longest beginning that tells markup apart: <![CDATA[
 _LONGEST_NAME = 4096
+_DEEPEST = 255  # elements of one name inside each other; no reader goes as deep
 _MARKS = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")
 _PROLOG_BYTES = 1024 * 1024
 
@@ -29,13 +32,17 @@ Answer = Generator[Piece | None, None, bool]
 
 
 class _Open:
-    """An element of the record's name that is not closed yet: where it begins, and those of its name it holds."""
+    """An element of the record's name that is not closed yet: where it begins, and where, from there, those of its name
+    begin and end that it holds."""
 
     __slots__ = ("inner", "start")
 
     def __init__(self, start: int) -> None:
         self.start = start
-        self.inner: list[tuple[int, int]] = []
+        self.inner = array("Q")
+
+    def add(self, start: int, end: int) -> None:
+        self.inner.extend((start - self.start, end - self.start))
 
 
 class XmlSplitter(Splitter):
@@ -47,10 +54,14 @@ class XmlSplitter(Splitter):
             name = rb"(?:[^\s<>/!?=\"':]{1,1000}+:)?+" + name
         # What may matter inside a record: tags of its own name, and what may hold something that looks like one.
         self._inside = re.compile(rb"<(?:!--|!\[CDATA\[|\?|/?%b(?=[\s/>]))" % name)
+        self._whole = re.compile(
+            rb"""\s*+(<%b(?=[\s/>])(?:[^"'<>/]++|"[^"<]*+"|'[^'<]*+'|/(?!>))*+(?:/>|>(?:[^<]++|"""
+            rb"""<(?!!--|!\[CDATA\[|\?|/?%b[\s/>]))*+</%b\s*+>))""" % (name, name, name)
+        )
         self._above = len(self._path) - 1  # elements around a record, where its path is given
         self._depth = 0  # elements open here
         self._on_path = 0  # how many of these, from the root, are those of the path
-        self._stack: list[_Open] = []
+        self._stack: deque[_Open] = deque()
         self._tagged: _Open | None = None  # a tag of the record's name that is being read
         self._dropped = 0  # depth inside a record that is over the limit; 0: there is none
         self._root = b""
@@ -68,7 +79,6 @@ class XmlSplitter(Splitter):
         super().shift(by)
         for opened in (*self._stack, *((self._tagged,) if self._tagged else ())):
             opened.start -= by
-            opened.inner = [(start - by, end - by) for start, end in opened.inner]
 
     def pieces(self) -> Iterator[Piece | None]:
         while len(self.data) < 4 and not self.last:
@@ -77,6 +87,9 @@ class XmlSplitter(Splitter):
             return
         while (yield from self._to_record()):
             yield from self._record()
+            while quick := self._whole.match(self.data, self.pos):  # nearly all records, at one call each
+                self.pos = quick.end()
+                yield Piece(quick.start(1), quick.end(1))
             self._depth = self._on_path = self._above
             self._closed = False
         if self._root and not self._closed and not self._cut:
@@ -89,9 +102,9 @@ class XmlSplitter(Splitter):
 
     def _enter(self) -> Answer:
         """Over the prolog and the root's start tag, which become the prefix."""
+        self.begun = 0
         if self.data.startswith(_MARKS):
             return (yield from self._refuse("encoding", "the file is UTF-16; have it written as utf-8"))
-        self.begun = 0
         while True:
             found = yield from self._step()
             if found is None:
@@ -137,9 +150,6 @@ class XmlSplitter(Splitter):
 
     def _refuse(self, code: str, reason: str) -> Answer:
         """The whole file is one reject."""
-        if not self.data:
-            return True
-        self.begun = min(self.begun, 0)
         while not self.last:
             self.pos = len(self.data)
             yield None
@@ -206,12 +216,12 @@ class XmlSplitter(Splitter):
         name = found.group()[1:] if found else b""
         inside = self._inside
         self.begun = self.pos
-        self._stack = [_Open(self.pos)]
+        self._stack = deque((_Open(self.pos),))
         self._dropped = 0
         self.pos += 1 + len(name)
         if (yield from self._tag()) and self._stack:
             yield Piece(self.begun, self.pos)
-            self._stack = []
+            self._stack.clear()
         while self._stack:
             found = inside.search(self.data, self.pos)
             if found is None:
@@ -243,15 +253,17 @@ class XmlSplitter(Splitter):
             self._dropped += 0 if alone else -1 if closing else 1
             if not self._dropped:
                 yield Piece(self.begun, self.pos)
-                self._stack = []
+                self._stack.clear()
         elif alone and not closing:
-            self._stack[-1].inner.append((mark.start, self.pos))
+            self._stack[-1].add(mark.start, self.pos)
         elif not closing:
             self._stack.append(mark)
+            if len(self._stack) > _DEEPEST:
+                yield from self._give_up(f"{_DEEPEST} more of its name begin inside it")
         else:
             ended = self._stack.pop()
             if self._stack:
-                self._stack[-1].inner.append((ended.start, self.pos))
+                self._stack[-1].add(ended.start, self.pos)
             else:
                 yield Piece(ended.start, self.pos)
 
@@ -263,11 +275,14 @@ class XmlSplitter(Splitter):
             self._dropped = 1
 
     def _give_up(self, why: str) -> Iterator[Piece]:
-        first = self._stack.pop(0)
-        starts = [start for start, _ in first.inner] + [opened.start for opened in self._stack]
+        first = self._stack.popleft()
+        while not first.inner and len(self._stack) > 1 and not self._stack[0].inner:
+            self._stack.popleft()  # one reject for as many as begin inside each other
+        inner = [first.start + at for at in first.inner]
+        follows = inner[0] if inner else self._stack[0].start
         reason = f"the element is not closed: {why}; reading went on with the next of its name"
-        yield Piece(first.start, starts[0], "unclosed_element", reason)
-        for start, end in first.inner:
+        yield Piece(first.start, follows, "unclosed_element", reason)
+        for start, end in zip(inner[::2], inner[1::2], strict=True):
             yield Piece(start, end)
         self.begun = self._stack[0].start if self._stack else NOWHERE
 
@@ -279,7 +294,7 @@ class XmlSplitter(Splitter):
         if self._stack:
             self._cut = True
             yield Piece(self.begun, len(self.data), "truncated", "the file ends inside the element")
-            self._stack = []
+            self._stack.clear()
 
     # --- steps
 
