@@ -19,6 +19,14 @@ from crossdock_agent.framing.wide import require_lines, widened
 _BLANK_LINES = re.compile(rb"(?:\r?\n)*+")
 
 
+class Trailer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The last line of a file, which is no record and says how many there are. Checked where records are decoded."""
+
+    begins: Annotated[str, Meta(min_length=1, description="what its first field is")]
+    count: Annotated[int, Meta(ge=2, description="which of its fields is the number of records, from 1")] | None = None
+    extra: Annotated[int, Meta(ge=0, description="how many lines that are no records it counts: 1 for itself")] = 0
+
+
 class Csv(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="csv"):
     """Delimited text."""
 
@@ -28,6 +36,7 @@ class Csv(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
     )
     header: Annotated[bool, Meta(description="whether the first line names the columns")] = True
     columns: Annotated[tuple[str, ...], Meta(description="names in order, for files without a header")] = ()
+    trailer: Annotated[Trailer, Meta(description="the last line, if it is none of the records")] | None = None
     encoding: Annotated[str, Meta(description="utf-8, cp1252, cp850 ...")] = "utf-8"
 
     def __post_init__(self) -> None:

@@ -64,6 +64,7 @@ class XmlSplitter(Splitter):
         self._stack: deque[_Open] = deque()
         self._tagged: _Open | None = None  # a tag of the record's name that is being read
         self._dropped = 0  # depth inside a record that is over the limit; 0: there is none
+        self._given_up = 0  # where the last of those found inside a given up record ends
         self._root = b""
         self._closed = False  # the root's end tag was seen
         self._cut = False  # the file ended inside a record
@@ -283,6 +284,7 @@ class XmlSplitter(Splitter):
         reason = f"the element is not closed: {why}; reading went on with the next of its name"
         yield Piece(first.start, follows, "unclosed_element", reason)
         for start, end in zip(inner[::2], inner[1::2], strict=True):
+            self._given_up = end
             yield Piece(start, end)
         self.begun = self._stack[0].start if self._stack else NOWHERE
 
@@ -291,6 +293,7 @@ class XmlSplitter(Splitter):
         self.pos = len(self.data)
         while len(self._stack) > 1 or (self._stack and self._stack[0].inner and not self._dropped):
             yield from self._give_up("the file ends before")
+        self.pos = self.pos if self._stack else self._given_up  # what follows the last of its name was not looked at
         if self._stack:
             self._cut = True
             yield Piece(self.begun, len(self.data), "truncated", "the file ends inside the element")

@@ -170,6 +170,7 @@ class Decoded:
     terminated: bool = True  # the last record has its ending, so that it cannot be torn
     faults: list[Fault] = field(default_factory=list)
     blanks: list[int] = field(default_factory=list)  # positions
+    trailers: list[int] = field(default_factory=list)  # positions of what is no record and was found right
     # Set when the header cannot be understood (code, reason): then nothing can be said of any row.
     header_fault: tuple[str, str] | None = None
     header_seen: str = ""
@@ -201,6 +202,7 @@ class Decoded:
             terminated=self.terminated,
             faults=self.faults,
             blanks=self.blanks,
+            trailers=self.trailers,
             header_fault=self.header_fault,
             header_seen=self.header_seen,
             objects=None if self.objects is None else [self.objects[i] for i in keep],

@@ -31,6 +31,7 @@ from crossdock_controller.formats.base import (
     wide_codec,
 )
 from crossdock_controller.formats.framed import as_utf8, lines_of, sampler, splitter
+from crossdock_controller.formats.trailers import Trailer, check_trailer
 
 csv.field_size_limit(MAX_RAW_BYTES)  # of the whole process: the limit is the agent's, not 128 KiB
 
@@ -43,6 +44,7 @@ class CsvSettings(LineSettings):
     quote: str | None = '"'
     header: bool = True
     columns: tuple[str, ...] = ()
+    trailer: Trailer | None = None
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -79,6 +81,8 @@ class CsvFormat:
             fault = fault or self._mark_fault()
         decoded = self._fast(header, payload, columns) or self._slow(header, payload, columns)
         decoded.header_seen, decoded.header_fault = seen, fault
+        if self._settings.trailer is not None:
+            check_trailer(decoded, header, self._settings.trailer, self._fields_at)
         return decoded
 
     def contents(self, decoded: Decoded) -> list[bytes]:
@@ -96,6 +100,9 @@ class CsvFormat:
         columns, _, _ = self._columns(self._utf8(header.prefix))
         text = self._utf8(sample).decode(self._encoding, "replace")
         return _undamaged(columns, self._lenient(text)[:-1])
+
+    def _fields_at(self, decoded: Decoded, position: int) -> list[str]:
+        return self._lenient(decoded.sample(position).decode(self._encoding, "replace"))
 
     def _lenient(self, text: str) -> list[str]:
         """The fields of a damaged record, as far as they can be told apart."""

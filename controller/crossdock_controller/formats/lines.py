@@ -1,5 +1,5 @@
-"""Lines of text: each is a record of one column, `line`. A carriage return before the newline and an end-of-file mark
-(Ctrl-Z of DOS) are not part of it."""
+"""Lines of text: each is a record of one column, `line`. A carriage return or a mainframe's NEL before the newline
+and an end-of-file mark (Ctrl-Z of DOS) are not part of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from crossdock_controller.formats.base import (
 from crossdock_controller.formats.framed import as_utf8
 
 _COLUMNS = ("line",)
-_NOTHING = BLANK + "\x85"  # a mainframe's newline, alone
 
 
 class LinesSettings(LineSettings):
@@ -61,14 +60,14 @@ class LinesFormat:
         for position, raw in enumerate(records):
             line = header.origin.first_line + position
             try:
-                text = raw.decode(self._encoding).rstrip("\r\x1a")
+                text = raw.decode(self._encoding).rstrip("\r\x1a\x85")
             except UnicodeDecodeError as error:
                 reason = encoding_fault(self._declared, error)
                 decoded.faults.append(Fault(position, line, "encoding", reason, "line", raw[:SAMPLE_BYTES]))
                 continue
             if not position and not header.origin.first_record:
                 text = text.removeprefix("\ufeff")
-            if not text.strip(_NOTHING):
+            if not text.strip(BLANK):
                 decoded.blanks.append(position)
                 continue
             rows.append([text])

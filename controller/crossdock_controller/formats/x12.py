@@ -61,6 +61,7 @@ class _Counts:
             self._found.found("the interchange has no IEA")
 
     def _gs(self, elements: list[str]) -> None:
+        self._end_of_group()
         self._found.group_types.append(_at(elements, 0))
         self._group = _at(elements, 5)
         self._found.group_controls.append(self._group)
@@ -90,7 +91,13 @@ class _Counts:
             self._found.found(f"GE02 is {_at(elements, 1)}, GS06 {self._group}")
         self._group = ""
 
+    def _end_of_group(self) -> None:
+        if self._group:
+            self._found.found(f"the group {self._group} has no GE")
+        self._group = ""
+
     def _iea(self, elements: list[str]) -> None:
+        self._end_of_group()
         self._found.ends = True
         if not self._is_part:
             _compare(self._found, "IEA01", _at(elements, 0), self._groups, "groups")

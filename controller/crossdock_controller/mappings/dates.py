@@ -109,7 +109,7 @@ def _iso_date(text: str) -> date:
 
 
 def _is_zero(text: str) -> bool:
-    """All zeros, with whatever stands between them; or nines, where a date would have to be, which is no date either."""
+    """All zeros, with whatever stands between them; or all nines, which are no date either."""
     return not text.strip("0./-: T") or text in ("999999", "9999999", "99999999")
 
 
