@@ -198,7 +198,7 @@ _GARBAGE = st.one_of(st.binary(max_size=60), st.lists(st.sampled_from(_CRUMBS), 
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(payload=_GARBAGE, records=st.integers(0, 8), first=st.sampled_from([0, 7]))
 def test_every_record_of_any_bytes_is_a_row_a_fault_or_blank(
     name: str, payload: bytes, records: int, first: int
@@ -214,7 +214,7 @@ def test_every_record_of_any_bytes_is_a_row_a_fault_or_blank(
 
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_the_account_holds_for_any_bytes_any_count_and_any_skip(name: str, grouped: bool, data: st.DataObject) -> None:
     case = CASES[name]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crossdock_agent.framing import Format, Framer, Position, Run
 
-EXAMPLES = int(os.environ.get("CROSSDOCK_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("CROSSDOCK_EXAMPLES", "100"))
 BLOCKS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
 KINDS: dict[str, dict[str, Any]] = {
     "json": {"kind": "json"},
@@ -110,3 +110,118 @@ def test_read_on_after_any_run_gives_the_same_runs(name: str, data: st.DataObjec
     prefix = b"".join(content[start : start + length] for start, length in spans) if spans else framer.prefix
     again = framer_of(name, limit, start=runs[k].end, prefix=prefix, spans=spans)
     assert frame(content[runs[k].end.offset :], again) == runs[k + 1 :]
+
+
+def pieces_of(name: str, content: bytes, **more: Any) -> list[tuple[str, bytes]]:
+    """Each record, or code and content of each reject."""
+    found: list[tuple[str, bytes]] = []
+    for run in frame(content, framer_of(name, **more), [7]):
+        at = 0
+        for length in run.lengths:
+            found.append(("", run.payload[at : at + length]))
+            at += length
+        found += [(r.code, content[r.offset : r.offset + r.bytes]) for r in run.rejects]
+    return found
+
+
+def test_a_quote_or_bracket_too_few_costs_its_json_element_and_no_other() -> None:
+    one = b'[\n  {"a": "x"y"},\n  {"a": 2},\n  {"a": {"b": 3},\n  {"a": 4},\n  {"a": "5", "b": [}]},\n  {"a": 6}\n]'
+    expected = [
+        ("json_syntax", b'{"a": "x"y"},\n  '),
+        ("", b'{"a": 2}'),
+        ("json_syntax", b'{"a": {"b": 3},\n  '),
+        ("", b'{"a": 4}'),
+        ("json_syntax", b'{"a": "5", "b": [}]},\n  '),
+        ("", b'{"a": 6}'),
+    ]
+    assert pieces_of("json", one) == expected
+    assert pieces_of("json at a path", b'{"a": {"b": ' + one + b"}}") == expected
+
+
+def test_json_escapes_and_brackets_in_texts_end_nothing() -> None:
+    rows = [b'{"a": "]}\\\\"}', b'{"a": "\\"}"}', b'"]"', b"[[], {}]", b"-1.5e3", b"null", b'{"\\u0061": {"b": ["}"]}}']
+    assert pieces_of("json", b"[" + b" , ".join(rows) + b"]") == [("", row) for row in rows]
+    assert pieces_of("json", b"\n".join(rows[:2])) == [("", rows[0]), ("", rows[1])]
+
+
+def test_the_array_at_a_path_is_found_by_its_names_alone() -> None:
+    before = b'{"b": [9], "x": {"a": {"b": [8]}}, "t": "\\"a\\": {\\"b\\": [7", "\\u0061": {"c": [6], "b": ['
+    behind = b']}, "a": {"b": [5]}}'
+    assert pieces_of("json at a path", before + b'{"n": 1}, {"n": 2}' + behind) == [
+        ("", b'{"n": 1}'),
+        ("", b'{"n": 2}'),
+    ]
+    (only,) = pieces_of("json at a path", b'{"a": {"b": {"n": 1}}}')
+    assert only == ("", b'{"n": 1}')
+    assert pieces_of("json at a path", b'{"a": [1]}') == [("path_not_found", b'{"a": [1]}')]
+
+
+def test_a_json_array_that_breaks_off_says_so() -> None:
+    assert pieces_of("json", b'[{"a": 1}, ') == [("", b'{"a": 1}'), ("truncated", b"")]
+    assert pieces_of("json", b'[{"a": 1}, {"a"') == [("", b'{"a": 1}'), ("truncated", b'{"a"')]
+
+
+def test_xml_elements_are_told_from_what_only_looks_like_one() -> None:
+    rows = [
+        b"<O><!-- </O> --><![CDATA[</O>]]><?p </O>?></O>",
+        b"<n:O a='</n:O' b=\">\"><O><O/></O></n:O>",
+        b"<O\n/>",
+        b"<O>1 < 2 </O\n>",
+    ]
+    between = b"<Ox/><xO/><!-- <O/> --><![CDATA[<O/>]]><?p <O/>?><n:Ox></n:Ox>"
+    document = b"<!-- <O/> --><R>" + between.join(rows[:1] + rows[2:]) + between + b"</R>"
+    assert pieces_of("xml", document) == [("", row) for row in rows[:1] + rows[2:]]
+    nested = b"<n:O a='>'><O><O/></O></n:O>"
+    assert pieces_of("xml", b"<R>" + nested + b"</R>") == [("", nested)]
+
+
+def test_only_xml_elements_at_the_path_are_records() -> None:
+    document = b"<R><O/><S><X><O/></X><n:O>1</n:O></S><T><S><O/></S></T><S/><S a='/'><O>2</O></S></R>"
+    assert pieces_of("xml at a path", document) == [("", b"<n:O>1</n:O>"), ("", b"<O>2</O>")]
+
+
+def test_an_xml_element_that_is_never_closed_costs_itself_alone() -> None:
+    good = [b"<O>%d</O>" % i for i in range(3)]
+    document = b"<R>" + good[0] + b"<O>lost" + good[1] + good[2] + b"</R>"
+    expected = [("", good[0]), ("unclosed_element", b"<O>lost"), ("", good[1]), ("", good[2])]
+    assert pieces_of("xml", document) == expected
+    many = b"<R><O>lost" + b"<O>x</O>" * 100 + b"</R>"
+    assert pieces_of("xml", many, limit=60) == [("unclosed_element", b"<O>lost"), *[("", b"<O>x</O>")] * 100]
+
+
+def test_a_record_over_the_limit_is_one_reject_and_the_next_is_found() -> None:
+    long = b"x" * 500
+    assert pieces_of("json", b'["' + long + b'", 2]', limit=100) == [("too_long", b'"' + long + b'"'), ("", b"2")]
+    document = b"<R><O>" + long + b"</O><O/></R>"
+    assert pieces_of("xml", document, limit=100) == [("too_long", b"<O>" + long + b"</O>"), ("", b"<O/>")]
+    message = b"ST*850*1~N1*" + b"x" * 2000 + b"~SE*2*1~"
+    content = ISA + b"GS*PO~" + message + b"ST*850*2~SE*2*2~GE*2~IEA*1*1~"
+    assert pieces_of("x12", content, limit=1500) == [
+        ("too_long", b"GS*PO~" + message),
+        ("", b"ST*850*2~SE*2*2~GE*2~IEA*1*1~"),
+    ]
+
+
+def test_text_between_interchanges_and_one_without_an_end_cost_their_neighbours_nothing() -> None:
+    whole = ISA + b"GS*PO~GE*0~IEA*1*1~"
+    content = b"mail:\r\n" + whole + b"\r\n\x1a" + ISA + b"GS*PO~\r\n" + whole + b"ISA"
+    assert pieces_of("x12", content) == [
+        ("not_x12", b"mail:\r\n"),
+        ("", whole),
+        ("", ISA + b"GS*PO~\r\n"),
+        ("", whole),
+        ("not_x12", b"ISA"),
+    ]
+
+
+def test_a_released_terminator_ends_no_edifact_segment() -> None:
+    one = b"UNB+UNOC:3+S?'UNZ+0+1+R+1:2+9'UNH+1+ORDERS'FTX+??'UNT+3+1'UNZ+1+9'"
+    assert pieces_of("edifact", one + b"\n" + one) == [("", one), ("", one)]
+
+
+def test_a_bad_descriptor_sets_the_rest_of_the_file_aside() -> None:
+    runs = frame(b"\x00\x05\x00\x00a\x00\x02\x00\x00rest", framer_of("descriptors"))
+    assert [(run.records, [(r.code, r.bytes) for r in run.rejects]) for run in runs] == [
+        (1, []),
+        (0, [("bad_descriptor", 8)]),
+    ]

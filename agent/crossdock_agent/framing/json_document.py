@@ -7,6 +7,7 @@ first line did, which is where every writer of several lines begins the next ele
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Generator, Iterator
@@ -28,20 +29,28 @@ def _nested(depth: int) -> bytes:
 
 
 _BLANK = re.compile(rb"[\s,\x00\x1a]*+")  # between elements; a comma too many is no reason to stop
-_ELEMENT = re.compile(_nested(3))
-_NEXT = re.compile(rb"[\s,\x00\x1a]*+(?=\{)(" + _nested(3) + rb")")
 _OPENING = re.compile(rb"[{\[]++")
 _STRAYS = re.compile(rb"[}:\s]*+")  # closing brackets that close nothing; in an array, its end is not one of these
 _STRETCH = re.compile(rb"(?:" + _PLAIN + rb"++|" + _STRING + rb")*+")
 _TEXT = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
 _SCALAR = re.compile(rb'[^\s,\[\]{}"]++')
 _OPEN_TEXT = "a text is not closed in its line"
+_STRAY = "it closes a bracket that is not open"
 _TRUNCATED = "the file ends inside it"
+_LEVELS = 4  # of a value that one match steps over; the pattern doubles with each
 _CLOSING = {ord("{"): ord("}"), ord("["): ord("]")}
 _DEEPEST = 65536  # brackets whose kind is remembered; no reader goes as deep
 _FEW = 8  # brackets left open by one slip; with more, what follows is not looked at again
 _LONGEST_BLANK = 64 * 1024  # before an array; behind more, it is not one of records
 _MARK = b"\xef\xbb\xbf"
+
+
+@functools.cache
+def _patterns() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+    """A whole object or array, and a whole object behind what may stand between elements. Made when first needed: it
+    takes some 50 ms, which an agent that reads no JSON does not spend."""
+    value = _nested(_LEVELS - 1)
+    return re.compile(value), re.compile(rb"[\s,\x00\x1a]*+(?=\{)(" + value + rb")")
 
 
 class JsonDocument(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="json"):
@@ -66,6 +75,7 @@ Found = Generator[Piece | None, None, bool]
 class JsonSplitter(Splitter):
     def __init__(self, path: str = "") -> None:
         super().__init__()
+        self._value, self._next = _patterns()
         self._path = [name.encode() for name in path.split(".")] if path else []
         self._inside = False  # in the array of records
         self._arrays = False  # the file is such an array, or several
@@ -83,7 +93,7 @@ class JsonSplitter(Splitter):
     def pieces(self) -> Iterator[Piece | None]:
         entered = self._resumed or (yield from self._enter())
         while entered:
-            while quick := _NEXT.match(self.data, self.pos):  # nearly all records, at one call each
+            while quick := self._next.match(self.data, self.pos):  # nearly all records, at one call each
                 self.pos = quick.end()
                 self._inside = self._inside or self._arrays
                 yield Piece(quick.start(1), quick.end(1))
@@ -187,7 +197,7 @@ class JsonSplitter(Splitter):
     # --- records
 
     def _record(self) -> Iterator[Piece | None]:
-        if quick := _ELEMENT.match(self.data, self.pos):
+        if quick := self._value.match(self.data, self.pos):
             self.pos = quick.end()
             yield Piece(quick.start(), quick.end())
             return
@@ -223,7 +233,7 @@ class JsonSplitter(Splitter):
             if self.data[self.pos : self.pos + 1] == b"]" and not self._inside:
                 self.pos += 1
             elif self.pos < len(self.data) or self.last:
-                return "a closing bracket too many"
+                return _STRAY
             else:
                 yield None
 
@@ -243,6 +253,9 @@ class JsonSplitter(Splitter):
             if at == ord('"'):
                 if wrong := (yield from self._text()):
                     return wrong
+                continue
+            if stack and (inner := self._value.match(self.data, self.pos)):
+                self.pos = inner.end()
                 continue
             if opening := _OPENING.match(self.data, self.pos):
                 self.pos = opening.end()
@@ -282,18 +295,17 @@ class JsonSplitter(Splitter):
         """From here to where the next element begins, as far as that can be told."""
         again = re.compile(rb"\n" + re.escape(self._indent) + rb"(?=[{\[])")
         code = "truncated" if wrong is _TRUNCATED else "json_syntax"
-        if wrong is _OPEN_TEXT:
-            while True:
-                found = again.search(self.data, self.pos)
-                if found or self.last:
-                    break
+        inside = self.data[self.begun : self.begun + 1] in (b"{", b"[") and wrong is not _OPEN_TEXT
+        found = None
+        if inside and len(self._open) <= _FEW and self.pos - self.begun <= self.limit:
+            found = again.search(self.data, self.begun, self.pos)
+        if found:
+            self.pos, code = found.end(), "json_syntax"
+        elif wrong not in (_TRUNCATED, _STRAY):
+            while not (found := again.search(self.data, self.pos)) and not self.last:
                 self.pos = max(self.pos, len(self.data) - len(self._indent) - 1)
                 yield None
             self.pos = found.end() if found else len(self.data)
-        elif self.pos - self.begun <= self.limit and len(self._open) <= _FEW and self.data[self.begun] in b"{[":
-            found = again.search(self.data, self.begun, self.pos)
-            if found:
-                self.pos, code = found.end(), "json_syntax"
         self._cut_off = self.last and self.pos == len(self.data)
         yield Piece(self.begun, self.pos, code, f"the element cannot be read to its end: {wrong}")
 
