@@ -113,3 +113,27 @@ def test_a_file_without_its_trailer_says_that_it_was_not_written_to_its_end(reco
     mapped, (dead,), _ = outcome(HEADER + ROWS, records=records, trailer=TRAILER)
     assert (len(mapped), dead.code, dead.locator.line) == (2, "no_trailer", 4)
     assert dead.rows[0]["SKU"] == "C"
+
+
+@pytest.mark.parametrize(
+    ("settings", "data"),
+    [
+        ({"kind": "json"}, b'[{"BIN": "1"}]'),
+        ({"kind": "json", "path": "a"}, b'{"a": [{"BIN": "1"}]}'),
+        ({"kind": "lines", "header_lines": 1}, b"one\ntwo\n"),
+        ({"kind": "lines"}, b"one\ntwo\n"),
+        ({"kind": "csv"}, HEADER + b"1;A;1;\n"),
+    ],
+)
+def test_a_utf8_mark_under_another_encoding_is_not_read_through_in_any_format(
+    settings: dict[str, Any], data: bytes
+) -> None:
+    for encoding, told in (("cp1252", True), ("utf-8", False)):
+        made = {**settings, "encoding": encoding}
+        column = "line" if settings["kind"] == "lines" else "BIN"
+        mapping = {"mapping": "m", "document": "Product", "fields": {"sku": column}}
+        if settings["kind"] == "csv":
+            made["delimiter"] = ";"
+        outcomes = run(engine(made, mapping), file_batches(made, b"\xef\xbb\xbf" + data))
+        assert {d.code for d in all_dead(outcomes)} == ({"encoding"} if told else set())
+        assert bool(all_mapped(outcomes)) != told

@@ -269,6 +269,15 @@ def strip_mark(text: str) -> str:
     return text.removeprefix("\ufeff")
 
 
+def mark_fault(encoding: str) -> tuple[str, str] | None:
+    """For a text that begins with a UTF-8 mark under another declared *encoding*: every non-ASCII character would be
+    read wrong without an error."""
+    name = codecs.lookup(encoding).name
+    if name in ("utf-8", "utf-8-sig"):
+        return None
+    return "encoding", f"the file begins with a UTF-8 byte order mark, the source declares {name}"
+
+
 def encoding_fault(name: str, error: UnicodeDecodeError) -> str:
     """A sentence about *error*: the byte, its place, the encoding that was declared."""
     byte = error.object[error.start]

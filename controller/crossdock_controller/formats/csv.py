@@ -26,6 +26,7 @@ from crossdock_controller.formats.base import (
     LineSettings,
     column_names,
     encoding_fault,
+    mark_fault,
     register,
     strip_mark,
     wide_codec,
@@ -78,7 +79,7 @@ class CsvFormat:
         payload = self._utf8(payload)
         if payload.startswith(codecs.BOM_UTF8) and not header.origin.first_record:
             payload = payload.removeprefix(codecs.BOM_UTF8)
-            fault = fault or self._mark_fault()
+            fault = fault or mark_fault(self._encoding)
         decoded = self._fast(header, payload, columns) or self._slow(header, payload, columns)
         decoded.header_seen, decoded.header_fault = seen, fault
         if self._settings.trailer is not None:
@@ -121,13 +122,6 @@ class CsvFormat:
             self._headers[prefix] = self._read_header(prefix)
         return self._headers[prefix]
 
-    def _mark_fault(self) -> tuple[str, str] | None:
-        """A UTF-8 mark under another declared encoding: every non-ASCII text would be read wrong without an error."""
-        name = codecs.lookup(self._encoding).name
-        if name in ("utf-8", "utf-8-sig"):
-            return None
-        return "encoding", f"the file begins with a UTF-8 byte order mark, the source declares {name}"
-
     def _read_header(self, prefix: bytes) -> tuple[tuple[str, ...], str, tuple[str, str] | None]:
         encoding = self._encoding
         seen = strip_mark(prefix.decode(encoding, "replace")).strip("\r\n")[:1000]
@@ -146,7 +140,7 @@ class CsvFormat:
             return (), seen, ("csv_syntax", f"the header cannot be read: {error}; header seen: {seen}")
         if row is None:
             return (), seen, ("header_changed", "the file has no header line, the source says it has one")
-        return column_names(row), seen, self._mark_fault() if prefix.startswith(codecs.BOM_UTF8) else None
+        return column_names(row), seen, mark_fault(self._encoding) if prefix.startswith(codecs.BOM_UTF8) else None
 
     def _reader(self, lines: Iterator[str] | io.StringIO, *, strict: bool) -> Any:
         quote = self._settings.quote

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import field_validator
 
 from crossdock.v1.batch_pb2 import BatchHeader
-from crossdock_controller.formats.base import Decoded, TextSettings, register, single_bytes
+from crossdock_controller.formats.base import Decoded, TextSettings, mark_fault, register, single_bytes
 from crossdock_controller.formats.framed import sliced
 from crossdock_controller.formats.json_lines import JsonLinesFormat
 
@@ -33,7 +34,10 @@ class JsonFormat(JsonLinesFormat):
     noun = "element"
 
     def decode(self, header: BatchHeader, payload: bytes, wanted: Sequence[str]) -> Decoded:
-        return self._decoded(sliced(header, payload), wanted, 0)
+        decoded = self._decoded(sliced(header, payload), wanted, 0)
+        if header.prefix.startswith(codecs.BOM_UTF8):
+            decoded.header_fault = mark_fault(self._encoding)
+        return decoded
 
 
 register("json", JsonSettings, JsonFormat)

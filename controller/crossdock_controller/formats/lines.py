@@ -3,6 +3,7 @@ and an end-of-file mark (Ctrl-Z of DOS) are not part of it."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +17,7 @@ from crossdock_controller.formats.base import (
     Fault,
     LineSettings,
     encoding_fault,
+    mark_fault,
     register,
     wide_codec,
 )
@@ -41,6 +43,7 @@ class LinesFormat:
         self._encoding = "utf-8" if wide_codec(settings.encoding) else settings.encoding
 
     def decode(self, header: BatchHeader, payload: bytes, wanted: Sequence[str]) -> Decoded:  # noqa: ARG002
+        begins = self._utf8(header.prefix) or (b"" if header.origin.first_record else self._utf8(payload))
         records = self._utf8(payload).split(b"\n")
         terminated = not records[-1]
         if terminated:
@@ -56,6 +59,7 @@ class LinesFormat:
             count=len(records),
             sample=lambda position: records[position][:SAMPLE_BYTES],
             terminated=terminated,
+            header_fault=mark_fault(self._encoding) if begins.startswith(codecs.BOM_UTF8) else None,
         )
         for position, raw in enumerate(records):
             line = header.origin.first_line + position
