@@ -56,6 +56,14 @@ class XmlFormat:
         self._settings = settings
         self._lists = frozenset(settings.lists)
         self._canonical = msgspec.json.Encoder(order="deterministic").encode
+        self._parser = etree.XMLParser(
+            resolve_entities=False,
+            no_network=True,
+            load_dtd=False,
+            huge_tree=False,
+            remove_comments=True,
+            remove_pis=True,
+        )
 
     def decode(self, header: BatchHeader, payload: bytes, wanted: Sequence[str]) -> Decoded:
         records = sliced(header, payload)
@@ -108,7 +116,7 @@ class XmlFormat:
     def _read(self, raw: bytes, position: int, encoding: str) -> dict[str, object] | Fault:
         try:
             text = raw.decode(encoding)
-            return self._object(_parsed(text), self._lists)
+            return self._object(_parsed(text, self._parser), self._lists)
         except UnicodeDecodeError as error:
             code, reason = "encoding", encoding_fault(encoding, error)
         except (etree.XMLSyntaxError, ValueError) as error:
@@ -126,7 +134,9 @@ class XmlFormat:
     def _fill(self, found: dict[str, object], element: Any, path: str, lists: frozenset[str]) -> None:
         """The fields of the children of *element*, which stands at *path*."""
         names = [_local(child.tag) for child in element]
-        several = {name for name, count in Counter(names).items() if count > 1}
+        several: set[str] = set()
+        if len(set(names)) < len(names):
+            several = {name for name, count in Counter(names).items() if count > 1}
         for name, child in zip(names, element, strict=True):
             at = f"{path}{name}"
             if at in lists or name in several:
@@ -134,7 +144,7 @@ class XmlFormat:
                 if isinstance(entries, list):
                     entries.append(self._entry(child, at, lists))
                 continue
-            for attribute, value in child.attrib.items():
+            for attribute, value in child.attrib.items() if child.attrib else ():
                 if attribute != _NIL:
                     found[f"{at}/@{_local(attribute)}"] = value
             if len(child):
@@ -149,14 +159,11 @@ class XmlFormat:
         return self._object(child, frozenset(path[len(at) + 1 :] for path in lists if path.startswith(f"{at}/")))
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, parser: etree.XMLParser) -> Any:
     """The one element that *text* is. Raises XMLSyntaxError, ValueError."""
     prefixes = sorted(filter(_PREFIX.fullmatch, set(_PREFIXES.findall(text))))
     bound = "".join(f' xmlns:{name}="urn:{name}"' for name in prefixes if name != "xsi")
     xsi = f' xmlns:xsi="{_NIL[1:].partition("}")[0]}"' if "xsi" in prefixes else ""
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
-    )
     root = etree.fromstring(f"<r{bound}{xsi}>{text}</r>".encode(), parser)
     if len(root) != 1 or (root.text or "").strip() or (root[0].tail or "").strip():
         raise ValueError(f"it is {len(root)} elements with text around, not one")
@@ -168,7 +175,9 @@ def _local(name: str) -> str:
 
 
 def _text(element: Any) -> str | None:
-    return None if element.get(_NIL) in ("true", "1") else "".join(element.itertext())
+    if element.attrib and element.get(_NIL) in ("true", "1"):
+        return None
+    return "".join(element.itertext()) if len(element) else element.text or ""
 
 
 register("xml", XmlSettings, XmlFormat)
