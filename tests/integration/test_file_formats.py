@@ -150,7 +150,7 @@ def test_what_never_ends_is_read_in_little_memory_and_set_aside(tmp_path: Path, 
     settings, before, again, behind = HOSTILE[name]
     with (tmp_path / "x.dat").open("wb") as file:
         file.write(before)
-        file.write(again * ((300 if "elements" in name else 2400) * 1024 // len(again)))
+        file.write(again * ((160 if "elements" in name else 2400) * 1024 // len(again)))
         file.write(behind)
     site = site_of(tmp_path, settings, max_record_bytes=128 * 1024)
     with allocated_at_most(9 * 1024 * 1024):
