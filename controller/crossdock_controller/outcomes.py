@@ -17,11 +17,14 @@ class Locator(msgspec.Struct, frozen=True, gc=False):
     kind: str  # "file" or "table"
     name: str
     record: int  # ordinal of the first record within its unit, from 0
-    line: int = 0  # from 1; 0 for a table
+    line: int = 0  # from 1; 0 for a table, and for a file whose records are not lines
     key: str = ""  # "ORDER_NO=4711" for a table
 
     def text(self) -> str:
-        return f"{self.name} line {self.line}" if self.kind == "file" else f"{self.name} {self.key}".rstrip()
+        """A record that is no line of its file is counted from 1."""
+        if self.kind == "file":
+            return f"{self.name} line {self.line}" if self.line else f"{self.name} record {self.record + 1}"
+        return f"{self.name} {self.key}".rstrip()
 
 
 class Mapped(msgspec.Struct, frozen=True, gc=False):

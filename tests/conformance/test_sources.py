@@ -26,6 +26,7 @@ from support.source_rigs import (
     Record,
     RowversionRig,
     SourceRig,
+    StructureRig,
     TableRig,
 )
 from support.source_site import SourceSite
@@ -48,6 +49,8 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "file_tail csv": FileTailRig,
     "file_tail csv rotated": lambda base: FileTailRig(base, rotates=True, kind="csv", delimiter=";"),
     "file_tail jsonl": lambda base: FileTailRig(base, kind="jsonl"),
+    "file_drop json": lambda base: StructureRig(base, "json"),
+    "file_drop xml": lambda base: StructureRig(base, "xml"),
 }
 
 

@@ -45,7 +45,14 @@ def file_batches(settings: dict[str, Any], data: bytes, *, records: int = 5000, 
     runs = [*framer.feed(data), *framer.finish()]
     batches: list[Batch] = []
     for run in runs:
-        header = BatchHeader(format=format_name(kind), records=run.records, prefix=framer.prefix, rejects=run.rejects)
+        prefix = framer.prefix if run.prefix is None else run.prefix
+        header = BatchHeader(
+            format=format_name(kind),
+            records=run.records,
+            prefix=prefix,
+            rejects=run.rejects,
+            record_bytes=run.lengths,
+        )
         origin = header.origin
         origin.kind, origin.name, origin.unit = "file", name, UNIT
         origin.offset, origin.first_record, origin.first_line = run.start

@@ -328,3 +328,49 @@ class FileTailRig(FileRig):
         self._files += 1
         with log.open("ab") as file:
             file.write(body if body.endswith(b"\n") else body + b"\n")
+
+
+class StructureRig(FileRig):
+    """A directory of documents, whose records are elements: a JSON array at a path, or XML."""
+
+    def __init__(self, base: Path, kind: str) -> None:
+        more = {"path": "data.rows"} if kind == "json" else {"element": "Rows/Row"}
+        super().__init__(base, kind=kind, **more)
+        self._kind = kind
+
+    def put(self, n: int, *, bytes_each: int = 40) -> None:
+        rows = range(self._put, self._put + n)
+        self._put += n
+        if self._kind == "json":
+            self._document([b'{"NO": "%09d", "T": "%s"}' % (i, b"x" * (bytes_each - 28)) for i in rows])
+        else:
+            self._document([b'<Row no="%09d">%s</Row>' % (i, b"x" * (bytes_each - 26)) for i in rows])
+
+    def put_hostile(self) -> int:
+        if self._kind == "json":
+            rows = [b'{"a": "}]\\"\\\\"}', b"[[]]", b"\xff", b'"a,b"', b'{"a": nope}', b'{"z":"%s"}' % (b"z" * 300_000)]
+        else:
+            rows = [
+                b"<Row a='/>'/>",
+                b"<n:Row><!-- </n:Row> --><![CDATA[</n:Row>]]><n:Row/></n:Row>",
+                b"<Row><b></Row>",
+                b"<Row>\xff&nope;</Row>",
+                b'<Row a="</Row>',
+                b"<Row>%s</Row>" % (b"z" * 300_000),
+            ]
+        self._document(rows)
+        return len(rows)
+
+    def _document(self, rows: list[bytes]) -> None:
+        if self._kind == "json":
+            self._write(b'{"rows": [1], "data": {"n": "]", "rows": [\n' + b",\n".join(rows) + b'\n]}, "more": [{}]}')
+        else:
+            self._write(b'<?xml version="1.0"?>\n<Rows><!-- <Row/> -->\n' + b"\n".join(rows) + b"<Rowe/></Rows>\n")
+
+    def records(self, draft: Draft) -> list[Record]:
+        origin, found, at = draft.header.origin, [], 0
+        for i, length in enumerate(draft.header.record_bytes):
+            found.append(((origin.unit, origin.first_record + i), draft.payload[at : at + length]))
+            at += length
+        assert at == len(draft.payload)
+        return list(found)

@@ -37,7 +37,11 @@ def test_sound_settings_have_no_finding() -> None:
         ("file_drop", {"format": {"kind": "csv"}}, ("", "'directory' is missing", "where the files appear")),
         ("file_drop", {**FILES, "format": None}, ("format", "must be a mapping (key: value), not empty", "")),
         ("file_drop", {**FILES, "format": "csv"}, ("format", "must be a mapping (key: value), not text", "")),
-        ("file_drop", {**FILES, "format": {}}, ("format", "'kind' is missing", "one of csv, fixed, jsonl")),
+        (
+            "file_drop",
+            {**FILES, "format": {}},
+            ("format", "'kind' is missing", "one of binary, csv, edifact, fixed, json, jsonl, lines, x12, xml"),
+        ),
         (
             "file_drop",
             {**FILES, "format": {"kind": "cvs"}},

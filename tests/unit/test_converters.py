@@ -190,6 +190,49 @@ def test_a_sentinel_is_no_date_and_says_so(text: str) -> None:
     assert "read as no date" in found.text
 
 
+@pytest.mark.parametrize(
+    ("value", "form", "day"),
+    [
+        ("1140101", "cyymmdd", date(2014, 1, 1)),
+        ("0991231", "cyymmdd", date(1999, 12, 31)),
+        (991231, "cyymmdd", date(1999, 12, 31)),
+        (Decimal("1140101.00"), "cyymmdd", date(2014, 1, 1)),
+        ("114001", "jde", date(2014, 1, 1)),
+        (99365, "jde", date(1999, 12, 31)),
+        ("116366", "jde", date(2016, 12, 31)),
+        ("114366", "jde", date(2015, 1, 1)),
+        ("114731", "jde", date(2016, 1, 1)),
+    ],
+)
+def test_dates_of_as400_and_jd_edwards_are_read_each_by_its_own_name(value: object, form: str, day: date) -> None:
+    assert make("date", format=form)(value) == day
+    moment = make("datetime", BERLIN, format=form, zone="site")(value)
+    assert isinstance(moment, datetime)
+    assert moment.astimezone(BERLIN).date() == day
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [("114001", "cyymmdd"), ("1140101", "jde"), ("114000", "jde"), ("114732", "jde"), ("1141301", "cyymmdd"),
+     ("11401x", "jde"), ("-14001", "jde"), ("11400110", "cyymmdd"), (114001.5, "jde"), ("2014-01-01", "cyymmdd")],
+)  # fmt: skip
+def test_one_of_them_is_not_read_as_the_other_or_as_anything_else(value: object, form: str) -> None:
+    assert code_of(make("date", format=form), value) == "bad_date"
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [(0, "jde"), ("0", "jde"), ("000000", "jde"), (0, "cyymmdd"), ("0000000", "cyymmdd"), ("9999999", "cyymmdd"),
+     ("000101", "cyymmdd"), ("00000000", "%Y%m%d"), ("99999999", "%Y%m%d"), ("99991231", "%Y%m%d"), ("0", None),
+     ("0001-01-01", None), ("1753-01-01 00:00:00.000", None), ("1900-01-01", None), ("9999-12-31", None)],
+)  # fmt: skip
+def test_zeros_nines_and_the_first_days_of_calendars_are_no_date_and_say_so(value: object, form: str | None) -> None:
+    found = make("date", **({"format": form} if form else {}))(value)
+    assert isinstance(found, Warned)
+    assert found.value is None
+    assert "no date" in found.text
+
+
 def test_a_local_time_becomes_utc() -> None:
     convert = make("datetime", BERLIN, format="%d.%m.%Y %H:%M", zone="site")
     assert convert("30.01.2026 09:15") == datetime(2026, 1, 30, 8, 15, tzinfo=UTC)

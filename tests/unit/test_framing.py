@@ -272,7 +272,16 @@ def test_a_million_rows_frame_in_a_fraction_of_a_second() -> None:
 @pytest.mark.parametrize(
     ("given_settings", "said"),
     [
-        ({"kind": "csv", "encoding": "utf-16"}, "cannot be framed"),
+        ({"kind": "csv", "encoding": "utf-32"}, "cannot be framed"),
+        ({"kind": "json", "encoding": "utf-16"}, "cannot be framed"),
+        ({"kind": "json", "encoding": "cp932"}, "cannot be framed"),
+        ({"kind": "json", "path": ".a"}, "names with dots"),
+        ({"kind": "xml", "element": "a//b"}, "names with slashes"),
+        ({"kind": "xml", "element": "a", "encoding": "cp037"}, "cannot be framed"),
+        ({"kind": "fixed", "encoding": "cp037", **FIELDS}, "or set 'newline: false'"),
+        ({"kind": "fixed", "rdw": True, "record_bytes": 9, **FIELDS}, "give either"),
+        ({"kind": "fixed", "fields": [{"name": "q", "start": 1, "length": 2, "type": "packed"}]}, "may hold a newline"),
+        ({"kind": "x12", "part_bytes": 10}, "part_bytes"),
         ({"kind": "csv", "encoding": "cp9999"}, "unknown encoding"),
         ({"kind": "csv", "delimiter": "€"}, "one ASCII character"),
         ({"kind": "csv", "delimiter": '"'}, "are both"),

@@ -26,6 +26,25 @@ KINDS: dict[str, dict[str, Any]] = {
     "csv without quotes": {"kind": "csv", "quote": None, "delimiter": "\t"},
     "jsonl": {"kind": "jsonl"},
     "fixed": {"kind": "fixed", "fields": FIELDS, "header_lines": 1},
+    "lines": {"kind": "lines", "encoding": "latin-1"},
+    "lines, utf-16": {"kind": "lines", "encoding": "utf-16-le"},
+    "csv, utf-16": {"kind": "csv", "encoding": "utf-16-be", "delimiter": ";"},
+    "jsonl, utf-16": {"kind": "jsonl", "encoding": "utf-16"},
+    "json": {"kind": "json"},
+    "json at a path": {"kind": "json", "path": "a"},
+    "xml": {"kind": "xml", "element": "a"},
+    "xml at a path": {"kind": "xml", "element": "R/a"},
+    "x12": {"kind": "x12", "encoding": "latin-1"},
+    "edifact": {"kind": "edifact", "encoding": "latin-1"},
+    "binary": {"kind": "binary"},
+    "fixed, ebcdic": {
+        "kind": "fixed",
+        "newline": False,
+        "record_bytes": 4,
+        "encoding": "cp037",
+        "fields": [*FIELDS, {"name": "n", "start": 3, "length": 2, "type": "packed"}],
+    },
+    "fixed with descriptors": {"kind": "fixed", "rdw": True, "encoding": "cp500", "fields": FIELDS},
     "fixed without newlines": {"kind": "fixed", "newline": False, "record_bytes": 5, "fields": FIELDS},
 }
 _PIECES = [
@@ -43,11 +62,17 @@ _PIECES = [
     b"\x1a",
     b"\x00",
 ]
+_OTHERS = [b"<a>", b"</a>", b"<R>", b"</R>", b"<a/>", b"{", b"}", b'{"a":1}', b"[", b"]", b",", b"\x00\x05\x00\x00a"]
+_OTHERS += [b"ISA*0*0*0*0*Z*S*Z*R*1*1*U*4*1*0*P*>~", b"IEA*0*1~", b"GS*", b"UNB+A+S+R+1:1+9'", b"UNZ+0+9'", b"~", b"'"]
+_OTHERS += [text.encode(codec) for codec in ("utf-16-le", "utf-16-be") for text in ("a", "\n", ";", '"', "界", "{}")]
 
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=150)
-@given(pieces=st.lists(st.sampled_from(_PIECES), max_size=40), mark=st.booleans())
+@given(
+    pieces=st.lists(st.sampled_from(_PIECES), max_size=40) | st.lists(st.sampled_from(_PIECES + _OTHERS), max_size=40),
+    mark=st.booleans(),
+)
 def test_every_batch_decodes_to_the_number_of_records_it_was_framed_with(
     name: str, pieces: list[bytes], mark: bool
 ) -> None:
@@ -58,6 +83,7 @@ def test_every_batch_decodes_to_the_number_of_records_it_was_framed_with(
     data = (b"\xef\xbb\xbf" if mark else b"") + b"".join(pieces)
     for run in [*framer.feed(data), *framer.finish()]:
         origin = Origin(kind="file", first_record=run.start.record, first_line=run.start.line)
-        header = BatchHeader(format=format_name(kind), records=run.records, prefix=framer.prefix, origin=origin)
+        header = BatchHeader(format=format_name(kind), records=run.records, origin=origin, record_bytes=run.lengths)
+        header.prefix = framer.prefix if run.prefix is None else run.prefix
         if run.records:
             assert decoder.decode(header, run.payload, ["a"]).count == run.records

@@ -13,7 +13,7 @@ from crossdock_agent.drops.handles import open_shared
 from crossdock_agent.drops.listing import Found, Listing, display
 from crossdock_agent.drops.taking import Unpacking
 from crossdock_agent.drops.zipped import Zip
-from crossdock_agent.framing import Format, Framer
+from crossdock_agent.framing import Format, Framer, is_wide
 from crossdock_agent.sources.base import Finding
 
 _SAMPLE_BYTES = 64 * 1024
@@ -73,17 +73,20 @@ def _sample(item: Found, settings: Format, unpacking: Unpacking | None) -> Findi
     except OSError as error:
         detail = f"{name} cannot be opened: {error.strerror or error}"
         return Finding("sample", ok=False, detail=detail, hint="give the agent's account the right to read it")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return Finding("sample", ok=False, detail=f"{name} is UTF-16", hint="have it written as utf-8 or cp1252")
-    framer = Framer(settings.scanner(), _SAMPLE_BYTES)
+    encoding = getattr(settings, "encoding", None)  # a format without one has no text
+    if encoding and not is_wide(encoding) and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        order = "utf-16-le" if data.startswith(codecs.BOM_UTF16_LE) else "utf-16-be"
+        hint = f"csv, jsonl and lines can be read so: 'encoding: {order}'; else have it written as utf-8 or cp1252"
+        return Finding("sample", ok=False, detail=f"{name} is UTF-16", hint=hint)
+    framer = Framer(settings.scanner(), 2 * _SAMPLE_BYTES, target_bytes=_SAMPLE_BYTES // 4, target_records=1)
     runs = [*framer.feed(data), *(framer.finish() if len(data) < _SAMPLE_BYTES else ())]
     whole = framer.prefix + b"".join(run.payload for run in runs)
-    declared = codecs.lookup(settings.encoding).name
-    if data.startswith(codecs.BOM_UTF8) and declared not in ("utf-8", "utf-8-sig"):
-        hint = f"the file begins with a UTF-8 mark, 'encoding' says {settings.encoding}: set it to utf-8"
+    declared = codecs.lookup(encoding).name if encoding else "bytes"
+    if data.startswith(codecs.BOM_UTF8) and declared not in ("utf-8", "utf-8-sig", "bytes"):
+        hint = f"the file begins with a UTF-8 mark, 'encoding' says {encoding}: set it to utf-8"
         return Finding("sample", ok=False, detail=f"{name} is UTF-8", hint=hint)
     try:
-        text = whole.decode(settings.encoding)
+        text = whole.decode(encoding) if encoding else f"{len(whole)} bytes"
     except UnicodeDecodeError as error:
         line = 1 + whole.count(b"\n", 0, error.start)
         detail = f"{name}, line {line}: byte 0x{whole[error.start]:02x} is not {declared}"

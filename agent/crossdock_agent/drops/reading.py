@@ -139,7 +139,7 @@ class Reading:
         return fingerprint(self._file, self._work.size) == self._work.fingerprint
 
     def _draft(self, run: Run) -> Draft:
-        self._state[self._name] = self._work.at(run.end, len(self._framer.prefix))
+        self._state[self._name] = self._work.at(run.end, len(self._framer.prefix), run.spans)
         return Draft(_header(self._work, run, self._how, self._framer.prefix, self._state), run.payload)
 
     def _last(self) -> Draft:
@@ -233,8 +233,9 @@ def _closing(
 def _framer(content: Content, work: Work, how: How) -> Framer:
     if not work.offset:
         return Framer(how.format.scanner(), how.max_record_bytes)
-    prefix = _bytes_at(content, 0, work.prefix_bytes)
-    return Framer(how.format.scanner(), how.max_record_bytes, start=work.position, prefix=prefix)
+    spans = work.spans or ((0, work.prefix_bytes),)
+    prefix = b"".join(_bytes_at(content, start, length) for start, length in spans)
+    return Framer(how.format.scanner(), how.max_record_bytes, start=work.position, prefix=prefix, spans=work.spans)
 
 
 def _bytes_at(content: Content, start: int, length: int) -> bytes:
@@ -257,7 +258,8 @@ def _header_of(
     return BatchHeader(
         format=format_,
         records=run.records,
-        prefix=prefix,
+        prefix=prefix if run.prefix is None else run.prefix,
+        record_bytes=run.lengths,
         checkpoint=state.encode(),
         origin=Origin(
             kind="file",

@@ -13,7 +13,7 @@ import msgspec
 
 from crossdock.errors import Corrupt
 from crossdock_agent.drops.identity import Signature, unit_of
-from crossdock_agent.framing import Position
+from crossdock_agent.framing import Position, Spans
 from crossdock_agent.sources.base import Memory
 
 LOOK_ROWS = 256
@@ -25,7 +25,8 @@ _FILE, _PRINT, _CONTENT = "file:", "print:", "content:"
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
     """A file and how far it was read. *size*, *fingerprint* and time are as they were when reading began: a file that
-    still begins with that content has only grown.
+    still begins with that content has only grown. *prefix_bytes* are the file's first, unless *spans* (start, length)
+    say of what parts of it the prefix is made.
 
     In an archive *member* is the place in its directory of the one being read (-1: none), and the position is in that
     member; *unit* is the archive's, each member has one of its own. *spoiled*: something in it could not be read.
@@ -44,6 +45,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     member_name: bytes = b""
     spoiled: bool = False
     packing: str = ""
+    spans: Spans = ()
 
     @property
     def origin(self) -> tuple[str, bytes]:
@@ -58,8 +60,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     def position(self) -> Position:
         return Position(self.offset, self.record, self.line)
 
-    def at(self, position: Position, prefix_bytes: int) -> Work:
-        return msgspec.structs.replace(self, prefix_bytes=prefix_bytes, **position._asdict())
+    def at(self, position: Position, prefix_bytes: int, spans: Spans = ()) -> Work:
+        return msgspec.structs.replace(self, prefix_bytes=prefix_bytes, spans=spans, **position._asdict())
 
     def inside(self, member: int, name: str) -> Work:
         """The beginning of a member."""

@@ -13,7 +13,13 @@ from typing import NamedTuple, Protocol
 
 from crossdock.v1.batch_pb2 import Reject
 
+DEFAULT_MAX_RECORD_BYTES = 8 * 1024 * 1024
+SAMPLE_BYTES = 4096  # of a reject, for the eyes of a person
+
 _FRAMABLE = '\n\r",;|\t0A'
+
+
+Spans = tuple[tuple[int, int], ...]
 
 
 class Position(NamedTuple):
@@ -29,7 +35,9 @@ class Run:
     """Whole records that follow one another, or one reject.
 
     *loose* is where the last record begins when the file ended before its newline came: whoever finds the file longer
-    later reads on from there.
+    later reads on from there. *lengths* are those of the records in *payload*, where no newline or count tells them.
+    *prefix* stands in place of the framer's where a record is a part of something longer; *spans* (start, length in
+    the file) are what the prefix of the following run is made of, to read on after this one.
     """
 
     start: Position
@@ -38,6 +46,9 @@ class Run:
     records: int = 0
     rejects: tuple[Reject, ...] = ()
     loose: Position | None = None
+    lengths: Sequence[int] = ()
+    prefix: bytes | None = None
+    spans: Spans = ()
 
 
 class Scan(NamedTuple):
@@ -58,6 +69,12 @@ class Scan(NamedTuple):
 class Scanner(Protocol):
     """Finds record ends in `data[start:end]`, which begins at a record. *last*: the file ends at *end*."""
 
+    noun: str  # what a record is called
+    unit: int  # bytes of a character
+    mark: bytes  # byte order mark that may stand before everything
+    foreign: bytes  # another one, under which nothing can be framed
+    resumes: bool  # whether records begin again behind the next newline when one was too long
+
     def header(self, data: bytes, start: int, end: int, *, last: bool) -> int:
         """Where records begin, after the header; *start* when there is none, -1 when it does not end in the window."""
 
@@ -65,6 +82,36 @@ class Scanner(Protocol):
 
     def cuts(self, data: bytes, scan: Scan, every: int) -> Iterator[int]:
         """Offsets in *data* behind each *every* records of *scan*."""
+
+    def newlines(self, data: bytes, start: int, end: int) -> int: ...
+
+    def after_line(self, data: bytes, start: int, end: int) -> int:
+        """Offset behind the first newline, -1 when there is none. *start* is where a character begins."""
+
+    def trouble(self, data: bytes, start: int, end: int) -> tuple[str, str] | None:
+        """Code and reason why no record can be found at *start*, when it is not the record's length."""
+
+
+class ByteLines:
+    """What scanners of one-byte newlines have in common."""
+
+    noun = "record"
+    unit = 1
+    mark = codecs.BOM_UTF8
+    foreign = b""
+    resumes = True
+
+    def header(self, data: bytes, start: int, end: int, *, last: bool) -> int:  # noqa: ARG002 - the contract's signature
+        return start
+
+    def newlines(self, data: bytes, start: int, end: int) -> int:
+        return data.count(b"\n", start, end)
+
+    def after_line(self, data: bytes, start: int, end: int) -> int:
+        return data.find(b"\n", start, end) + 1 or -1
+
+    def trouble(self, data: bytes, start: int, end: int) -> tuple[str, str] | None:  # noqa: ARG002
+        return None
 
 
 def scan_lines(data: bytes, start: int, end: int, *, last: bool) -> Scan:
@@ -115,3 +162,22 @@ def require_framable(encoding: str) -> None:
         raise ValueError(f"unknown encoding {encoding!r}; for example utf-8, cp1252, cp850, latin-1") from error
     if not framable:
         raise ValueError(f"encoding {encoding!r} cannot be framed by bytes; have the file written as utf-8 or cp1252")
+
+
+def require_known(encoding: str) -> None:
+    """Raises ValueError unless *encoding* exists: for formats whose records do not end by a character."""
+    try:
+        codecs.lookup(encoding)
+    except LookupError as error:
+        raise ValueError(f"unknown encoding {encoding!r}; for example utf-8, utf-16-le, cp037, cp500, cp273") from error
+
+
+def require_single_bytes(encoding: str) -> None:
+    """Raises ValueError unless every ASCII byte of a text in *encoding* is that character: in Shift-JIS or GBK, a
+    bracket or backslash may be the second half of another."""
+    require_framable(encoding)
+    if (
+        codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig")
+        and len(bytes(range(256)).decode(encoding, "replace")) != 256
+    ):
+        raise ValueError(f"encoding {encoding!r} cannot be framed by bytes; have the file written as utf-8")

@@ -13,9 +13,18 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from crossdock_agent.framing.base import Scan, cut_spans, require_framable, scan_lines
+from crossdock_agent.framing.base import ByteLines, Scan, Scanner, cut_spans, scan_lines
+from crossdock_agent.framing.wide import require_lines, widened
 
 _BLANK_LINES = re.compile(rb"(?:\r?\n)*+")
+
+
+class Trailer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The last line of a file, which is no record and says how many there are. Checked where records are decoded."""
+
+    begins: Annotated[str, Meta(min_length=1, description="what its first field is")]
+    count: Annotated[int, Meta(ge=2, description="which of its fields is the number of records, from 1")] | None = None
+    extra: Annotated[int, Meta(ge=0, description="how many lines that are no records it counts: 1 for itself")] = 0
 
 
 class Csv(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="csv"):
@@ -27,6 +36,7 @@ class Csv(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
     )
     header: Annotated[bool, Meta(description="whether the first line names the columns")] = True
     columns: Annotated[tuple[str, ...], Meta(description="names in order, for files without a header")] = ()
+    trailer: Annotated[Trailer, Meta(description="the last line, if it is none of the records")] | None = None
     encoding: Annotated[str, Meta(description="utf-8, cp1252, cp850 ...")] = "utf-8"
 
     def __post_init__(self) -> None:
@@ -37,13 +47,13 @@ class Csv(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
             raise ValueError(f"delimiter and quote are both {self.quote!r}")
         if not self.header and not self.columns:
             raise ValueError("a file without a header needs 'columns', their names in order")
-        require_framable(self.encoding)
+        require_lines(self.encoding)
 
-    def scanner(self) -> DelimitedScanner:
-        return DelimitedScanner(self.delimiter, self.quote, header=self.header)
+    def scanner(self) -> Scanner:
+        return widened(DelimitedScanner(self.delimiter, self.quote, header=self.header), self.encoding)
 
 
-class DelimitedScanner:
+class DelimitedScanner(ByteLines):
     def __init__(self, delimiter: str, quote: str | None, *, header: bool) -> None:
         self._quote = quote.encode("ascii") if quote else None
         self._header = header

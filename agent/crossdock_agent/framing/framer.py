@@ -1,4 +1,4 @@
-"""From bytes to runs of records: every byte of a file is in the prefix, in one payload or in one reject, in order.
+"""From bytes to runs of records, whatever the format.
 
 The same file gives the same runs however its bytes were cut into blocks, and from whichever run it was read on. Memory
 is bounded by the longest record that is allowed, not by the longest one that comes.
@@ -6,198 +6,71 @@ is bounded by the longest record that is allowed, not by the longest one that co
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Protocol
 
 from crossdock.codec import TARGET_RAW_BYTES, TARGET_RECORDS
-from crossdock.v1.batch_pb2 import Reject
-from crossdock_agent.framing.base import Position, Run, Scan, Scanner
+from crossdock_agent.framing.base import DEFAULT_MAX_RECORD_BYTES, Position, Run, Scanner, Spans
+from crossdock_agent.framing.elements import ElementFramer
+from crossdock_agent.framing.splitter import Splitter
+from crossdock_agent.framing.windows import WindowFramer
 
-DEFAULT_MAX_RECORD_BYTES = 8 * 1024 * 1024
-SAMPLE_BYTES = 4096
 
+class _Engine(Protocol):
+    @property
+    def prefix(self) -> bytes: ...
 
-@dataclass(slots=True)
-class _Skip:
-    """A reject in the making: what has been seen of it, without its bytes."""
+    @property
+    def wanted(self) -> int: ...
 
-    sample: bytes
-    bytes: int
-    lines: int
-    code: str
-    reason: str
-    to_the_end: bool  # of the file; else to the next newline
+    def feed(self, block: bytes) -> Iterator[Run]: ...
+
+    def finish(self) -> Iterator[Run]: ...
 
 
 class Framer:
-    """Collects blocks to windows and cuts each at the last record that ends in it.
-
-    A window begins at a record and has the size of a batch; it grows, by doubling, only for a record that is longer.
-    A record that does not end within *max_record_bytes* becomes a reject. If no quote is open there, the reject is the
-    whole record and reading goes on behind it. If one is, it is taken for a slip: the reject ends with the line that
-    holds the quote, and reading goes on in the next. For a record of one line that is the record's first line; in one
-    of several it does not tear quoted newlines before the slip apart. And it is cheap whatever the file holds: no quote
-    in the rest of the window can stay open again, or it would have closed this one.
-    """
+    """Records that stand one behind the other are found by a Scanner in windows; those that stand inside something
+    (elements of a document, interchanges among line ends) by a Splitter that follows the structure."""
 
     def __init__(
         self,
-        scanner: Scanner,
+        scanner: Scanner | Splitter,
         max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
         *,
         start: Position | None = None,
         prefix: bytes = b"",
+        spans: Spans = (),
         target_bytes: int = TARGET_RAW_BYTES,
         target_records: int = TARGET_RECORDS,
     ) -> None:
-        """To read on in a file, give *start* and the *prefix* that was found when it was begun."""
-        self.prefix = prefix
-        self._scanner = scanner
-        self._limit = max_record_bytes
-        self._base = self._window = min(target_bytes, max_record_bytes)
-        self._target_records = target_records
-        self._position = start or Position()
-        self._begun = start is not None
-        self._mark: bytes | None = b"" if self._begun else None  # None: not yet looked for
-        self._buffer = b""
-        self._at = 0
-        self._skip: _Skip | None = None
+        """To read on in a file, give *start* and the *prefix* that was found when it was begun; after a run with
+        *spans*, those and the bytes that stand there as *prefix*."""
+        self._engine: _Engine
+        if isinstance(scanner, Splitter):
+            self._engine = ElementFramer(
+                scanner, max_record_bytes, start=start, prefix=prefix, spans=spans,
+                target_bytes=target_bytes, target_records=target_records,
+            )  # fmt: skip
+        else:
+            self._engine = WindowFramer(
+                scanner, max_record_bytes, start=start, prefix=prefix,
+                target_bytes=target_bytes, target_records=target_records,
+            )  # fmt: skip
+
+    @property
+    def prefix(self) -> bytes:
+        """Bytes that stand before every payload so that it decodes alone: a header line, an XML declaration."""
+        return self._engine.prefix
 
     @property
     def wanted(self) -> int:
-        """The size of block that makes the next window full. Any other works as well."""
-        return self._base if self._skip else self._window - (len(self._buffer) - self._at)
+        """The size of block that makes the next step whole. Any other works as well."""
+        return self._engine.wanted
 
     def feed(self, block: bytes) -> Iterator[Run]:
         """The runs that *block*, the next bytes of the file, completes. Take all of them before feeding on."""
-        if self._skip:
-            block = yield from self._pass_over(self._skip, block)
-        self._buffer = self._buffer[self._at :] + block
-        self._at = 0
-        yield from self._frame(last=False)
+        return self._engine.feed(block)
 
     def finish(self) -> Iterator[Run]:
         """What is left when the file has ended."""
-        yield from self._frame(last=True)
-        if self._skip:
-            yield self._reject(self._skip)
-        self.prefix = self._take_mark() + self.prefix  # a file of nothing but a mark
-
-    def _frame(self, *, last: bool) -> Iterator[Run]:
-        while held := len(self._buffer) - self._at:
-            if held < self._window and not last:
-                return
-            if self._mark is None:
-                self._lift_mark()
-                continue
-            end = self._at + min(held, self._window)
-            whole = last and end == len(self._buffer)
-            scan = self._scanner.scan(self._buffer, self._at, end, last=whole) if self._begun else None
-            if scan and scan.records:
-                yield from self._runs(scan)
-                self._window = self._base
-            elif not scan and self._begin(end, whole=whole):
-                self._window = self._base
-            elif not whole and self._window < self._limit:
-                self._window = min(2 * self._window, self._limit)
-            else:
-                yield from self._give_up(scan.opened if scan else -1, end, whole=whole)
-                self._window = self._base
-
-    def _begin(self, end: int, *, whole: bool) -> bool:
-        """Take the header off; False when it does not end in the window."""
-        first = self._scanner.header(self._buffer, self._at, end, last=whole)
-        if first < 0:
-            return False
-        if first > self._at:
-            self.prefix = self._take_mark() + self._buffer[self._at : first]
-            self._position = Position(len(self.prefix), 0, 1 + self.prefix.count(b"\n"))
-            self._at = first
-        self._begun = True
-        return True
-
-    def _lift_mark(self) -> None:
-        """A quote behind a byte order mark stands at the beginning of a field: scanners never see the mark."""
-        self._mark = codecs.BOM_UTF8 if self._buffer.startswith(codecs.BOM_UTF8) else b""
-        self._buffer = self._buffer[len(self._mark) :]
-
-    def _take_mark(self) -> bytes:
-        """The byte order mark, once: it travels before the first bytes, for decoding to see."""
-        mark, self._mark = self._mark or b"", b""
-        return mark
-
-    def _runs(self, scan: Scan) -> Iterator[Run]:
-        """One run, or full ones of *target_records*; what then remains is looked at again, as after a restart."""
-        if scan.records <= self._target_records:
-            yield self._run(scan.end, scan.records, scan.lines, scan.loose)
-            return
-        for cut in self._scanner.cuts(self._buffer, scan, self._target_records):
-            lines = self._buffer.count(b"\n", self._at, cut) if scan.lines else 0
-            yield self._run(cut, self._target_records, lines, -1)
-            if self._window > self._base:
-                return
-
-    def _run(self, end: int, records: int, lines: int, loose: int) -> Run:
-        start = self._position
-        payload = self._buffer[self._at : end]
-        if self._mark:
-            payload = self._take_mark() + payload
-        stop = Position(start.offset + len(payload), start.record + records, start.line + lines)
-        torn = None
-        if loose >= 0:
-            inside = self._buffer.count(b"\n", loose, end)
-            torn = Position(stop.offset - (end - loose), stop.record - 1, stop.line - inside)
-        self._at, self._position = end, stop
-        return Run(start, stop, payload, records, loose=torn)
-
-    def _give_up(self, opened: int, end: int, *, whole: bool) -> Iterator[Run]:
-        """No record ends in this window, and none may be longer; or a quote stays open and the file has ended."""
-        newline = self._buffer.find(b"\n", opened, end) if opened >= 0 else -1
-        stop = newline + 1 or end
-        code, reason = self._reason(opened, end, whole=whole)
-        seen = self._take_mark() + self._buffer[self._at : stop]
-        skip = _Skip(seen[:SAMPLE_BYTES], len(seen), seen.count(b"\n"), code, reason, not self._begun)
-        self._at = stop
-        if newline >= 0:
-            yield self._reject(skip)
-        else:
-            self._skip = skip
-            self._buffer = yield from self._pass_over(skip, self._buffer[stop:])
-            self._at = 0
-
-    def _reason(self, opened: int, end: int, *, whole: bool) -> tuple[str, str]:
-        if not self._begun:
-            text = f"the header does not end within {end - self._at} bytes; nothing in the file can be read without it"
-            return "header_too_long", text
-        if opened < 0:
-            return "too_long", f"the record is longer than max_record_bytes, {self._limit}"
-        line = self._position.line + self._buffer.count(b"\n", self._at, opened)
-        until = "until the end of the file" if whole else f"for {self._limit} bytes (max_record_bytes)"
-        text = f"the quote opened in line {line} stays open {until}; reading went on in line {line + 1}"
-        return "unclosed_quote" if whole else "too_long", text
-
-    def _pass_over(self, skip: _Skip, block: bytes) -> Generator[Run, None, bytes]:
-        """Count *block* towards *skip*; what follows its end is given back."""
-        newline = -1 if skip.to_the_end else block.find(b"\n")
-        stop = newline + 1 or len(block)
-        skip.bytes += stop
-        skip.lines += block.count(b"\n", 0, stop)
-        if newline >= 0:
-            yield self._reject(skip)
-        return block[stop:]
-
-    def _reject(self, skip: _Skip) -> Run:
-        start = self._position
-        reject = Reject(
-            record=start.record,
-            line=start.line,
-            offset=start.offset,
-            bytes=skip.bytes,
-            code=skip.code,
-            reason=skip.reason,
-            sample=skip.sample,
-        )
-        self._position = Position(start.offset + skip.bytes, start.record + 1, start.line + skip.lines)
-        self._skip = None
-        return Run(start, self._position, rejects=(reject,))
+        return self._engine.finish()

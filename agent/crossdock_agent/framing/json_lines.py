@@ -7,7 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from crossdock_agent.framing.base import Scan, cut_spans, require_framable, scan_lines
+from crossdock_agent.framing.base import ByteLines, Scan, Scanner, cut_spans, scan_lines
+from crossdock_agent.framing.wide import require_lines, widened
 
 
 class JsonLines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="jsonl"):
@@ -16,13 +17,13 @@ class JsonLines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     encoding: Annotated[str, Meta(description="utf-8, cp1252, cp850 ...")] = "utf-8"
 
     def __post_init__(self) -> None:
-        require_framable(self.encoding)
+        require_lines(self.encoding)
 
-    def scanner(self) -> LineScanner:
-        return LineScanner()
+    def scanner(self) -> Scanner:
+        return widened(LineScanner(), self.encoding)
 
 
-class LineScanner:
+class LineScanner(ByteLines):
     """Every newline ends a record; the first *header_lines* lines are the header."""
 
     def __init__(self, header_lines: int = 0) -> None:

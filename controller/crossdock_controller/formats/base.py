@@ -42,15 +42,50 @@ class TextSettings(FormatSettings):
 
     @field_validator("encoding")
     @classmethod
-    def _reads_ascii_as_ascii(cls, name: str) -> str:
-        try:
-            codecs.lookup(name)
-            framable = '\n\r",;|\t0A'.encode(name) == b'\n\r",;|\t0A'
-        except (LookupError, UnicodeError) as error:
-            raise ValueError(f"unknown encoding {name!r}; for example utf-8, cp1252, cp850, latin-1") from error
-        if not framable:
-            raise ValueError(f"encoding {name!r} cannot be framed by bytes; have the file written as utf-8 or cp1252")
-        return name
+    def _can_be_framed(cls, name: str) -> str:
+        return cls.checked_encoding(name)
+
+    @classmethod
+    def checked_encoding(cls, name: str) -> str:
+        """*name*, if the agent can find records in it. Raises ValueError."""
+        return framable(name)
+
+
+class LineSettings(TextSettings):
+    """Of formats whose records end with a newline: UTF-16 as well."""
+
+    @classmethod
+    def checked_encoding(cls, name: str) -> str:
+        return name if wide_codec(name) else framable(name)
+
+
+def framable(name: str) -> str:
+    """*name*. Raises ValueError unless it leaves ASCII as it is."""
+    try:
+        codecs.lookup(name)
+        same = '\n\r",;|\t0A'.encode(name) == b'\n\r",;|\t0A'
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"unknown encoding {name!r}; for example utf-8, cp1252, cp850, latin-1") from error
+    if not same:
+        raise ValueError(f"encoding {name!r} cannot be framed by bytes; have the file written as utf-8 or cp1252")
+    return name
+
+
+def single_bytes(name: str) -> str:
+    """*name*. Raises ValueError unless every ASCII byte is that character wherever it stands."""
+    utf8 = codecs.lookup(framable(name)).name in ("utf-8", "utf-8-sig")
+    if not utf8 and len(bytes(range(256)).decode(name, "replace")) != 256:
+        raise ValueError(f"encoding {name!r} cannot be framed by bytes; have the file written as utf-8")
+    return name
+
+
+def wide_codec(name: str) -> str:
+    """`utf-16-le` or `utf-16-be`; empty for what is not UTF-16, which without an order is read as Windows writes it."""
+    try:
+        found = codecs.lookup(name).name
+    except LookupError:
+        return ""
+    return {"utf-16": "utf-16-le", "utf-16-le": "utf-16-le", "utf-16-be": "utf-16-be"}.get(found, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +171,7 @@ class Decoded:
     terminated: bool = True  # the last record has its ending, so that it cannot be torn
     faults: list[Fault] = field(default_factory=list)
     blanks: list[int] = field(default_factory=list)  # positions
+    trailers: list[int] = field(default_factory=list)  # positions of what is no record and was found right
     # Set when the header cannot be understood (code, reason): then nothing can be said of any row.
     header_fault: tuple[str, str] | None = None
     header_seen: str = ""
@@ -178,6 +214,7 @@ class Decoded:
             terminated=self.terminated,
             faults=self.faults,
             blanks=self.blanks,
+            trailers=self.trailers,
             header_fault=self.header_fault,
             header_seen=self.header_seen,
             objects=None if self.objects is None else [self.objects[i] for i in keep],
@@ -250,6 +287,15 @@ def column_names(raw: Sequence[str]) -> tuple[str, ...]:
 def strip_mark(text: str) -> str:
     """*text* without a leading byte order mark."""
     return text.removeprefix("\ufeff")
+
+
+def mark_fault(encoding: str) -> tuple[str, str] | None:
+    """For a text that begins with a UTF-8 mark under another declared *encoding*: every non-ASCII character would be
+    read wrong without an error."""
+    name = codecs.lookup(encoding).name
+    if name in ("utf-8", "utf-8-sig"):
+        return None
+    return "encoding", f"the file begins with a UTF-8 byte order mark, the source declares {name}"
 
 
 def encoding_fault(name: str, error: UnicodeDecodeError) -> str:

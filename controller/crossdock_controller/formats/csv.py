@@ -23,25 +23,29 @@ from crossdock_controller.formats.base import (
     Decoded,
     Fault,
     Flat,
-    TextSettings,
+    LineSettings,
     column_names,
     encoding_fault,
+    mark_fault,
     register,
     strip_mark,
+    wide_codec,
 )
-from crossdock_controller.formats.framed import lines_of, sampler, splitter
+from crossdock_controller.formats.framed import as_utf8, lines_of, sampler, splitter
+from crossdock_controller.formats.trailers import Trailer, check_trailer
 
 csv.field_size_limit(MAX_RAW_BYTES)  # of the whole process: the limit is the agent's, not 128 KiB
 
 _SEPARATOR = "\x1f"  # ASCII unit separator: between the fields of a row in the content that is hashed
 
 
-class CsvSettings(TextSettings):
+class CsvSettings(LineSettings):
     kind: Literal["csv"] = "csv"
     delimiter: str = ","
     quote: str | None = '"'
     header: bool = True
     columns: tuple[str, ...] = ()
+    trailer: Trailer | None = None
 
     @field_validator("delimiter", "quote")
     @classmethod
@@ -65,16 +69,21 @@ class CsvFormat:
 
     def __init__(self, settings: CsvSettings) -> None:
         self._settings = settings
+        self._utf8 = as_utf8(settings.encoding)
+        self._encoding = "utf-8" if wide_codec(settings.encoding) else settings.encoding  # of what `_utf8` gives
         self._split = splitter(settings.delimiter, settings.quote)
         self._headers: dict[bytes, tuple[tuple[str, ...], str, tuple[str, str] | None]] = {}
 
     def decode(self, header: BatchHeader, payload: bytes, wanted: Sequence[str]) -> Decoded:  # noqa: ARG002
-        columns, seen, fault = self._columns(header.prefix)
+        columns, seen, fault = self._columns(self._utf8(header.prefix))
+        payload = self._utf8(payload)
         if payload.startswith(codecs.BOM_UTF8) and not header.origin.first_record:
             payload = payload.removeprefix(codecs.BOM_UTF8)
-            fault = fault or self._mark_fault()
+            fault = fault or mark_fault(self._encoding)
         decoded = self._fast(header, payload, columns) or self._slow(header, payload, columns)
         decoded.header_seen, decoded.header_fault = seen, fault
+        if self._settings.trailer is not None:
+            check_trailer(decoded, header, self._settings.trailer, self._fields_at)
         return decoded
 
     def contents(self, decoded: Decoded) -> list[bytes]:
@@ -89,9 +98,12 @@ class CsvFormat:
 
     def glimpse(self, header: BatchHeader, sample: bytes) -> dict[str, object]:
         """All but the last field read, which may be cut."""
-        columns, _, _ = self._columns(header.prefix)
-        text = sample.decode(self._settings.encoding, "replace")
+        columns, _, _ = self._columns(self._utf8(header.prefix))
+        text = self._utf8(sample).decode(self._encoding, "replace")
         return _undamaged(columns, self._lenient(text)[:-1])
+
+    def _fields_at(self, decoded: Decoded, position: int) -> list[str]:
+        return self._lenient(decoded.sample(position).decode(self._encoding, "replace"))
 
     def _lenient(self, text: str) -> list[str]:
         """The fields of a damaged record, as far as they can be told apart."""
@@ -110,15 +122,8 @@ class CsvFormat:
             self._headers[prefix] = self._read_header(prefix)
         return self._headers[prefix]
 
-    def _mark_fault(self) -> tuple[str, str] | None:
-        """A UTF-8 mark under another declared encoding: every non-ASCII text would be read wrong without an error."""
-        name = codecs.lookup(self._settings.encoding).name
-        if name in ("utf-8", "utf-8-sig"):
-            return None
-        return "encoding", f"the file begins with a UTF-8 byte order mark, the source declares {name}"
-
     def _read_header(self, prefix: bytes) -> tuple[tuple[str, ...], str, tuple[str, str] | None]:
-        encoding = self._settings.encoding
+        encoding = self._encoding
         seen = strip_mark(prefix.decode(encoding, "replace")).strip("\r\n")[:1000]
         try:
             text = strip_mark(prefix.decode(encoding))
@@ -126,12 +131,16 @@ class CsvFormat:
                 (row for row in self._reader(io.StringIO(text, newline="\n"), strict=True) if row), None
             )
         except UnicodeDecodeError as error:
-            return (), seen, ("encoding", f"the header cannot be read: {encoding_fault(encoding, error)}")
+            return (
+                (),
+                seen,
+                ("encoding", f"the header cannot be read: {encoding_fault(self._settings.encoding, error)}"),
+            )
         except csv.Error as error:
             return (), seen, ("csv_syntax", f"the header cannot be read: {error}; header seen: {seen}")
         if row is None:
             return (), seen, ("header_changed", "the file has no header line, the source says it has one")
-        return column_names(row), seen, self._mark_fault() if prefix.startswith(codecs.BOM_UTF8) else None
+        return column_names(row), seen, mark_fault(self._encoding) if prefix.startswith(codecs.BOM_UTF8) else None
 
     def _reader(self, lines: Iterator[str] | io.StringIO, *, strict: bool) -> Any:
         quote = self._settings.quote
@@ -145,7 +154,7 @@ class CsvFormat:
         if payload.endswith(b"\x1a"):
             return None
         try:
-            text = payload.decode(self._settings.encoding)
+            text = payload.decode(self._encoding)
             rows = self._rows(text, len(columns))
         except (UnicodeDecodeError, csv.Error):
             return None
@@ -243,7 +252,7 @@ class CsvFormat:
         return decoded
 
     def _read_record(self, decoded: Decoded, position: int, line: int, raw: bytes) -> list[object] | None:
-        encoding = self._settings.encoding
+        encoding = self._encoding
         raw = raw.rstrip(b"\x1a")
         try:
             text = raw.decode(encoding)
@@ -252,7 +261,7 @@ class CsvFormat:
             lenient = self._lenient(raw.decode(encoding, "replace"))
             damaged = next((i for i, value in enumerate(lenient) if REPLACEMENT in value), len(decoded.columns))
             column = decoded.columns[damaged] if damaged < len(decoded.columns) else ""
-            reason = encoding_fault(encoding, error) + (f" (column {column})" if column else "")
+            reason = encoding_fault(self._settings.encoding, error) + (f" (column {column})" if column else "")
             fault = Fault(
                 position,
                 line,

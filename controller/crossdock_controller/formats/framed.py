@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from crossdock_controller.formats.base import SAMPLE_BYTES
+from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller.formats.base import SAMPLE_BYTES, wide_codec
 
 
 def sampler(split: Callable[[], Sequence[bytes]]) -> Callable[[int], bytes]:
@@ -45,6 +46,32 @@ def splitter(delimiter: str, quote: str | None) -> Callable[[bytes], Iterator[by
             yield payload[start:]
 
     return split
+
+
+def sliced(header: BatchHeader, payload: bytes) -> list[bytes]:
+    """The records of *payload* by the lengths that the agent found; all of it as one when they are not those."""
+    if sum(header.record_bytes) != len(payload):
+        return [payload] if payload else []
+    records, at = [], 0
+    for length in header.record_bytes:
+        records.append(payload[at : at + length])
+        at += length
+    return records
+
+
+def as_utf8(encoding: str) -> Callable[[bytes], bytes]:
+    """From UTF-16 to UTF-8, so that records are cut and read as those of any other text; bytes of another encoding stay
+    as they are. What is no character becomes what is none in UTF-8, so that its record is told as damaged."""
+    codec = wide_codec(encoding)
+    if not codec:
+        return lambda data: data
+
+    def convert(data: bytes) -> bytes:
+        half = len(data) % 2
+        text = data[: len(data) - half].decode(codec, "surrogatepass")
+        return text.encode("utf-8", "surrogatepass") + b"\xff" * half
+
+    return convert
 
 
 def lines_of(payload: bytes) -> list[bytes]:

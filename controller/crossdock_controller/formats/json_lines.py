@@ -19,33 +19,44 @@ from crossdock_controller.formats.base import (
     SAMPLE_BYTES,
     Decoded,
     Fault,
+    LineSettings,
     TextSettings,
     encoding_fault,
     register,
     strip_mark,
+    wide_codec,
 )
+from crossdock_controller.formats.framed import as_utf8
 
 _BLANK_BYTES = BLANK[:-1].encode()
 
 
-class JsonLinesSettings(TextSettings):
+class JsonLinesSettings(LineSettings):
     kind: Literal["jsonl"] = "jsonl"
 
 
 class JsonLinesFormat:
     text_only = False
 
-    def __init__(self, settings: JsonLinesSettings) -> None:
-        self._encoding = settings.encoding
-        self._is_utf8 = codecs.lookup(settings.encoding).name == "utf-8"
+    noun = "line"
+
+    def __init__(self, settings: TextSettings) -> None:
+        self._declared = settings.encoding
+        self._utf8 = as_utf8(settings.encoding)
+        self._encoding = "utf-8" if wide_codec(settings.encoding) else settings.encoding  # of what `_utf8` gives
+        self._is_utf8 = codecs.lookup(self._encoding).name == "utf-8"
         self._parse = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
         # Decimals as texts, as the rows of a dead letter are kept: the same content after a retry.
         self._canonical = msgspec.json.Encoder(order="deterministic").encode
 
     def decode(self, header: BatchHeader, payload: bytes, wanted: Sequence[str]) -> Decoded:
-        records = payload.split(b"\n")
+        records = self._utf8(payload).split(b"\n")
         if not records[-1]:
             records.pop()
+        return self._decoded(records, wanted, header.origin.first_line)
+
+    def _decoded(self, records: list[bytes], wanted: Sequence[str], first_line: int) -> Decoded:
+        """*first_line* is 0 where records are not lines."""
         objects: list[dict[str, object]] = []
         positions: list[int] = []
         lines: list[int] = []
@@ -59,7 +70,7 @@ class JsonLinesFormat:
             objects=objects,
         )
         for position, raw in enumerate(records):
-            line = header.origin.first_line + position
+            line = first_line + position if first_line else 0
             if not raw.strip(_BLANK_BYTES):
                 decoded.blanks.append(position)
                 continue
@@ -96,9 +107,9 @@ class JsonLinesFormat:
             text = strip_mark(raw.decode(self._encoding)).rstrip("\x1a")
             return _flat(self._parse(text))
         except UnicodeDecodeError as error:
-            code, reason = "encoding", encoding_fault(self._encoding, error)
+            code, reason = "encoding", encoding_fault(self._declared, error)
         except (msgspec.DecodeError, ArithmeticError, RecursionError) as error:
-            code, reason = "json_syntax", f"the line is not one JSON object: {error}"
+            code, reason = "json_syntax", f"the {self.noun} is not one JSON object: {error}"
         return Fault(position, line, code, reason, sample=raw[:SAMPLE_BYTES])
 
 

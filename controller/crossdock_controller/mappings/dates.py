@@ -2,7 +2,8 @@
 
 A local time that the autumn clock change makes ambiguous is read as the first of the two, one that the spring change
 skips is read by the offset before it; both with a warning. Sentinels such as 1900-01-01 mean "no date" and are read as
-blank, with a warning. Without `format` the text is ISO 8601.
+blank, with a warning; so are zeros and nines alone. Without `format` the text is ISO 8601; `cyymmdd` and `jde` are
+numbers of old systems, see `legacy_dates`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from crossdock.errors import ConfigError, Rejected
+from crossdock_controller.mappings import legacy_dates
 from crossdock_controller.mappings.converters import Convert, Warned, as_text, converter, shown
 from crossdock_controller.mappings.model import FieldSpec
 
@@ -107,7 +109,8 @@ def _iso_date(text: str) -> date:
 
 
 def _is_zero(text: str) -> bool:
-    return not text.strip("0./-: T")
+    """All zeros, with whatever stands between them; or all nines, which are no date either."""
+    return not text.strip("0./-: T") or text in ("999999", "9999999", "99999999")
 
 
 def _expected(spec: FieldSpec, error: Exception) -> str:
@@ -142,6 +145,8 @@ def _parser(text: str) -> Parse:
 
     Numbers without anything between them have all their digits ("%d%m%Y" takes 01012026, never 112026).
     """
+    if text in legacy_dates.PARSERS:
+        return legacy_dates.PARSERS[text]
     try:
         datetime.strptime(_PROBE.strftime(text), text)  # noqa: DTZ007 - proves the format, makes no time
     except (ValueError, re.error) as error:

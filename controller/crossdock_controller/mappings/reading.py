@@ -20,6 +20,7 @@ from crossdock_controller.mappings.where import trimmed
 from crossdock_controller.outcomes import Locator, Outcomes
 
 _BLANK_RECORD = "blank record"
+_TRAILER = "trailer, its count is right"
 
 
 @dataclass(slots=True)
@@ -69,6 +70,8 @@ def read(
         _stray(piece, program, fault)
     for position in decoded.blanks:
         _leave_out(piece, position, _BLANK_RECORD)
+    for position in decoded.trailers:
+        _leave_out(piece, position, _TRAILER)
     if decoded.count != header.records:
         _reconcile(piece)
     for j in range(len(header.rejects)):

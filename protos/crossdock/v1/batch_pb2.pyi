@@ -38,14 +38,19 @@ class BatchHeader(_message.Message):
     CLOSES_FIELD_NUMBER: _builtins.int
     READ_AT_US_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    RECORD_BYTES_FIELD_NUMBER: _builtins.int
     format: _builtins.str
-    """How the payload is framed: "csv", "jsonl", "fixed" (raw bytes of the file) or "rows" (msgpack arrays, one a row)."""
+    """How the payload is framed: "rows" (msgpack arrays, one a row), or the name of a file's format (its raw bytes):
+    "csv", "jsonl", "fixed", "lines", "json", "xml", "x12", "edifact", "binary".
+    """
     records: _builtins.int
     """Records in the payload; rejects are not among them."""
     raw_bytes: _builtins.int
     """Size of the payload before compression, in bytes."""
     prefix: _builtins.bytes
-    """Bytes that must stand before the payload so that it decodes alone (a delimited file's header line)."""
+    """Bytes that must stand before the payload so that it decodes alone (a delimited file's header line, an XML
+    declaration, the envelope of an EDI interchange that travels in parts).
+    """
     checkpoint: _builtins.bytes
     """How far the source had read after this batch; opaque to everyone but the source."""
     closes: _builtins.bool
@@ -68,6 +73,10 @@ class BatchHeader(_message.Message):
     def rejects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reject]:
         """Records the agent could not frame (a line over the limit); each is one record of the account."""
 
+    @_builtins.property
+    def record_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Length of each record in the payload, where its bytes alone do not tell ("json", "xml", "x12", "edifact")."""
+
     def __init__(
         self,
         *,
@@ -83,10 +92,11 @@ class BatchHeader(_message.Message):
         closes: _builtins.bool = ...,
         read_at_us: _builtins.int = ...,
         revision: _builtins.int = ...,
+        record_bytes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "closes", b"closes", "columns", b"columns", "format", b"format", "key_columns", b"key_columns", "origin", b"origin", "prefix", b"prefix", "raw_bytes", b"raw_bytes", "read_at_us", b"read_at_us", "records", b"records", "rejects", b"rejects", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "closes", b"closes", "columns", b"columns", "format", b"format", "key_columns", b"key_columns", "origin", b"origin", "prefix", b"prefix", "raw_bytes", b"raw_bytes", "read_at_us", b"read_at_us", "record_bytes", b"record_bytes", "records", b"records", "rejects", b"rejects", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
