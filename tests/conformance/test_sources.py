@@ -14,7 +14,7 @@ from crossdock.codec import TARGET_RECORDS
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sources.base import Draft
 from support.memory import allocated_at_most
-from support.source_rigs import FileRig, Record, SourceRig, TableRig
+from support.source_rigs import FileRig, Record, SnapshotRig, SourceRig, TableRig
 from support.source_site import SourceSite
 
 RIGS: dict[str, Callable[[Path], SourceRig]] = {
@@ -23,6 +23,7 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "file_drop jsonl": lambda base: FileRig(base, "delete", kind="jsonl"),
     "sql_table incrementing": TableRig,
     "sql_table timestamp": lambda base: TableRig(base, "timestamp"),
+    "sql_table snapshot": SnapshotRig,
 }
 
 

@@ -179,3 +179,13 @@ def _by_newline(payload: bytes) -> list[bytes]:
 
 def _is_open(row: bytes) -> bool:
     return b';"' in row and row.count(b'"') % 2 == 1
+
+
+class SnapshotRig(TableRig):
+    """The same table, read by its key and compared with what was read before."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self.settings = {
+            "connection": self.settings["connection"], "table": "orders", "mode": "snapshot", "key": ["id"],
+        }  # fmt: skip

@@ -6,10 +6,15 @@ from __future__ import annotations
 
 from crossdock_agent.sources.base import Source, SourceContext, register
 from crossdock_agent.sql.settings import SqlTableSettings
-from crossdock_agent.sql.watermark import WatermarkTable
 
 
 def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
+    if settings.mode == "snapshot":
+        from crossdock_agent.sql.snapshot import SnapshotTable
+
+        return SnapshotTable(settings, context)
+    from crossdock_agent.sql.watermark import WatermarkTable
+
     return WatermarkTable(settings, context)
 
 

@@ -1,0 +1,158 @@
+"""A table ready to be read by key: pages of a range, keys as bytes, rows as they travel with their marks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from crossdock.errors import CrossdockError
+from crossdock.lifecycle import Stop
+from crossdock.v1.batch_pb2 import BatchHeader, Column
+from crossdock_agent.sql.connections import Database
+from crossdock_agent.sql.keyrange import LOOKUP_KEYS, KeyStatements
+from crossdock_agent.sql.paging import FIRST_PAGE_ROWS, PAGE_BYTES
+from crossdock_agent.sql.reading import Reading, prepare_by_key
+from crossdock_agent.sql.settings import SqlTableSettings
+
+HASH_BYTES = 8
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack_key = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def content_hash(packed: bytes) -> bytes:
+    """What a row is compared by, 8 bytes."""
+    return hashlib.blake2b(packed, digest_size=HASH_BYTES).digest()
+
+
+def marked(packed: bytes, cells: int, op: str, version: int) -> bytes:
+    """*packed*, an array of so many *cells*, with `$op` and `$version` behind them."""
+    head = 1 if cells < 16 else 3 if cells < 1 << 16 else 5
+    return _array_head(cells + 2) + packed[head:] + _pack(op) + _pack(version)
+
+
+def mark_columns(header: BatchHeader) -> BatchHeader:
+    header.columns.append(Column(name="$op", type="text"))
+    header.columns.append(Column(name="$version", type="integer"))
+    return header
+
+
+def _array_head(cells: int) -> bytes:
+    if cells < 16:
+        return bytes((0x90 | cells,))
+    return b"\xdc" + cells.to_bytes(2, "big") if cells < 1 << 16 else b"\xdd" + cells.to_bytes(4, "big")
+
+
+@dataclass(slots=True)
+class KeyPage:
+    """Rows that follow one another by key, none of them twice."""
+
+    rows: list[Sequence[Any]]
+    packed: list[bytes]
+    hashes: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hashes = [content_hash(row) for row in self.packed]
+
+
+class KeyReading:
+    def __init__(self, database: Database, settings: SqlTableSettings, stop: Stop) -> None:
+        self.reading: Reading
+        self.statements: KeyStatements
+        self.reading, self.statements = prepare_by_key(database, settings)
+        self._settings, self._stop = settings, stop
+        self._rows = min(FIRST_PAGE_ROWS, settings.page_rows)
+        names = [c.name for c in self.reading.columns]
+        self._cells = [names.index(name) for name in self.reading.key]  # where the key stands in the payload
+        position = self.statements.position
+        # a key is kept as the cursor binds it; where the payload shows it otherwise, in that form as well
+        self._identity = tuple(dict.fromkeys((*position, *self._cells)))
+        self._bound = len(position)
+        self.cells = self.reading.shape.payload
+
+    @property
+    def database(self) -> Database:
+        return self.reading.database
+
+    def header(self) -> BatchHeader:
+        return self.reading.header(self._settings.table)
+
+    def key(self, row: Sequence[Any]) -> bytes:
+        return _pack([row[i] for i in self._identity])
+
+    def bound(self, key: bytes | None) -> list[Any] | None:
+        return None if key is None else _unpack_key(key)[: self._bound]
+
+    def shown(self, key: bytes) -> str:
+        return ", ".join(str(value) for value in _unpack_key(key)[: self._bound])
+
+    def mark(self, row: Sequence[Any]) -> object:
+        """The row's watermark; None in a reading without one."""
+        return None if self.statements.mark is None else row[self.statements.mark]
+
+    def only_key(self, key: bytes) -> bytes:
+        """The row of *key* as a delete shows it: all but the key columns NULL."""
+        values = dict(zip(self._identity, _unpack_key(key), strict=True))
+        row = [values[i] if i in self._cells else None for i in range(self.cells)]
+        return self.reading.shape.pack([row])[0]
+
+    def pages(self, after: bytes | None, upto: bytes | None) -> Iterator[KeyPage]:
+        """Pages behind *after*, up to and with *upto*. Ends early at a stop.
+
+        Raises CrossdockError when two rows have one key, and what `Database.rows` raises.
+        """
+        behind, end = self.bound(after), self.bound(upto)
+        while not self._stop.is_set():
+            asked = self._rows
+            rows: list[Sequence[Any]] = []
+            full = False
+            for sql, values in self.statements.ranges(behind, end, asked):
+                found = self.database.rows(sql, values)
+                rows += found
+                full = len(found) >= asked
+                if full:
+                    break
+            if full:  # whether more rows have the last one's key is only known from the next page
+                last = self.key(rows.pop())
+                if self.key(rows[-1]) == last:
+                    raise self.not_unique(last)
+            packed = self.reading.shape.pack(rows)
+            size = sum(map(len, packed))
+            if rows:
+                behind = [rows[-1][i] for i in self.statements.position]
+                yield KeyPage(rows, packed)
+            if not full:
+                return
+            del rows, packed  # before the next one is fetched
+            limit = self._settings.page_rows
+            self._rows = max(2, asked // 4) if size > PAGE_BYTES else min(limit, asked * 10)
+
+    def existing(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of *keys* of which the table has a row now, by exact equality."""
+        found: set[bytes] = set()
+        for start in range(0, len(keys), LOOKUP_KEYS):
+            group = keys[start : start + LOOKUP_KEYS]
+            bounds = [_unpack_key(key)[: self._bound] for key in group]
+            rows = self.database.rows(*self.statements.exact(bounds))
+            there = {_pack(list(row)) for row in rows}
+            found.update(key for key, bound in zip(group, bounds, strict=True) if _pack(bound) in there)
+        return found
+
+    def follower(self, key: bytes) -> bytes | None:
+        """The key of the row that comes after *key* in the database's order; None when none does."""
+        bound = self.bound(key)
+        for sql, values in self.statements.next_after(bound or ()):
+            rows = self.database.rows(sql, values)
+            if rows:
+                return self.key(rows[0])
+        return None
+
+    def not_unique(self, key: bytes) -> CrossdockError:
+        return CrossdockError(
+            f"table {self._settings.table}: several rows have the key ({self.shown(key)})",
+            hint="name columns in 'key' that tell rows apart, or leave such rows out with 'where'",
+        )
