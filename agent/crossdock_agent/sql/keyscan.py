@@ -72,6 +72,7 @@ class KeyScan:
         self._low: bytes | None = None  # where the next range begins ...
         self._next = NOWHERE  # ... and its chunk
         self._is_placed = False
+        self._is_unwritten = False  # the only chunk was just made
         self._opened = chunks.kept.phase != IDLE  # the checkpoint handed over last says that a scan is under way
 
     @property
@@ -94,11 +95,12 @@ class KeyScan:
         if kept.phase == IDLE:
             self._begin(SCAN)
         self._place()
-        yield from self._scan(reading) if kept.phase == SCAN else self._sweep(reading)
-        if self._stop.is_set():
-            return
-        if self._is_due():
-            yield self.flush(reading)
+        if self._next != NOWHERE or kept.head == NOWHERE:  # else it was broken off behind the last range
+            yield from self._scan(reading) if kept.phase == SCAN else self._sweep(reading)
+            if self._stop.is_set():
+                return
+            if self._is_due():
+                yield self.flush(reading)
         if self._next == NOWHERE:
             yield from self._end(reading, table, poll_seconds)
 
@@ -142,6 +144,7 @@ class KeyScan:
         if self._next == NOWHERE:
             kept.head = self._next = self.chunks.allocate()
             self._ahead = (self._next, Chunk())
+            self._is_unwritten = True
         slot, chunk = self._ahead if self._ahead is not None else (self._next, self.chunks.load(self._next))
         self._ahead = None
         self._revision = Revision(slot, chunk, self._low)
@@ -153,7 +156,7 @@ class KeyScan:
             return
         chunk = revision.chunk()
         self.chunks.put(revision.slot, chunk, *revision.counted)
-        revision.counted, revision.dirty = (chunk.rows, chunk.missing), False
+        revision.counted, revision.dirty, self._is_unwritten = (chunk.rows, chunk.missing), False, False
 
     def _leave(self, revision: Revision) -> None:
         """*revision* is done: write it if it changed, and go on behind it."""
@@ -161,6 +164,8 @@ class KeyScan:
         self._revision = None
         self.chunks.kept.before = revision.slot
         self._low, self._next = revision.high, revision.next
+        if revision.total == 0 and self.chunks.kept.slots == 1 and self._is_unwritten:  # an empty table needs none
+            self.chunks.kept.head, self.chunks.kept.before, self.chunks.kept.slots = NOWHERE, NOWHERE, 0
 
     def _end(self, reading: KeyReading, table: str, poll_seconds: float) -> Iterator[Draft]:
         kept, settings = self.chunks.kept, self._settings

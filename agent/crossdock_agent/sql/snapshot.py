@@ -81,7 +81,8 @@ class SnapshotTable:
         reading = self._open()
         scan = self._scan if self._scan is not None and checkpoint == self._known else self._load(checkpoint)
         changes = reading.database.changes() if reading.reading.detects_changes else None
-        if changes is not None and changes == self._quiet and not scan.under_way:
+        whole = not scan.under_way  # what is left of a broken-off scan says nothing of the ranges before
+        if changes is not None and changes == self._quiet and whole:
             return
         self._scan, self._quiet = None, None  # until the scan has come to its end
         settings = self._settings
@@ -93,7 +94,7 @@ class SnapshotTable:
             scan = self._anew(scan.chunks.kept)
             yield from scan.run(reading, settings.table, settings.poll_seconds)
         if not self._context.stop.is_set():
-            self._scan, self._quiet = scan, changes
+            self._scan, self._quiet = scan, changes if whole else None
 
     # --- the scan's host
 
