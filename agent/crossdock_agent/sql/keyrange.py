@@ -43,11 +43,6 @@ class KeyStatements(Statements):
             conditions.reverse()
         return [(self._ordered(c[0], limit), c[1]) for c in conditions if c is not None]
 
-    def next_after(self, key: Bound) -> list[tuple[str, list[object]]]:
-        """Statements of which the first to give a row gives the one that follows *key*, whether that is there or
-        not."""
-        return self.ranges(key, None, 1)
-
     def exact(self, keys: Sequence[Bound]) -> tuple[str, list[object]]:
         """The cursor's columns of rows that the database takes for equal to one of *keys* (its collation may be
         generous: compare again)."""

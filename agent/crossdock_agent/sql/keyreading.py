@@ -142,14 +142,16 @@ class KeyReading:
             found.update(key for key, bound in zip(group, bounds, strict=True) if _pack(bound) in there)
         return found
 
-    def follower(self, key: bytes) -> bytes | None:
-        """The key of the row that comes after *key* in the database's order; None when none does."""
-        bound = self.bound(key)
-        for sql, values in self.statements.next_after(bound or ()):
-            rows = self.database.rows(sql, values)
-            if rows:
-                return self.key(rows[0])
-        return None
+    def exists(self, key: bytes) -> bool:
+        return bool(self.existing([key]))
+
+    def is_upto(self, key: bytes, last: bytes) -> bool:
+        """See `revision.Places`."""
+        bound, end = self.bound(key) or [], self.bound(last)
+        if any(self.database.rows(sql, values) for sql, values in self.statements.ranges(bound, end, 1)):
+            return True
+        equal = self.database.rows(*self.statements.exact([bound]))  # other letters, to the database the same key
+        return any(list(row) == end for row in equal)
 
     def not_unique(self, key: bytes) -> CrossdockError:
         return CrossdockError(

@@ -238,8 +238,11 @@ class KeyScan:
         self._batch.add(row, key)
 
     def _split(self, reading: KeyReading, revision: Revision) -> None:
-        slot, counted = revision.slot, revision.counted
-        left = revision.split(self.chunks.allocate(), reading.follower)
+        slot, counted, new = revision.slot, revision.counted, self.chunks.allocate()
+        left = revision.split(new, reading)
+        if left is None:
+            self.chunks.give_up(new)
+            return
         self.chunks.put(slot, left, *counted)
         self.chunks.kept.before = slot
 

@@ -7,8 +7,7 @@ missing; which of two keys stands first is never asked here.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +18,16 @@ Entry = tuple[bytes, int]  # hash (GONE: deleted), version
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_keys = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+class Places(Protocol):
+    """What only the database can say of keys."""
+
+    def is_upto(self, key: bytes, last: bytes) -> bool:
+        """True when *key*, which may have no row, does not stand behind *last*, which has one."""
+
+    def exists(self, key: bytes) -> bool:
+        """True when there is a row of this very key."""
 
 
 class Revision:
@@ -118,28 +127,38 @@ class Revision:
         keys, entries = self._keys + self._old_keys[self._at :], self._entries + self._old[self._at :]
         return _chunk(self.next, self.high, self.seed, keys, entries, absent)
 
-    def split(self, slot: int, follower: Callable[[bytes], bytes | None]) -> Chunk:
+    def split(self, slot: int, places: Places) -> Chunk | None:
         """Cut off the first rows, as the chunk that takes this one's place; the rest goes on under the new *slot*.
 
-        On which side a missing row belongs only the database knows: *follower* gives the key that comes after one.
+        On which side of the cut a missing row belongs only the database knows, and only by a row that is there: None
+        when every row to cut behind was deleted meanwhile. Nothing has changed then.
         """
-        keys, entries = self._keys[:CHUNK_ROWS], self._entries[:CHUNK_ROWS]
-        inside = set(keys)
+        for size in range(CHUNK_ROWS, len(self._keys) + 1):
+            last = self._keys[size - 1]
+            passed = self._passed(size, last, places)
+            left = [key for key in self.absent if places.is_upto(key, last)] + self._old_keys[self._at : passed]
+            if (not self.absent and self._at == len(self._old)) or places.exists(last):
+                break
+        else:
+            return None
+        self._pass(passed)
+        return self._cut(slot, size, left)
 
-        def is_left(key: bytes) -> bool:
-            return follower(key) in inside
-
-        if self._last_known < CHUNK_ROWS - 1:
-            self._pass(
-                bisect_left(range(self._at, len(self._old)), True, key=lambda i: not is_left(self._old_keys[i]))
-                + self._at
-            )
-        absent = [(key, *self.absent.pop(key)) for key in list(self.absent) if is_left(key)]
-        self._keys, self._entries = self._keys[CHUNK_ROWS:], self._entries[CHUNK_ROWS:]
-        self._last_known = max(-1, self._last_known - CHUNK_ROWS)
-        left = _chunk(slot, keys[-1], self.seed, keys, entries, absent)
+    def _cut(self, slot: int, size: int, absent: list[bytes]) -> Chunk:
+        keys, entries = self._keys[:size], self._entries[:size]
+        self._keys, self._entries = self._keys[size:], self._entries[size:]
+        self._last_known = max(-1, self._last_known - size)
+        gone = [(key, *self.absent.pop(key)) for key in absent]
+        left = _chunk(slot, keys[-1], self.seed, keys, entries, gone)
         self.slot, self.low, self.counted, self.dirty = slot, keys[-1], (0, 0), True
         return left
+
+    def _passed(self, size: int, last: bytes, places: Places) -> int:
+        """Index of the first kept row, not yet met, that belongs behind *last*."""
+        if self._last_known >= size - 1:
+            return self._at
+        ahead = range(self._at, len(self._old))
+        return self._at + bisect_left(ahead, True, key=lambda i: not places.is_upto(self._old_keys[i], last))
 
     def _pass(self, end: int) -> None:
         """Kept rows before *end* that were not met are missing."""
