@@ -14,7 +14,7 @@ from crossdock.codec import TARGET_RECORDS
 from crossdock.errors import ConfigError, SourceUnavailable
 from crossdock_agent.sources.base import Draft
 from support.memory import allocated_at_most
-from support.source_rigs import FileRig, Record, SnapshotRig, SourceRig, TableRig
+from support.source_rigs import BesideRig, FileRig, Record, SnapshotRig, SourceRig, TableRig
 from support.source_site import SourceSite
 
 RIGS: dict[str, Callable[[Path], SourceRig]] = {
@@ -24,6 +24,8 @@ RIGS: dict[str, Callable[[Path], SourceRig]] = {
     "sql_table incrementing": TableRig,
     "sql_table timestamp": lambda base: TableRig(base, "timestamp"),
     "sql_table snapshot": SnapshotRig,
+    "sql_table reconcile": lambda base: BesideRig(base, reconcile={"deletes": True}),
+    "sql_table initial load by key": lambda base: BesideRig(base, initial_load="key"),
 }
 
 

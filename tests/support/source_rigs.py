@@ -189,3 +189,11 @@ class SnapshotRig(TableRig):
         self.settings = {
             "connection": self.settings["connection"], "table": "orders", "mode": "snapshot", "key": ["id"],
         }  # fmt: skip
+
+
+class BesideRig(TableRig):
+    """A table read by its time of change, with a reading by key beside it."""
+
+    def __init__(self, base: Path, **settings: Any) -> None:
+        super().__init__(base, "timestamp")
+        self.settings.update(settings)

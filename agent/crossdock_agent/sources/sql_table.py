@@ -13,6 +13,10 @@ def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
         from crossdock_agent.sql.snapshot import SnapshotTable
 
         return SnapshotTable(settings, context)
+    if settings.reconcile is not None or settings.initial_load == "key":
+        from crossdock_agent.sql.beside import BesideTable
+
+        return BesideTable(settings, context)
     from crossdock_agent.sql.watermark import WatermarkTable
 
     return WatermarkTable(settings, context)

@@ -53,6 +53,7 @@ class KeyPage:
 
     rows: list[Sequence[Any]]
     packed: list[bytes]
+    is_last: bool
     hashes: list[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class KeyReading:
             size = sum(map(len, packed))
             if rows:
                 behind = [rows[-1][i] for i in self.statements.position]
-                yield KeyPage(rows, packed)
+                yield KeyPage(rows, packed, not full)
             if not full:
                 return
             del rows, packed  # before the next one is fetched

@@ -55,6 +55,9 @@ class Host(Protocol):
     def vanished(self) -> bool:
         """A row is gone; True to send that."""
 
+    def ended(self) -> bool:
+        """A scan has come to its end, whatever it found; True when that is to be kept even if nothing else is."""
+
 
 class KeyScan:
     """One table, scan after scan. `step` reads one range, or sweeps one chunk."""
@@ -184,7 +187,7 @@ class KeyScan:
         self._is_placed = False
         self._counters.set("rows_kept", kept.rows)
         self._counters.set("vanished_held_back", kept.missing)
-        if self.has_more or self._opened:
+        if self._host.ended() or self.has_more or self._opened:
             yield self.flush(reading, closes=True)
         if fault is not None:
             raise fault

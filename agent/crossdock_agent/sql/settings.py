@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 import msgspec
@@ -96,3 +97,9 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def basis(self) -> str:
         """What a position is a position in; it changes when a stored one no longer applies."""
         return f"{self.mode} {self.table} {','.join(self.watermark)} {','.join(self.key)}"
+
+    @property
+    def key_basis(self) -> str:
+        """What rows kept by key are rows of. Rows that another filter leaves out have not vanished."""
+        where = hashlib.blake2b((self.where or "").encode(), digest_size=4).hexdigest()
+        return f"{self.mode} {self.table} {','.join(self.key)} {where}"

@@ -5,7 +5,6 @@ It sees every row as it is at the moment of a scan, and that a row is gone; not 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,11 @@ class SnapshotTable:
     def vanished(self) -> bool:
         return True
 
+    def ended(self) -> bool:
+        return False
+
     def checkpoint(self) -> bytes:
-        self._known = msgspec.msgpack.encode(Checkpoint(CHECKPOINT_VERSION, basis(self._settings), self._kept))
+        self._known = msgspec.msgpack.encode(Checkpoint(CHECKPOINT_VERSION, self._settings.key_basis, self._kept))
         return self._known
 
     # --- state
@@ -143,7 +145,7 @@ class SnapshotTable:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=RENAME
             ) from error
-        if stored.version != CHECKPOINT_VERSION or stored.basis != basis(self._settings):
+        if stored.version != CHECKPOINT_VERSION or stored.basis != self._settings.key_basis:
             raise ConfigError(
                 f"source {self._context.name} knows the rows of another table, key or 'where' ({stored.basis})",
                 hint=RENAME,
@@ -154,9 +156,3 @@ class SnapshotTable:
         reading = self._reading
         if reading is not None:
             reading.database.cancel()
-
-
-def basis(settings: SqlTableSettings) -> str:
-    """What the kept rows are rows of. Rows that another filter leaves out have not vanished."""
-    where = hashlib.blake2b((settings.where or "").encode(), digest_size=4).hexdigest()
-    return f"{settings.basis} {where}"

@@ -23,6 +23,7 @@ from loguru import logger
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.alarms import Alarms
+from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
 from crossdock_agent.sql.doctor import examine, frame
 from crossdock_agent.sql.paging import Pager, require_order
@@ -79,6 +80,23 @@ class WatermarkTable:
         if self._reading is not None:
             self._reading.database.close()
         self._reading, self._quiet = None, None
+
+    # --- for a reading beside this one
+
+    @property
+    def is_settled(self) -> bool:
+        """True once the whole look-back window was read since this process began, and no pass is broken off."""
+        return self._cursor.settled_once and not self._cursor.under_way
+
+    def is_ahead(self, watermark: object) -> bool:
+        """True when rows of *watermark* are still read here: it lies above the floor of the look-back window."""
+        order = self._scale.order([watermark]) if watermark is not None else None
+        floor = self._scale.order(self._cursor.floor)
+        return order is not None and (floor is None or order > floor)
+
+    def database(self) -> Database:
+        """The one connection."""
+        return self._open().database
 
     # --- one pass
 
