@@ -7,6 +7,7 @@ taken meanwhile serves the next one. Numbers go on for ever, ledger rows are use
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Callable, Sequence
 
@@ -31,24 +32,23 @@ class TakenState(msgspec.Struct, frozen=True, array_like=True):
 
 class Taken:
     def __init__(self, state: TakenState, recall: Callable[[str], bytes | None]) -> None:
-        self._state = state
-        self._segments: dict[int, bytes] = {}
-        for number in range(state.first, state.last + 1):
-            stored = recall(_key(number))
-            if stored is None:
-                continue
-            found, hashes = msgspec.msgpack.decode(stored, type=tuple[int, bytes])
-            if found == number:
-                self._segments[number] = hashes
+        self._state, self._recall = state, recall
+        self._sizes: dict[int, int] = {}  # hashes in each segment
+        self._open = b""  # hashes of the last segment
         self._known = HashSet()
-        self._learn()
+        for number in range(state.first, state.last + 1):
+            hashes = self._stored(number)
+            if hashes is not None:
+                self._sizes[number] = len(hashes) // HASH_BYTES
+                self._open = hashes if number == state.last else b""
+                self._known.add(_numbers(hashes))
 
     @property
     def state(self) -> TakenState:
         return self._state
 
     def __len__(self) -> int:
-        return sum(map(len, self._segments.values())) // HASH_BYTES
+        return sum(self._sizes.values())
 
     def __contains__(self, content: bytes) -> bool:
         return int.from_bytes(content, "big") in self._known
@@ -57,21 +57,15 @@ class Taken:
         """Take *hashes*; the ledger row to be written with their rows."""
         if not hashes:
             return ()
-        state = self._state
-        last, data = state.last, self._segments.get(state.last, b"")
-        if last < state.turn or len(data) // HASH_BYTES + len(hashes) > SEGMENT_HASHES:
-            last, data = last + 1, b""
-        data += b"".join(hashes)
-        self._segments[last] = data
-        self._known.add(array("Q", (int.from_bytes(content, "big") for content in hashes)))
-        first = state.first
-        while first < last and (last - first >= MAX_SEGMENTS or len(self) > MAX_HASHES):
-            self._segments.pop(first, None)
-            first += 1
-        self._state = TakenState(first, max(first, state.turn), last, state.overflowed or first > state.first)
-        if len(self._known) > 2 * len(self) + SEGMENT_HASHES:
-            self._learn()
-        return ((_key(last), msgspec.msgpack.encode((last, data))),)
+        state, data = self._state, b"".join(hashes)
+        last = state.last
+        if last < state.turn or len(self._open) // HASH_BYTES + len(hashes) > SEGMENT_HASHES:
+            last, self._open = last + 1, b""
+        self._open += data
+        self._sizes[last] = len(self._open) // HASH_BYTES
+        self._known.add(_numbers(data))
+        self._limit(last)
+        return ((_key(last), msgspec.msgpack.encode((last, self._open))),)
 
     def turn(self) -> None:
         """A reconciliation begins."""
@@ -82,15 +76,41 @@ class Taken:
         """It has ended: what was taken before it is not needed any more."""
         state = self._state
         for number in range(state.first, state.turn):
-            self._segments.pop(number, None)
+            self._sizes.pop(number, None)
         self._state = TakenState(state.turn, state.turn, state.last)
         self._learn()
 
+    def _limit(self, last: int) -> None:
+        state = self._state
+        first = state.first
+        while first < last and (last - first >= MAX_SEGMENTS or len(self) > MAX_HASHES):
+            self._sizes.pop(first, None)
+            first += 1
+        self._state = TakenState(first, max(first, state.turn), last, state.overflowed or first > state.first)
+        if len(self._known) > 2 * len(self) + SEGMENT_HASHES:
+            self._learn()
+
     def _learn(self) -> None:
+        """Know what stands in the segments in use, and no more."""
         self._known = HashSet()
-        for hashes in self._segments.values():
-            at = range(0, len(hashes), HASH_BYTES)
-            self._known.add(array("Q", (int.from_bytes(hashes[i : i + HASH_BYTES], "big") for i in at)))
+        for number in self._sizes:
+            hashes = self._open if number == self._state.last else self._stored(number)
+            self._known.add(_numbers(hashes or b""))
+
+    def _stored(self, number: int) -> bytes | None:
+        """None when the ledger has another segment in its place, or none: an agent that lost its disk."""
+        stored = self._recall(_key(number))
+        if stored is None:
+            return None
+        found, hashes = msgspec.msgpack.decode(stored, type=tuple[int, bytes])
+        return hashes if found == number else None
+
+
+def _numbers(hashes: bytes) -> array[int]:
+    numbers = array("Q", hashes)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
 
 
 def _key(number: int) -> str:
