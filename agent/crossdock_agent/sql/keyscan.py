@@ -75,6 +75,7 @@ class KeyScan:
         self._low: bytes | None = None  # where the next range begins ...
         self._next = NOWHERE  # ... and its chunk
         self._is_placed = False
+        self._astray = 0  # rows that the scan did not meet, and the sweep found
         self._is_unwritten = False  # the only chunk was just made
         self._opened = chunks.kept.phase != IDLE  # the checkpoint handed over last says that a scan is under way
 
@@ -186,7 +187,9 @@ class KeyScan:
         kept.phase, kept.before, kept.scans = IDLE, NOWHERE, kept.scans + 1
         self._is_placed = False
         self._counters.set("rows_kept", kept.rows)
-        self._counters.set("vanished_held_back", kept.missing)
+        self._counters.set("vanished_held_back", kept.missing if fault is not None else 0)
+        self._counters.set("keys_out_of_order", self._astray)
+        self._astray = 0
         if self._host.ended() or self.has_more or self._opened:
             yield self.flush(reading, closes=True)
         if fault is not None:
@@ -271,6 +274,7 @@ class KeyScan:
             return
         for key in missing:
             if key in there:  # moved behind the scan's back; the next scan will meet it
+                self._astray += 1
                 continue
             content, version = revision.absent[key]
             version = next_version(version, content)
