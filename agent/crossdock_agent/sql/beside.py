@@ -28,26 +28,12 @@ from crossdock_agent.sql.keychunks import Chunks, Kept, KeptLostError
 from crossdock_agent.sql.keydraft import KeyBatch
 from crossdock_agent.sql.keyreading import KeyReading, content_hash, mark_columns, marked
 from crossdock_agent.sql.keyscan import KeyScan, Verdict
+from crossdock_agent.sql.position import POSITION_VERSION, Position, decoded
 from crossdock_agent.sql.revision import Entry
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.taken import Taken, TakenState
 from crossdock_agent.sql.times import SECOND_US
 from crossdock_agent.sql.watermark import WatermarkTable
-
-CHECKPOINT_VERSION = 1
-
-
-class Position(msgspec.Struct, frozen=True, array_like=True):
-    """The checkpoint. *live* is that of the reading by watermark."""
-
-    version: int
-    live: bytes | None
-    loaded: bool  # nothing is left of the first load
-    behind: bytes | None  # the key up to which it came
-    begun_us: int  # when the last reconciliation began, by the wall clock
-    basis: str  # what *kept* is of
-    kept: Kept
-    taken: TakenState
 
 
 class BesideTable:
@@ -226,7 +212,7 @@ class BesideTable:
 
     def checkpoint(self) -> bytes:
         position = Position(
-            CHECKPOINT_VERSION, self._position, self._is_loaded, self._behind, self._begun_us, self._settings.key_basis,
+            POSITION_VERSION, self._position, self._is_loaded, self._behind, self._begun_us, self._settings.key_basis,
             self._kept, self._taken.state,
         )  # fmt: skip
         self._known = msgspec.msgpack.encode(position)
@@ -265,14 +251,3 @@ class BesideTable:
         keys = self._keys
         if keys is not None:
             keys.database.cancel()
-
-
-def decoded(checkpoint: bytes | None) -> Position | None:
-    """None when *checkpoint* is one of the reading by watermark alone."""
-    if checkpoint is None:
-        return None
-    try:
-        position = msgspec.msgpack.decode(checkpoint, type=Position)
-    except msgspec.DecodeError:
-        return None
-    return position if position.version == CHECKPOINT_VERSION else None

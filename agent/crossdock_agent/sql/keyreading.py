@@ -122,15 +122,14 @@ class KeyReading:
                 if self.key(rows[-1]) == last:
                     raise self.not_unique(last)
             packed = self.reading.shape.pack(rows)
-            size = sum(map(len, packed))
+            large = sum(map(len, packed)) > PAGE_BYTES
+            self._rows = max(2, asked // 4) if large else min(self._settings.page_rows, asked * 10)
             if rows:
                 behind = [rows[-1][i] for i in self.statements.position]
                 yield KeyPage(rows, packed, not full)
             if not full:
                 return
             del rows, packed  # before the next one is fetched
-            limit = self._settings.page_rows
-            self._rows = max(2, asked // 4) if size > PAGE_BYTES else min(limit, asked * 10)
 
     def existing(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of *keys* of which the table has a row now, by exact equality."""

@@ -27,6 +27,7 @@ from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
 from crossdock_agent.sql.doctor import examine, frame
 from crossdock_agent.sql.paging import Pager, require_order
+from crossdock_agent.sql.position import live_part
 from crossdock_agent.sql.reading import Reading, connect, prepare
 from crossdock_agent.sql.rows import Batch, Page
 from crossdock_agent.sql.settings import SqlTableSettings
@@ -210,7 +211,7 @@ class WatermarkTable:
 
     def _decoded(self, checkpoint: bytes) -> Checkpoint:
         try:
-            stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
+            stored = msgspec.msgpack.decode(live_part(checkpoint, self._context.name), type=Checkpoint)
         except msgspec.DecodeError as error:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=_RENAME
