@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from crossdock import codec
 from crossdock.errors import ConfigError, CrossdockError, Retryable, SourceUnavailable
+from crossdock.siteconfig import OutboxConfig, SourceConfig
+from crossdock_agent.outbox import Outbox
+from crossdock_agent.pump import Pump
+from crossdock_agent.sources.base import Source, SourceContext, build
 from crossdock_agent.sql.keychunks import CHUNK_ROWS
 from support.table_site import Sqlite, TableSite, rows_of, site_of
 
@@ -384,6 +392,16 @@ def test_keys_that_are_no_keys_are_refused_with_the_one_that_stands_twice(databa
             site.poll()
 
 
+def test_keys_that_only_the_database_takes_for_equal_are_refused_and_none_is_skipped(database: Sqlite) -> None:
+    database.execute("CREATE TABLE u (a TEXT COLLATE NOCASE, b INTEGER)")
+    database.executemany("INSERT INTO u VALUES (?, ?)", [("a", None), ("A", None), ("b", None)])
+    with (
+        site_of(database, table="u", mode="snapshot", key=["a", "b"], page_rows=2) as site,
+        pytest.raises(CrossdockError, match="several rows have the key"),
+    ):
+        site.poll()
+
+
 def test_flags_and_columns_not_listed_travel_in_deletes_as_they_do_in_rows(database: Sqlite) -> None:
     database.execute("CREATE TABLE f (x TEXT, flag BOOLEAN, no TEXT, PRIMARY KEY (flag, no))")
     database.executemany("INSERT INTO f VALUES (?, ?, ?)", [("a", 0, "007"), ("b", 1, "007"), ("c", None, "")])
@@ -409,3 +427,42 @@ def test_flags_and_columns_not_listed_travel_in_deletes_as_they_do_in_rows(datab
 def test_settings_that_contradict_the_mode_are_refused(database: Sqlite, settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         TableSite(connection=database.connection, **{**SNAPSHOT, **settings})
+
+
+# --- with a real outbox
+
+
+def test_a_full_outbox_stops_the_scan_and_nothing_is_lost_or_doubled(database: Sqlite, tmp_path: Path) -> None:
+    database.executemany("INSERT INTO t VALUES (?, hex(randomblob(100)))", [[i] for i in range(1, 20_001)])
+    config = SourceConfig(
+        name="erp", kind="sql_table", settings={"connection": database.connection, "poll_seconds": 0.1, **SNAPSHOT}
+    )
+    sent: list[int] = []
+    with Outbox(tmp_path / "outbox.db", OutboxConfig(max_bytes=600_000, min_free_disk_bytes=0)) as outbox:
+
+        def drain(after: int) -> int:
+            """As the uplink does; the last sequence taken."""
+            for batch in outbox.page("erp", after, 1 << 30):
+                header, payload = codec.open_sealed(batch.sealed)
+                count = b"\xdd" + header.records.to_bytes(4, "big")
+                sent.extend(row[0] for row in msgspec.msgpack.decode(count + payload))
+                after = batch.sequence
+            outbox.acknowledge("erp", outbox.epoch, after)
+            return after
+
+        def made(config: SourceConfig, context: SourceContext) -> Source:
+            return build(config.kind, config.settings, context)
+
+        pump = Pump(config, 1, outbox, str, made, random.Random(1))
+        pump.start()
+        blocked, last = False, 0
+        deadline = time.monotonic() + 30
+        while len(sent) < 20_000:
+            assert time.monotonic() < deadline
+            blocked = blocked or pump.progress.state == "blocked"
+            if blocked or pump.progress.state == "waiting":
+                last = drain(last)
+            time.sleep(0.01)
+        assert blocked
+        assert pump.stop()
+    assert sent == list(range(1, 20_001))

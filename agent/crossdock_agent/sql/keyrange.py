@@ -61,11 +61,9 @@ class KeyStatements(Statements):
         )
 
     def _ordered(self, condition: str, limit: int) -> str:
-        where = self._and(condition) if condition else self._where
         return (
-            f"SELECT {', '.join(self.select)}\nFROM {self._from}\n"
-            + (f"WHERE {where}\n" if where else "")
-            + f"ORDER BY {', '.join(t.compare for t in self._terms)}\nLIMIT {limit}"
+            f"SELECT {', '.join(self.select)}\nFROM {self._from}\nWHERE {self._and(condition or '1 = 1')}\n"
+            f"ORDER BY {', '.join(t.compare for t in self._terms)}\nLIMIT {limit}"
         )
 
     def _filled(self, after: Bound | None, upto: Bound | None) -> tuple[str, list[object]] | None:

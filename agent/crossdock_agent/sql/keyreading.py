@@ -73,6 +73,7 @@ class KeyReading:
         # a key is kept as the cursor binds it; where the payload shows it otherwise, in that form as well
         self._identity = tuple(dict.fromkeys((*position, *self._cells)))
         self._bound = len(position)
+        self._folds = any(self.reading.columns[i].kind == "text" for i in self._cells)
         self.cells = self.reading.shape.payload
 
     @property
@@ -119,7 +120,7 @@ class KeyReading:
                     break
             if full:  # whether more rows have the last one's key is only known from the next page
                 last = self.key(rows.pop())
-                if self.key(rows[-1]) == last:
+                if self.key(rows[-1]) == last or self._has_equals(rows[-1]):
                     raise self.not_unique(last)
             packed = self.reading.shape.pack(rows)
             large = sum(map(len, packed)) > PAGE_BYTES
@@ -130,6 +131,13 @@ class KeyReading:
             if not full:
                 return
             del rows, packed  # before the next one is fetched
+
+    def _has_equals(self, row: Sequence[Any]) -> bool:
+        """True when to the database the key of *row* is that of others too (`a` and `Ä`, with a NULL beside them): the
+        next page would begin behind all of them."""
+        if not self._folds:
+            return False
+        return len(self.database.rows(*self.statements.exact([[row[i] for i in self.statements.position]]))) > 1
 
     def existing(self, keys: Sequence[bytes]) -> set[bytes]:
         """Those of *keys* of which the table has a row now, by exact equality."""
