@@ -124,6 +124,33 @@ def test_vanished_rows_are_counted_and_not_sent_unless_that_is_wanted(database: 
         assert site.counters.snapshot()["reconcile_vanished"] == 0
 
 
+def test_a_row_that_came_and_went_between_two_scans_is_deleted_too(database: Sqlite) -> None:
+    fill(database, 100)
+    with site_of(database, **BY_TIME) as site:
+        site.poll()
+        settle(site)
+        insert(database, site, 1000)
+        assert keyed(site.poll(advance=5)) == [(1000, "fresh", "upsert")]
+        database.execute("DELETE FROM t WHERE id = 1000")
+        assert keyed(next_day(site)) == [(1000, None, "delete")]
+        assert next_day(site) == []
+        assert site.counters.snapshot()["reconcile_vanished"] == 0
+
+
+def test_many_rows_that_came_and_went_between_two_scans_are_held_back_by_the_brake(database: Sqlite) -> None:
+    fill(database, 100)
+    with site_of(database, **BY_TIME) as site:
+        site.poll()
+        settle(site)
+        fill(database, 60, first=1000, at="2024-06-01 12:10:00.000")
+        assert len(settle(site)) == 60
+        database.execute("DELETE FROM t WHERE id >= 1000")
+        site.seconds += DAY
+        with pytest.raises(Retryable, match="did not find 60 of the 160 rows"):
+            site.poll()
+        assert not [row for draft in site.committed for row in rows_of(draft) if row[-2] == "delete"]
+
+
 def test_a_row_the_live_reading_is_about_to_take_is_not_called_missed(database: Sqlite) -> None:
     fill(database, 3 * CHUNK_ROWS)
     add_newest(database)

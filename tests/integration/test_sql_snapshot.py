@@ -334,7 +334,7 @@ def test_chunks_join_when_a_table_shrinks_and_their_slots_are_used_again(databas
     with site_of(database, **SNAPSHOT, snapshot={"max_vanished_percent": 100}) as site:
         site.poll()
         slots = len(site.ledger)
-        for _ in range(6):
+        for _ in range(3):
             database.execute("DELETE FROM t WHERE id % 50 <> 0")
             assert len(site.poll()) == 19_600
             site.poll()

@@ -97,12 +97,13 @@ def test_what_was_taken_is_known_until_the_reconciliation_after_it_has_ended() -
     ledger: dict[str, bytes] = {}
     taken = Taken(TakenState(), ledger.get)
     first, second = content_hash(b"1"), content_hash(b"2")
-    ledger.update(taken.add([first]))
+    ledger.update(taken.add([first], [b"k1"]))
     taken.turn()
     ledger.update(taken.add([second]))
     for known in (taken, Taken(taken.state, ledger.get)):
         assert first in known
         assert second in known
+        assert list(known.before()) == [[(b"k1", first)]]
     taken.forget()
     for known in (taken, Taken(taken.state, ledger.get)):
         assert first not in known

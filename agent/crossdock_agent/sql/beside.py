@@ -23,8 +23,9 @@ from loguru import logger
 
 from crossdock.errors import CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
-from crossdock_agent.sql.brake import ReconcileSettings, is_accepted
-from crossdock_agent.sql.keychunks import Chunks, Kept, KeptLostError
+from crossdock_agent.sql.brake import ReconcileSettings, held_back, is_accepted, is_usual
+from crossdock_agent.sql.hashes import HashSet
+from crossdock_agent.sql.keychunks import Chunks, Kept, KeptLostError, next_version
 from crossdock_agent.sql.keydraft import KeyBatch
 from crossdock_agent.sql.keyreading import KeyReading, content_hash, mark_columns, marked
 from crossdock_agent.sql.keyscan import KeyScan, Verdict
@@ -54,6 +55,7 @@ class BesideTable:
         self._behind: bytes | None = None
         self._begun_us = 0
         self._taken = Taken(TakenState(), context.memory.recall)
+        self._gone = HashSet()  # keys whose delete the reconciliation under way has found
         self._make_scan(Kept())
         self._asked = float("-inf")  # when the reading by watermark was asked last
 
@@ -131,7 +133,9 @@ class BesideTable:
             head = b"\xdd" + header.records.to_bytes(4, "big")
             rows = [bytes(row) for row in msgspec.msgpack.decode(head + payload, type=list[msgspec.Raw])]
             payload = b"".join(marked(row, len(header.columns), "upsert", 0) for row in rows)
-            remember = (*remember, *self._taken.add([content_hash(row) for row in rows]))
+            reading = self._by_key()
+            keys = [key for row in rows if (key := reading.key_of_packed(row)) is not None]
+            remember = (*remember, *self._taken.add([content_hash(row) for row in rows], keys))
             mark_columns(header)
         header.checkpoint = self.checkpoint()
         return Draft(header, payload, remember, draft.on_ack)
@@ -144,26 +148,30 @@ class BesideTable:
             return
         batch = KeyBatch()
         remember: list[bytes] = []
+        keys: list[bytes] = []
         rows = zip(page.rows, page.packed, page.hashes, strict=True) if page is not None else ()
         for row, packed, content in rows:
             sent = marked(packed, reading.cells, "upsert", 0) if self._reconcile is not None else packed
             if not batch.fits(len(sent)):
-                yield self._load_draft(reading, batch, remember)
-                batch, remember = KeyBatch(), []
+                yield self._load_draft(reading, batch, remember, keys)
+                batch, remember, keys = KeyBatch(), [], []
             self._behind = reading.key(row)
             batch.add(sent, reading.shown(self._behind))
             remember.append(content)
+            keys.append(self._behind)
         self._is_loaded = page is None or page.is_last
         if self._is_loaded:
             self._behind = None
             self._log.info("the rows that were there at first are read")
-        yield self._load_draft(reading, batch, remember, closes=self._is_loaded)
+        yield self._load_draft(reading, batch, remember, keys, closes=self._is_loaded)
 
-    def _load_draft(self, reading: KeyReading, batch: KeyBatch, hashes: list[bytes], *, closes: bool = False) -> Draft:
+    def _load_draft(
+        self, reading: KeyReading, batch: KeyBatch, hashes: list[bytes], keys: list[bytes], *, closes: bool = False
+    ) -> Draft:
         header = reading.header()
         written: tuple[tuple[str, bytes], ...] = ()
         if self._reconcile is not None:
-            written = self._taken.add(hashes)
+            written = self._taken.add(hashes, keys)
             mark_columns(header)
         return batch.draft(header, self.checkpoint(), written, closes=closes)
 
@@ -180,6 +188,7 @@ class BesideTable:
         if not self._scan.under_way:
             self._begun_us = self._context.wall_us()
             self._taken.turn()
+            self._gone = HashSet()
             self._context.counters.set("reconcile_missed", 0)
             self._context.counters.set("reconcile_vanished", 0)
         try:
@@ -188,6 +197,45 @@ class BesideTable:
             self._log.warning("what was known of the rows is lost ({}): they are compared anew", lost)
             self._context.counters.add("rows_forgotten")
             self._make_scan(Kept(accept=self._kept.accept))
+            return
+        if not self._scan.under_way and not self._context.stop.is_set():
+            yield from self._unmet(reading)
+
+    def _unmet(self, reading: KeyReading) -> Iterator[Draft]:
+        """A scan has ended: rows taken since the one before, which it did not meet because they are gone already."""
+        settings = self._reconcile or ReconcileSettings()
+        count = sum(len(gone) for gone in self._gone_of(reading))
+        if not is_usual(settings, count, self._kept.rows):
+            if not is_accepted(settings, count, self._kept.accept):
+                self._context.counters.set("vanished_held_back", count)
+                raise held_back(self._settings.table, count, self._kept.rows, self._settings.poll_seconds)
+            self._kept.accept = settings.accept_vanished
+        batch = KeyBatch()
+        for gone in self._gone_of(reading):
+            for key, content in gone.items():
+                if _number(key) in self._gone:
+                    continue
+                version = next_version(0, content)
+                self._kept.seed = next_version(self._kept.seed, content)
+                if self.vanished(key):
+                    row = marked(reading.only_key(key), reading.cells, "delete", version)
+                    if not batch.fits(len(row)):
+                        yield batch.draft(mark_columns(reading.header()), self.checkpoint(), (), closes=False)
+                        batch = KeyBatch()
+                    batch.add(row, reading.shown(key))
+        if self._context.stop.is_set():
+            return
+        self._taken.forget()
+        yield batch.draft(mark_columns(reading.header()), self.checkpoint(), (), closes=True)
+
+    def _gone_of(self, reading: KeyReading) -> Iterator[dict[bytes, bytes]]:
+        """Keys taken that have no row now, and were not sent as deleted, with the content they had last."""
+        for taken in self._taken.before():
+            if self._context.stop.is_set():
+                return
+            rows = {key: content for key, content in taken if _number(key) not in self._gone}
+            there = reading.existing(list(rows))
+            yield {key: content for key, content in rows.items() if key not in there}
 
     def judge(self, row: Sequence[Any], content: bytes, _kept: Entry | None) -> Verdict:
         if content in self._taken:
@@ -200,13 +248,10 @@ class BesideTable:
         self._context.counters.add("reconcile_sent_again" if unsure else "reconcile_missed")
         return Verdict.SEND
 
-    def vanished(self) -> bool:
+    def vanished(self, key: bytes) -> bool:
+        self._gone.add([_number(key)])
         self._context.counters.add("reconcile_vanished")
         return self._reconcile is not None and self._reconcile.deletes
-
-    def ended(self) -> bool:
-        self._taken.forget()
-        return True
 
     # --- state
 
@@ -251,3 +296,7 @@ class BesideTable:
         keys = self._keys
         if keys is not None:
             keys.database.cancel()
+
+
+def _number(key: bytes) -> int:
+    return int.from_bytes(content_hash(key), "big")

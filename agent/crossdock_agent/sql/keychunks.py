@@ -20,6 +20,7 @@ from crossdock_agent.sql.keyreading import HASH_BYTES
 
 CHUNK_ROWS = 1024  # a chunk is split at twice as many rows, and joined with the next below a quarter
 GONE = bytes(HASH_BYTES)  # in place of the hash of a row that was deleted
+UNREAD = b"\xff" * HASH_BYTES  # the same of a row that is there, its content left to somebody else
 NOWHERE = -1  # no slot
 MAX_GONE = CHUNK_ROWS // 4  # deleted keys a chunk remembers one by one
 
@@ -61,6 +62,7 @@ class Kept(msgspec.Struct, array_like=True):
     before: int = NOWHERE  # the chunk before the one to be read next
     accept: int = 0  # the `accept_vanished` that was made use of
     scans: int = 0  # that came to their end
+    seed: int = 0  # with which rows begin that were never in any chunk
 
 
 IDLE, SCAN, SWEEP = range(3)

@@ -73,6 +73,8 @@ class KeyReading:
         # a key is kept as the cursor binds it; where the payload shows it otherwise, in that form as well
         self._identity = tuple(dict.fromkeys((*position, *self._cells)))
         self._bound = len(position)
+        flags = self.reading.shape.flags
+        self._shown = all(i < self.reading.shape.payload and i not in flags for i in self._identity)
         self._folds = any(self.reading.columns[i].kind == "text" for i in self._cells)
         self.cells = self.reading.shape.payload
 
@@ -85,6 +87,13 @@ class KeyReading:
 
     def key(self, row: Sequence[Any]) -> bytes:
         return _pack([row[i] for i in self._identity])
+
+    def key_of_packed(self, packed: bytes) -> bytes | None:
+        """The key of a row as it travels; None where it travels otherwise than it is bound."""
+        if not self._shown:
+            return None
+        cells = _unpack_key(packed)
+        return _pack([cells[i] for i in self._identity])
 
     def bound(self, key: bytes | None) -> list[Any] | None:
         return None if key is None else _unpack_key(key)[: self._bound]

@@ -24,9 +24,11 @@ from crossdock_agent.sql.keychunks import (
     NOWHERE,
     SCAN,
     SWEEP,
+    UNREAD,
     Chunk,
     Chunks,
     forget_gone,
+    joined_seed,
     next_version,
 )  # fmt: skip
 from crossdock_agent.sql.keydraft import KeyBatch
@@ -52,11 +54,8 @@ class Host(Protocol):
     def checkpoint(self) -> bytes:
         """With `Chunks.kept` in it, as it is now."""
 
-    def vanished(self) -> bool:
-        """A row is gone; True to send that."""
-
-    def ended(self) -> bool:
-        """A scan has come to its end, whatever it found; True when that is to be kept even if nothing else is."""
+    def vanished(self, _key: bytes) -> bool:
+        """The row of a key is gone; True to send that."""
 
 
 class KeyScan:
@@ -190,7 +189,7 @@ class KeyScan:
         self._counters.set("vanished_held_back", kept.missing if fault is not None else 0)
         self._counters.set("keys_out_of_order", self._astray)
         self._astray = 0
-        if self._host.ended() or self.has_more or self._opened:
+        if self.has_more or self._opened:
             yield self.flush(reading, closes=True)
         if fault is not None:
             raise fault
@@ -227,11 +226,12 @@ class KeyScan:
             revision.meet(key, kept)
             return
         verdict = self._host.judge(row, content, kept)
+        seed = joined_seed(revision.seed, self.chunks.kept.seed)
+        version = seed if kept is None else next_version(kept[1], kept[0])
         if verdict is Verdict.LATER:
-            if kept is not None and kept[0] != GONE:
-                revision.meet(key, kept)
+            is_known = kept is not None and kept[0] != GONE
+            revision.meet(key, kept if kept is not None and is_known else (UNREAD, version))
             return
-        version = revision.seed if kept is None else next_version(kept[1], kept[0])
         if verdict is Verdict.SEND:
             yield from self._send(reading, marked(packed, reading.cells, "upsert", version), reading.shown(key))
         revision.meet(key, (content, version))
@@ -278,7 +278,7 @@ class KeyScan:
                 continue
             content, version = revision.absent[key]
             version = next_version(version, content)
-            if self._host.vanished():
+            if self._host.vanished(key):
                 yield from self._send(
                     reading, marked(reading.only_key(key), reading.cells, "delete", version), reading.shown(key)
                 )

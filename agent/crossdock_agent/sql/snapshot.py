@@ -100,11 +100,8 @@ class SnapshotTable:
     def judge(self, _row: Sequence[Any], _content: bytes, _kept: Entry | None) -> Verdict:
         return Verdict.SEND
 
-    def vanished(self) -> bool:
+    def vanished(self, _key: bytes) -> bool:
         return True
-
-    def ended(self) -> bool:
-        return False
 
     def checkpoint(self) -> bytes:
         self._known = msgspec.msgpack.encode(Checkpoint(CHECKPOINT_VERSION, self._settings.key_basis, self._kept))

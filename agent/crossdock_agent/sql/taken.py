@@ -1,4 +1,4 @@
-"""Hashes of the rows that the reading by watermark took since the last reconciliation began.
+"""Keys and hashes of the rows that the reading by watermark took since the last reconciliation began.
 
 They stand in numbered segments, each a ledger row written with the batch whose rows it names; the checkpoint holds
 three numbers. A reconciliation turns the page when it begins: what was taken before is forgotten when it ends, what was
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -34,14 +34,15 @@ class Taken:
     def __init__(self, state: TakenState, recall: Callable[[str], bytes | None]) -> None:
         self._state, self._recall = state, recall
         self._sizes: dict[int, int] = {}  # hashes in each segment
-        self._open = b""  # hashes of the last segment
+        self._open = b""  # hashes of the last segment ...
+        self._open_keys: list[bytes] = []  # ... and its keys
         self._known = HashSet()
         for number in range(state.first, state.last + 1):
-            hashes = self._stored(number)
-            if hashes is not None:
-                self._sizes[number] = len(hashes) // HASH_BYTES
-                self._open = hashes if number == state.last else b""
-                self._known.add(_numbers(hashes))
+            stored = self._stored(number)
+            if stored is not None:
+                self._sizes[number] = len(stored[0]) // HASH_BYTES
+                self._open, self._open_keys = stored if number == state.last else (b"", [])
+                self._known.add(_numbers(stored[0]))
 
     @property
     def state(self) -> TakenState:
@@ -53,19 +54,29 @@ class Taken:
     def __contains__(self, content: bytes) -> bool:
         return int.from_bytes(content, "big") in self._known
 
-    def add(self, hashes: Sequence[bytes]) -> tuple[tuple[str, bytes], ...]:
-        """Take *hashes*; the ledger row to be written with their rows."""
+    def add(self, hashes: Sequence[bytes], keys: Sequence[bytes] = ()) -> tuple[tuple[str, bytes], ...]:
+        """Take the rows of *hashes* and *keys* (none, where they cannot be told); the ledger row to be written with
+        them."""
         if not hashes:
             return ()
         state, data = self._state, b"".join(hashes)
         last = state.last
         if last < state.turn or len(self._open) // HASH_BYTES + len(hashes) > SEGMENT_HASHES:
-            last, self._open = last + 1, b""
+            last, self._open, self._open_keys = last + 1, b"", []
         self._open += data
+        self._open_keys = [*self._open_keys, *keys]
         self._sizes[last] = len(self._open) // HASH_BYTES
         self._known.add(_numbers(data))
         self._limit(last)
-        return ((_key(last), msgspec.msgpack.encode((last, self._open))),)
+        return ((_key(last), msgspec.msgpack.encode((last, self._open, self._open_keys))),)
+
+    def before(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Key and hash of what was taken before the reconciliation under way began, segment by segment."""
+        for number in range(self._state.first, self._state.turn):
+            stored = self._stored(number) if number in self._sizes else None
+            if stored is not None and stored[1]:
+                data, keys = stored
+                yield [(key, data[i * HASH_BYTES : (i + 1) * HASH_BYTES]) for i, key in enumerate(keys)]
 
     def turn(self) -> None:
         """A reconciliation begins."""
@@ -94,16 +105,16 @@ class Taken:
         """Know what stands in the segments in use, and no more."""
         self._known = HashSet()
         for number in self._sizes:
-            hashes = self._open if number == self._state.last else self._stored(number)
-            self._known.add(_numbers(hashes or b""))
+            stored = (self._open, []) if number == self._state.last else self._stored(number)
+            self._known.add(_numbers(stored[0] if stored is not None else b""))
 
-    def _stored(self, number: int) -> bytes | None:
+    def _stored(self, number: int) -> tuple[bytes, list[bytes]] | None:
         """None when the ledger has another segment in its place, or none: an agent that lost its disk."""
         stored = self._recall(_key(number))
         if stored is None:
             return None
-        found, hashes = msgspec.msgpack.decode(stored, type=tuple[int, bytes])
-        return hashes if found == number else None
+        found, hashes, keys = msgspec.msgpack.decode(stored, type=tuple[int, bytes, list[bytes]])
+        return (hashes, keys) if found == number else None
 
 
 def _numbers(hashes: bytes) -> array[int]:
