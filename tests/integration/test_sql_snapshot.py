@@ -57,6 +57,40 @@ def test_a_table_without_a_watermark_shows_inserts_updates_and_deletes(database:
         assert list(site.committed[0].header.key_columns) == ["id"]
 
 
+def test_between_two_scans_only_the_last_state_is_seen(database: Sqlite) -> None:
+    """What the mode promises, and no more (LESSONS 7)."""
+    fill(database, 3)
+    with site_of(database, **SNAPSHOT) as site:
+        site.poll()
+        database.execute("UPDATE t SET x = 'first' WHERE id = 1")
+        database.execute("UPDATE t SET x = 'second' WHERE id = 1")
+        database.execute("UPDATE t SET x = 'there' WHERE id = 2")
+        database.execute("UPDATE t SET x = 'row 2' WHERE id = 2")
+        database.execute("INSERT INTO t VALUES (9, 'short-lived')")
+        database.execute("DELETE FROM t WHERE id = 9")
+        assert ops(site.poll()) == [(1, "second", "upsert")]
+
+
+def test_a_row_marked_as_inactive_is_a_change_and_no_delete(database: Sqlite) -> None:
+    database.execute("CREATE TABLE s (id INTEGER PRIMARY KEY, active BOOLEAN)")
+    database.executemany("INSERT INTO s VALUES (?, 1)", [[1], [2]])
+    with site_of(database, table="s", mode="snapshot", key=["id"]) as site:
+        site.poll()
+        database.execute("UPDATE s SET active = 0 WHERE id = 2")
+        assert ops(site.poll()) == [(2, False, "upsert")]
+
+
+def test_deletes_made_while_the_agent_was_away_are_seen_when_it_is_back(database: Sqlite) -> None:
+    fill(database, 100)
+    with site_of(database, **SNAPSHOT) as site:
+        site.poll()
+        site.source.close()
+        database.execute("DELETE FROM t WHERE id IN (3, 99)")
+        database.execute("UPDATE t SET x = 'changed' WHERE id = 50")
+        site.restart()
+        assert ops(site.poll()) == [(50, "changed", "upsert"), (3, None, "delete"), (99, None, "delete")]
+
+
 def test_a_content_that_comes_back_and_a_row_deleted_twice_are_events_of_their_own(database: Sqlite) -> None:
     fill(database, 2)
     with site_of(database, **SNAPSHOT) as site:

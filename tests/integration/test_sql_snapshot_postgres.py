@@ -140,6 +140,21 @@ def test_pages_are_read_by_the_key_s_index_also_when_it_may_be_null(database: Se
                 assert "Seq Scan" not in plan
 
 
+def test_between_two_ranges_nothing_is_open_and_writers_change_the_rows_that_are_being_read(database: Server) -> None:
+    database.execute("CREATE TABLE t (id bigint PRIMARY KEY, x text)")
+    database.execute("INSERT INTO t SELECT i, repeat('x', 300) FROM generate_series(1, 9000) i")
+    with site_of(database, table="t", mode="snapshot", key=["id"], page_rows=1000) as site:
+        rows = 0
+        for draft in site.reading():
+            rows += draft.header.records
+            assert database.rows(
+                "SELECT state, backend_xmin FROM pg_stat_activity WHERE application_name = 'crossdock-agent'"
+            ) == [("idle", None)]
+            database.execute("SET lock_timeout = 1")  # ms: nobody waits for us
+            database.execute("UPDATE t SET x = 'y' WHERE id % 3 = 0")
+        assert rows == 9000
+
+
 def test_what_writers_commit_while_scans_go_by_and_the_agent_is_killed_is_what_arrives(
     database: Server, postgres: Postgres
 ) -> None:
