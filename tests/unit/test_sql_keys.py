@@ -5,14 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from crossdock_agent.sql import taken as taken_module
+from crossdock_agent.sql import overlay as overlay_module
 from crossdock_agent.sql.brake import SnapshotSettings, held_back, is_accepted, is_usual
 from crossdock_agent.sql.dialects import DIALECTS
 from crossdock_agent.sql.keychunks import GONE, MAX_GONE, forget_gone, joined_seed, next_version
 from crossdock_agent.sql.keyrange import KeyStatements
 from crossdock_agent.sql.keyreading import content_hash, marked
+from crossdock_agent.sql.overlay import Overlay, OverlayState
 from crossdock_agent.sql.statements import CatalogColumn, CatalogTable, resolve
-from crossdock_agent.sql.taken import Taken, TakenState
 
 
 def test_versions_tell_every_step_of_a_history_apart_and_fit_a_signed_integer() -> None:
@@ -95,37 +95,37 @@ def test_a_range_is_one_statement_and_two_only_where_null_may_come_first_in_the_
 
 def test_what_was_taken_is_known_until_the_reconciliation_after_it_has_ended() -> None:
     ledger: dict[str, bytes] = {}
-    taken = Taken(TakenState(), ledger.get)
+    taken = Overlay(OverlayState(), ledger.get)
     first, second = content_hash(b"1"), content_hash(b"2")
     ledger.update(taken.add([first], [b"k1"]))
     taken.turn()
     ledger.update(taken.add([second]))
-    for known in (taken, Taken(taken.state, ledger.get)):
+    for known in (taken, Overlay(taken.state, ledger.get)):
         assert first in known
         assert second in known
         assert list(known.before()) == [[(b"k1", first)]]
     taken.forget()
-    for known in (taken, Taken(taken.state, ledger.get)):
+    for known in (taken, Overlay(taken.state, ledger.get)):
         assert first not in known
         assert second in known
 
 
 def test_what_was_taken_is_bounded_and_says_when_it_forgot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taken_module, "MAX_SEGMENTS", 4)
-    monkeypatch.setattr(taken_module, "SEGMENT_HASHES", 10)
+    monkeypatch.setattr(overlay_module, "MAX_SEGMENTS", 4)
+    monkeypatch.setattr(overlay_module, "SEGMENT_HASHES", 10)
     ledger: dict[str, bytes] = {}
-    taken = Taken(TakenState(), ledger.get)
+    taken = Overlay(OverlayState(), ledger.get)
     hashes = [content_hash(b"%d" % i) for i in range(200)]
     for content in hashes:
         ledger.update(taken.add([content]))
     assert taken.state.overflowed
     assert len(taken) <= 40
     assert len(ledger) <= 5
-    again = Taken(taken.state, ledger.get)
+    again = Overlay(taken.state, ledger.get)
     assert len(again) == len(taken)
     assert hashes[-1] in again
     assert hashes[0] not in again
 
 
 def test_a_ledger_of_another_disk_only_makes_rows_unknown() -> None:
-    assert content_hash(b"x") not in Taken(TakenState(3, 3, 9), {}.get)
+    assert content_hash(b"x") not in Overlay(OverlayState(3, 3, 9), {}.get)

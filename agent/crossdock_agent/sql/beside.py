@@ -29,10 +29,10 @@ from crossdock_agent.sql.keychunks import Chunks, Kept, KeptLostError, next_vers
 from crossdock_agent.sql.keydraft import KeyBatch
 from crossdock_agent.sql.keyreading import KeyReading, content_hash, mark_columns, marked
 from crossdock_agent.sql.keyscan import KeyScan, Verdict
+from crossdock_agent.sql.overlay import Overlay, OverlayState
 from crossdock_agent.sql.position import POSITION_VERSION, Position, decoded
 from crossdock_agent.sql.revision import Entry
 from crossdock_agent.sql.settings import SqlTableSettings
-from crossdock_agent.sql.taken import Taken, TakenState
 from crossdock_agent.sql.times import SECOND_US
 from crossdock_agent.sql.watermark import WatermarkTable
 
@@ -54,7 +54,7 @@ class BesideTable:
         self._is_loaded = not by_key
         self._behind: bytes | None = None
         self._begun_us = 0
-        self._taken = Taken(TakenState(), context.memory.recall)
+        self._taken = Overlay(OverlayState(), context.memory.recall)
         self._gone = HashSet()  # keys whose delete the reconciliation under way has found
         self._make_scan(Kept())
         self._asked = float("-inf")  # when the reading by watermark was asked last
@@ -269,14 +269,14 @@ class BesideTable:
         self._known = checkpoint
         if stored is None:
             self._position, self._is_loaded = checkpoint, checkpoint is not None or not by_key
-            self._behind, self._begun_us, kept, taken = None, 0, Kept(), TakenState()
+            self._behind, self._begun_us, kept, taken = None, 0, Kept(), OverlayState()
         else:
             self._position, self._is_loaded, self._behind = stored.live, stored.loaded, stored.behind
             self._begun_us, kept, taken = stored.begun_us, stored.kept, stored.taken
             if stored.basis != self._settings.key_basis:
                 self._log.warning("'key' or 'where' were changed: the rows are compared anew")
                 kept = Kept()
-        self._taken = Taken(taken, recall)
+        self._taken = Overlay(taken, recall)
         self._make_scan(kept)
 
     def _make_scan(self, kept: Kept) -> None:

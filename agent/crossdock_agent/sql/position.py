@@ -6,7 +6,7 @@ import msgspec
 
 from crossdock.errors import ConfigError
 from crossdock_agent.sql.keychunks import Kept
-from crossdock_agent.sql.taken import TakenState
+from crossdock_agent.sql.overlay import OverlayState
 
 POSITION_VERSION = 1
 
@@ -21,7 +21,7 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
     begun_us: int  # when the last reconciliation began, by the wall clock
     basis: str  # what *kept* is of
     kept: Kept
-    taken: TakenState
+    taken: OverlayState
 
 
 def decoded(checkpoint: bytes | None) -> Position | None:

@@ -21,7 +21,7 @@ MAX_SEGMENTS = 512
 MAX_HASHES = 1_000_000  # some 16 MB; beyond it, or so many segments, the oldest are forgotten
 
 
-class TakenState(msgspec.Struct, frozen=True, array_like=True):
+class OverlayState(msgspec.Struct, frozen=True, array_like=True):
     """Segments from *first* up to *last* are in use; the reconciliation under way began before *turn*."""
 
     first: int = 0
@@ -30,8 +30,8 @@ class TakenState(msgspec.Struct, frozen=True, array_like=True):
     overflowed: bool = False
 
 
-class Taken:
-    def __init__(self, state: TakenState, recall: Callable[[str], bytes | None]) -> None:
+class Overlay:
+    def __init__(self, state: OverlayState, recall: Callable[[str], bytes | None]) -> None:
         self._state, self._recall = state, recall
         self._sizes: dict[int, int] = {}  # hashes in each segment
         self._open = b""  # hashes of the last segment ...
@@ -45,7 +45,7 @@ class Taken:
                 self._known.add(_numbers(stored[0]))
 
     @property
-    def state(self) -> TakenState:
+    def state(self) -> OverlayState:
         return self._state
 
     def __len__(self) -> int:
@@ -81,14 +81,14 @@ class Taken:
     def turn(self) -> None:
         """A reconciliation begins."""
         state = self._state
-        self._state = TakenState(state.first, state.last + 1, state.last, state.overflowed)
+        self._state = OverlayState(state.first, state.last + 1, state.last, state.overflowed)
 
     def forget(self) -> None:
         """It has ended: what was taken before it is not needed any more."""
         state = self._state
         for number in range(state.first, state.turn):
             self._sizes.pop(number, None)
-        self._state = TakenState(state.turn, state.turn, state.last)
+        self._state = OverlayState(state.turn, state.turn, state.last)
         self._learn()
 
     def _limit(self, last: int) -> None:
@@ -97,7 +97,7 @@ class Taken:
         while first < last and (last - first >= MAX_SEGMENTS or len(self) > MAX_HASHES):
             self._sizes.pop(first, None)
             first += 1
-        self._state = TakenState(first, max(first, state.turn), last, state.overflowed or first > state.first)
+        self._state = OverlayState(first, max(first, state.turn), last, state.overflowed or first > state.first)
         if len(self._known) > 2 * len(self) + SEGMENT_HASHES:
             self._learn()
 
