@@ -214,6 +214,8 @@ class QueryRig(TableRig):
     def __init__(self, base: Path, mode: str = "incrementing") -> None:
         super().__init__(base, mode)
         del self.settings["table"]
+        if mode == "snapshot":
+            del self.settings["column"]
         self.settings["query"] = (
             "-- orders; with their notes\nWITH o AS (SELECT id, text, at FROM orders)\n"
             "SELECT o.id, o.text, o.at, n.note FROM o LEFT JOIN notes n ON n.id = o.id; -- ';'\n"
@@ -374,3 +376,21 @@ class StructureRig(FileRig):
             at += length
         assert at == len(draft.payload)
         return list(found)
+
+
+class SnapshotRig(TableRig):
+    """The same table, read by its key and compared with what was read before."""
+
+    def __init__(self, base: Path) -> None:
+        super().__init__(base)
+        self.settings = {
+            "connection": self.settings["connection"], "table": "orders", "mode": "snapshot", "key": ["id"],
+        }  # fmt: skip
+
+
+class BesideRig(TableRig):
+    """A table read by its time of change, with a reading by key beside it."""
+
+    def __init__(self, base: Path, **settings: Any) -> None:
+        super().__init__(base, "timestamp")
+        self.settings.update(settings)

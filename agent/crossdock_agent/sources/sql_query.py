@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from crossdock_agent.sources.base import Source, SourceContext, register
-from crossdock_agent.sql.rowversion import RowversionTable
+from crossdock_agent.sources.base import register
+from crossdock_agent.sql.modes import reader
 from crossdock_agent.sql.settings import SqlQuerySettings
-from crossdock_agent.sql.watermark import WatermarkTable
 
-
-def _create(settings: SqlQuerySettings, context: SourceContext) -> Source:
-    return RowversionTable(settings, context) if settings.mode == "rowversion" else WatermarkTable(settings, context)
-
-
-register("sql_query", SqlQuerySettings, _create)
+register("sql_query", SqlQuerySettings, reader)

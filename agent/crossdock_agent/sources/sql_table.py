@@ -1,33 +1,11 @@
 """A table or view of a database, read again and again for what is new. How it is found is the mode's: one file each in
-`crossdock_agent.sql`, imported when a source asks for it.
+`crossdock_agent.sql`.
 """
 
 from __future__ import annotations
 
-from crossdock_agent.sources.base import Source, SourceContext, register
+from crossdock_agent.sources.base import register
+from crossdock_agent.sql.modes import reader
 from crossdock_agent.sql.settings import SqlTableSettings
 
-
-def _create(settings: SqlTableSettings, context: SourceContext) -> Source:
-    if settings.aggregate is not None:
-        from crossdock_agent.sql.aggregate import AggregateTable
-
-        return AggregateTable(settings, context)
-    if settings.mode == "rowversion":
-        from crossdock_agent.sql.rowversion import RowversionTable
-
-        return RowversionTable(settings, context)
-    if settings.mode == "outbox":
-        from crossdock_agent.sql.outboxes import OutboxTable
-
-        return OutboxTable(settings, context)
-    if settings.mode == "change_log":
-        from crossdock_agent.sql.changelog import ChangeLogTable
-
-        return ChangeLogTable(settings, context)
-    from crossdock_agent.sql.watermark import WatermarkTable
-
-    return WatermarkTable(settings, context)
-
-
-register("sql_table", SqlTableSettings, _create)
+register("sql_table", SqlTableSettings, reader)

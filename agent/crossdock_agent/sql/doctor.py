@@ -9,7 +9,7 @@ from crossdock.errors import CrossdockError
 from crossdock_agent.sources.base import Finding
 from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.folds import frame, present
-from crossdock_agent.sql.reading import Reading, prepare
+from crossdock_agent.sql.reading import Reading, prepare, prepare_by_key
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.times import SECOND_US, parse
 
@@ -39,18 +39,56 @@ def examine(
         yield Finding(stage, ok=False, detail=error.message, hint=error.hint)
 
 
+def examine_by_key(settings: SqlTableSettings, connect: Callable[[], Database]) -> Iterator[Finding]:
+    """The same for a table that is read by its key alone."""
+    stage = "login"
+    try:
+        with closing(connect()) as database:
+            yield Finding("login", ok=True, detail=str(database.rows(database.dialect.version)[0][0]))
+            stage = "table and columns"
+            reading, statements = prepare_by_key(database, settings)
+            kind = "view" if reading.table.is_view else "table"
+            yield Finding(
+                "table and columns", ok=True, detail=f"{kind} {settings.table}, {len(reading.columns)} columns"
+            )
+            stage = "read"
+            limit = min(SAMPLE_ROWS, settings.page_rows)
+            rows = [row for sql, values in statements.ranges(None, None, limit) for row in database.rows(sql, values)]
+            yield Finding("read", ok=True, detail=f"{len(rows)} rows as a sample" if rows else "no row yet")
+            keys = [tuple(row[i] for i in statements.position) for row in rows]
+            yield _unique(", ".join(reading.key), len(keys) - len(set(keys)), len(keys))
+            yield _key_index(reading)
+    except CrossdockError as error:
+        yield Finding(stage, ok=False, detail=error.message, hint=error.hint)
+
+
+def _unique(names: str, twice: int, count: int) -> Finding:
+    return Finding(
+        "key", ok=not twice,
+        detail=f"{twice} of {count} rows share their ({names})" if twice else f"({names}) is unique",
+        hint="add columns to 'key' until each row has its own" if twice else "",
+    )  # fmt: skip
+
+
+def _key_index(reading: Reading) -> Finding:
+    first = reading.key[0]
+    if reading.table.is_view:
+        return Finding("index", ok=True, detail=f"not known for a view; {first} should be indexed in the table beneath")
+    if first.lower() in reading.database.indexed(reading.table):
+        return Finding("index", ok=True, detail=f"{first} is indexed")
+    return Finding(
+        "index", ok=True, detail=f"{first} is not indexed: each page sorts the whole table",
+        hint=f"create an index on {', '.join(reading.key)}",
+    )  # fmt: skip
+
+
 def _read(reading: Reading, settings: SqlTableSettings) -> Iterator[Finding]:
     sql, values = reading.statements.page(None, min(SAMPLE_ROWS, settings.page_rows))
     rows = reading.database.rows(sql, values)
     yield Finding("read", ok=True, detail=f"{len(rows)} rows as a sample" if rows else "no row yet")
     keys = [tuple(row[i] for i in reading.shape.position) for row in rows]
     names = ", ".join(dict.fromkeys([*settings.watermark, *settings.key]))
-    twice = len(keys) - len(set(keys))
-    yield Finding(
-        "key", ok=not twice,
-        detail=f"{twice} of {len(keys)} rows share their ({names})" if twice else f"({names}) is unique",
-        hint="add columns to 'key' until each row has its own" if twice else "",
-    )  # fmt: skip
+    yield _unique(names, len(keys) - len(set(keys)), len(keys))
     unmarked = int(reading.database.rows(reading.statements.unmarked(keys[-1][0] if keys else None))[0][0])
     if unmarked:
         yield Finding(

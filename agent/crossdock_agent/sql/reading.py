@@ -10,6 +10,7 @@ from crossdock.v1.batch_pb2 import BatchHeader, Column, Origin
 from crossdock_agent.sql.connections import Database, OdbcDatabase, SqliteDatabase, require_encoding, with_secrets
 from crossdock_agent.sql.dialects import DIALECTS
 from crossdock_agent.sql.faults import table_missing
+from crossdock_agent.sql.keyrange import KeyStatements
 from crossdock_agent.sql.queries import checked
 from crossdock_agent.sql.rows import RowShape
 from crossdock_agent.sql.settings import SqlQuerySettings, SqlTableSettings
@@ -146,3 +147,25 @@ def _check_kinds(database: Database, settings: SqlTableSettings, watermark: list
         said = "; ".join(wrong or [f"{c.name} is {c.declared}" for c in watermark])
         wants = "times of one type" if settings.mode == "timestamp" else "a whole number"
         raise ConfigError(f"{settings.subject}: {said}", hint=f"mode {settings.mode} needs {wants} in 'column'")
+
+
+def prepare_by_key(database: Database, settings: SqlTableSettings) -> tuple[Reading, KeyStatements]:
+    """The same table in the order of its key alone. Raises as `prepare` does."""
+    table = _find(database, settings)
+    order = settings.key or settings.watermark
+    listed = settings.columns if settings.columns is not None else [c.name for c in table.columns]
+    found = _resolve_all(database, table, settings, [*listed, *settings.watermark, *order])
+    columns = _distinct([found[name] for name in (*listed, *settings.watermark, *order)])
+    key, mark = _distinct([found[name] for name in order]), [found[name] for name in settings.watermark]
+    statements = KeyStatements(database.dialect, table, columns, key, mark, settings.where, settings.max_lob_bytes)
+    is_sqlite = database.dialect.name == "sqlite"
+    shape = RowShape(
+        payload=statements.payload, position=statements.position, group=len(statements.position),
+        cap=settings.max_lob_bytes, names=tuple(c.name for c in columns),
+        flags=tuple(i for i, c in enumerate(columns) if is_sqlite and c.kind == "boolean"),
+    )  # fmt: skip
+    shown = {column.quoted: column.name for column in columns}
+    return Reading(
+        database, table, tuple(columns), tuple(shown[c.quoted] for c in key), statements, shape,
+        None, detects_changes=not table.is_view and settings.where is None,
+    ), statements  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal
 
 import msgspec
 
+from crossdock_agent.sql.brake import ReconcileSettings, SnapshotSettings
 from crossdock_agent.sql.children import Aggregate
 
 MAX_LOB_BYTES = 8 * 1024 * 1024  # a row may not be larger either
@@ -104,13 +106,18 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     exactly those; `column` is its id. `mode: change_log` does so with a log that triggers on the table fill, and so
     sees every version and every delete; it needs `key`, and no `column`.
 
+    `mode: snapshot` reads the whole table by `key` on every poll and compares it with what was read before: for tables
+    that have no watermark; it sees deletes too. `reconcile` does that beside the other two modes, on a schedule of its
+    own, for the rows that they cannot see. `initial_load: key` reads what is there at first in the order of the key,
+    while changes are read beside it.
+
     `key` names the columns that tell rows apart. Rows that agree in time and all but the last of them (the lines of an
     order) travel together. Watermark and key columns are always read, listed or not.
     """
 
     connection: Connection
     table: str  # or a view; may be `schema.table`
-    mode: Literal["incrementing", "timestamp", "rowversion", "outbox", "change_log"]
+    mode: Literal["incrementing", "timestamp", "rowversion", "outbox", "change_log", "snapshot"]
     column: str | list[str] = []
     key: list[str] = []
     columns: list[str] | None = None  # None: all
@@ -130,11 +137,15 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     aggregate: Aggregate | None = None  # rows of child tables that are read as part of the parent's record
     outbox: OutboxSettings | None = None  # of mode outbox
     change_log: ChangeLogSettings | None = None  # of mode change_log
+    snapshot: SnapshotSettings | None = None  # of mode snapshot
+    reconcile: ReconcileSettings | None = None  # of modes incrementing and timestamp
+    initial_load: Literal["watermark", "key"] = "watermark"  # in which order the rows already there are read
 
     def __post_init__(self) -> None:
-        if not self.watermark and self.mode != "change_log":
+        if not self.watermark and self.mode not in ("change_log", "snapshot"):
             raise ValueError("'column' is empty")
         self._check_taking()
+        self._check_by_key()
         if self.mode == "incrementing" and len(self.watermark) != 1:
             raise ValueError("mode incrementing takes one 'column'")
         if self.mode == "timestamp" and not self.key:
@@ -147,6 +158,8 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError("'columns' is empty; leave it out to read all")
         if self.aggregate is not None and self.mode not in ("incrementing", "timestamp"):
             raise ValueError(f"mode {self.mode} reads no 'aggregate'; modes timestamp and incrementing do")
+        if self.aggregate is not None and (self.reconcile is not None or self.initial_load == "key"):
+            raise ValueError("'aggregate' goes with neither 'reconcile' nor 'initial_load: key'")
         if self.aggregate is not None:
             self.aggregate.check(self.key, incrementing=self.mode == "incrementing")
 
@@ -164,6 +177,20 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if self.mode == "change_log" and self.where is not None:
             raise ValueError("mode change_log takes no 'where': a row that leaves the condition would never be deleted")
 
+    def _check_by_key(self) -> None:
+        if self.mode == "snapshot":
+            if not self.key or self.watermark:
+                raise ValueError("mode snapshot needs 'key', and takes no 'column'")
+            if self.start == "now":
+                raise ValueError("mode snapshot has no 'start': what is not sent cannot be compared")
+        by_watermark = self.mode in ("incrementing", "timestamp")
+        if self.snapshot is not None and self.mode != "snapshot":
+            raise ValueError("'snapshot' is for mode snapshot")
+        if self.reconcile is not None and not by_watermark:
+            raise ValueError("'reconcile' is for modes incrementing and timestamp")
+        if self.initial_load == "key" and (not by_watermark or self.start == "now"):
+            raise ValueError("'initial_load: key' is for modes incrementing and timestamp, with 'start: beginning'")
+
     @property
     def watermark(self) -> list[str]:
         return [self.column] if isinstance(self.column, str) else self.column
@@ -174,9 +201,20 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         return f"table {self.table}"
 
     @property
+    def filter(self) -> str:
+        """What decides which rows there are."""
+        return self.where or ""
+
+    @property
     def basis(self) -> str:
         """What a position is a position in; it changes when a stored one no longer applies."""
         return f"{self.mode} {self.table} {','.join(self.watermark)} {','.join(self.key)}"
+
+    @property
+    def key_basis(self) -> str:
+        """What rows kept by key are rows of. Rows that another filter leaves out have not vanished."""
+        where = hashlib.blake2b(self.filter.encode(), digest_size=4).hexdigest()
+        return f"{self.mode} {self.table} {','.join(self.key)} {where}"
 
 
 class SqlQuerySettings(SqlTableSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -188,11 +226,20 @@ class SqlQuerySettings(SqlTableSettings, frozen=True, kw_only=True, forbid_unkno
 
     query: str
     table: str = "query"  # the name under which its rows come
-    mode: Literal["incrementing", "timestamp", "rowversion"]
+    mode: Literal["incrementing", "timestamp", "rowversion", "snapshot"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.aggregate is not None:
+            raise ValueError("'aggregate' is for sql_table: a query joins what it needs itself")
 
     @property
     def subject(self) -> str:
         return f"query {self.table}"
+
+    @property
+    def filter(self) -> str:
+        return f"{self.query} {self.where or ''}"
 
 
 def _require_zone(zone: str, clock: str | None) -> None:

@@ -24,10 +24,12 @@ from loguru import logger
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.alarms import Alarms
+from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.cursor import CHECKPOINT_VERSION, Checkpoint, Cursor, Pass, Position, Scale, UnderWay
 from crossdock_agent.sql.doctor import examine
 from crossdock_agent.sql.folds import Folds, present
 from crossdock_agent.sql.paging import Pager, require_order
+from crossdock_agent.sql.position import live_part
 from crossdock_agent.sql.reading import Reading, connect, prepare
 from crossdock_agent.sql.rows import Batch, Page
 from crossdock_agent.sql.settings import SqlTableSettings
@@ -82,6 +84,23 @@ class WatermarkTable:
         if self._reading is not None:
             self._reading.database.close()
         self._reading, self._quiet = None, None
+
+    # --- for a reading beside this one
+
+    @property
+    def is_settled(self) -> bool:
+        """True once the whole look-back window was read since this process began, and no pass is broken off."""
+        return self._cursor.settled_once and not self._cursor.under_way
+
+    def is_ahead(self, watermark: object) -> bool:
+        """True when rows of *watermark* are still read here: it lies above the floor of the look-back window."""
+        order = self._scale.order([watermark]) if watermark is not None else None
+        floor = self._scale.order(self._cursor.floor)
+        return order is not None and (floor is None or order > floor)
+
+    def database(self) -> Database:
+        """The one connection."""
+        return self._open().database
 
     # --- one pass
 
@@ -195,7 +214,7 @@ class WatermarkTable:
 
     def _decoded(self, checkpoint: bytes) -> Checkpoint:
         try:
-            stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
+            stored = msgspec.msgpack.decode(live_part(checkpoint, self._context.name), type=Checkpoint)
         except msgspec.DecodeError as error:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=_RENAME
