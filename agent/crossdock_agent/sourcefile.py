@@ -12,7 +12,6 @@ import msgspec
 from crossdock import siteconfig
 from crossdock.errors import ConfigError
 from crossdock.siteconfig import SourceConfig
-from crossdock_agent import plain_yaml
 from crossdock_agent.configuration import read_last_good
 
 _COMMON = ("kind", "lane", "schedule", "quiet", "budget")  # beside the settings of its kind
@@ -39,7 +38,7 @@ def read(path: Path, variables: Mapping[str, str]) -> SourceConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"source file {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    given = _json(path, text) if path.suffix == ".json" else plain_yaml.parse(str(path), text)
+    given = _json(path, text) if path.suffix == ".json" else _yaml(path, text)
     given = _substituted(given, variables, path)
     name = str(given.pop("source", path.stem))
     given.pop("on", None)
@@ -50,6 +49,17 @@ def read(path: Path, variables: Mapping[str, str]) -> SourceConfig:
         return msgspec.convert({"name": name, **common, "settings": given}, type=SourceConfig)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _yaml(path: Path, text: str) -> dict[str, Any]:
+    from crossdock import yamlfile
+
+    file = yamlfile.parse(str(path), text)
+    if file.problems:
+        raise ConfigError("; ".join(problem.text() for problem in file.problems))
+    if not isinstance(file.value, dict):
+        raise ConfigError(f"{path} holds no 'key: value' lines", hint="begin with 'source: NAME'")
+    return file.value
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from crossdock import yamlfile
 from crossdock_controller.conditions.lint import lint
 from crossdock_controller.conditions.vocabulary import Vocabulary
-from crossdock_controller.config import schema, yaml
+from crossdock_controller.config import schema
 from crossdock_controller.config.models import Budget, OutboxLimits, Route, Schedule, SinkDef, Site, Source
 from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
@@ -51,7 +52,7 @@ def test_every_example_is_plain_yaml() -> None:
     for example in EXAMPLES:
         several = re.search(r"^(on|when): .*\n\1: ", example, re.MULTILINE)
         for text in example.splitlines() if several else [example]:
-            assert yaml.parse("example", text).problems == []
+            assert yamlfile.parse("example", text).problems == []
 
 
 def test_every_condition_on_the_page_is_sound() -> None:

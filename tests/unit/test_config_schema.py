@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from crossdock.yamlfile import dotted
 from crossdock_controller.config.schema import setting_names, source_findings, source_kinds
-from crossdock_controller.config.yaml import dotted
 
 FILES: dict[str, Any] = {"directory": "D:/out", "format": {"kind": "csv"}}
 TABLE: dict[str, Any] = {"connection": {"sqlite": "erp.db"}, "table": "t", "mode": "incrementing", "column": "id"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossdock_controller.config import yaml
-from crossdock_controller.config.yaml import dotted, parse
+from crossdock import yamlfile
+from crossdock.yamlfile import dotted, parse
 
 
 def only_problem(text: str) -> tuple[int, str, str]:
@@ -96,7 +96,7 @@ def test_an_alias_bomb_ends_at_the_limit_not_in_memory() -> None:
     started = time.monotonic()
     line, path, message = only_problem("\n".join(layers))
     assert (line, path) == (5, "")
-    assert message == f"has more than {yaml.MAX_VALUES} values, aliases counted"
+    assert message == f"has more than {yamlfile.MAX_VALUES} values, aliases counted"
     assert time.monotonic() - started < 5
 
 
@@ -111,7 +111,7 @@ def test_an_alias_bomb_ends_at_the_limit_not_in_memory() -> None:
 )
 def test_deep_nesting_is_refused_quickly(text: str) -> None:
     started = time.monotonic()
-    assert only_problem(text)[2] == f"is nested more than {yaml.MAX_DEPTH} levels deep"
+    assert only_problem(text)[2] == f"is nested more than {yamlfile.MAX_DEPTH} levels deep"
     assert time.monotonic() - started < 5
 
 
@@ -122,7 +122,7 @@ def test_a_huge_file_is_refused_without_being_read() -> None:
 
 
 def test_a_file_of_nothing_but_mistakes_stops_at_a_hundred_problems() -> None:
-    assert len(parse("x.yaml", "a: 1\n" * 10_000).problems) == yaml.MAX_PROBLEMS
+    assert len(parse("x.yaml", "a: 1\n" * 10_000).problems) == yamlfile.MAX_PROBLEMS
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from crossdock import siteconfig
-from crossdock_controller.config import secrets, yaml
+from crossdock import siteconfig, yamlfile
+from crossdock_controller.config import secrets
 from crossdock_controller.config.compile import site_config
 from crossdock_controller.config.errors import Problem, errors_of
 from crossdock_controller.config.load import Loaded, inspect
@@ -182,13 +182,13 @@ def _key_changes(old: Any, new: Any) -> Iterator[KeyChange]:
     was, will = dict(_leaves(old, ())), dict(_leaves(new, ()))
     for path in sorted({*was, *will}, key=lambda p: [str(part) for part in p]):
         if was.get(path, _ABSENT) != will.get(path, _ABSENT):
-            yield KeyChange(yaml.dotted(path), _shown(path, was), _shown(path, will))
+            yield KeyChange(yamlfile.dotted(path), _shown(path, was), _shown(path, will))
 
 
 _ABSENT = object()
 
 
-def _leaves(value: Any, path: yaml.Path) -> Iterator[tuple[yaml.Path, Any]]:
+def _leaves(value: Any, path: yamlfile.Path) -> Iterator[tuple[yamlfile.Path, Any]]:
     """Settings by path. A list of plain values is one setting; so is an empty mapping."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
@@ -200,7 +200,7 @@ def _leaves(value: Any, path: yaml.Path) -> Iterator[tuple[yaml.Path, Any]]:
         yield path, value
 
 
-def _shown(path: yaml.Path, values: Mapping[yaml.Path, Any]) -> str | None:
+def _shown(path: yamlfile.Path, values: Mapping[yamlfile.Path, Any]) -> str | None:
     if path not in values:
         return None
     value = secrets.masked(path, values[path])

@@ -6,40 +6,13 @@ A message never carries a value that may be a secret; the caller decides that be
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 from crossdock.errors import ConfigError
+from crossdock.yamlfile import Problem
 
-Severity = Literal["error", "warning"]
+__all__ = ["ConfigInvalid", "Problem", "errors_of", "ordered"]
+
 _SHOWN = 5  # problems named in the text of the exception; all of them are in `problems`
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing a person must look at. *line* and *column* count from 1; 0 where there is none (a whole file)."""
-
-    file: str
-    line: int
-    path: str  # "format.delimiter", "" for the file itself
-    message: str
-    hint: str = ""
-    column: int = 0
-    severity: Severity = "error"
-
-    @property
-    def where(self) -> str:
-        """ "sources/x.yaml: format.delimiter" """
-        return f"{self.file}: {self.path}" if self.path else self.file
-
-    def text(self) -> str:
-        """ "sources/x.yaml:12: format.delimiter: message (hint)", the form editors turn into a link."""
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        subject = f"{self.path}: " if self.path else ""
-        return f"{place}: {subject}{self.message}" + (f" ({self.hint})" if self.hint else "")
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def ordered(problems: Iterable[Problem]) -> list[Problem]:

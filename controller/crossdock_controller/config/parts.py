@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from crossdock_controller.config import secrets, typed, yaml
+from crossdock import yamlfile
+from crossdock_controller.config import secrets, typed
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, Route, SinkDef, Site, Source
 from crossdock_controller.config.schema import source_kinds
@@ -27,7 +28,7 @@ T = TypeVar("T")
 class Part(Generic[T]):
     """One file of a tree. *model* is None when *problems* has an error."""
 
-    file: yaml.YamlFile
+    file: yamlfile.YamlFile
     name: str  # what it declares, or its file's stem when that cannot be read
     model: T | None
     problems: list[Problem] = field(default_factory=list)
@@ -52,11 +53,11 @@ class Parts:
 
 def read_parts(tree: Tree) -> Parts:
     """Every YAML file of *tree*, by its folder. Files that belong to no folder are `tree.check`'s business."""
-    by_folder: dict[str, list[tuple[yaml.YamlFile, str]]] = {folder: [] for folder in FOLDERS}
+    by_folder: dict[str, list[tuple[yamlfile.YamlFile, str]]] = {folder: [] for folder in FOLDERS}
     for name in sorted(tree):
         if folder_of(name) in by_folder and name.endswith((".yaml", ".yml")):
             text = tree[name].removeprefix("\ufeff")
-            by_folder[folder_of(name)].append((yaml.parse(name, text), text))
+            by_folder[folder_of(name)].append((yamlfile.parse(name, text), text))
     return Parts(
         sites=[_part(*read, "site", _site) for read in by_folder["sites"]],
         sources=[_part(*read, "source", _source) for read in by_folder["sources"]],
@@ -66,10 +67,10 @@ def read_parts(tree: Tree) -> Parts:
     )
 
 
-_Build = Callable[[yaml.YamlFile, Mapping[str, Any], str], tuple[T | None, list[Problem]]]
+_Build = Callable[[yamlfile.YamlFile, Mapping[str, Any], str], tuple[T | None, list[Problem]]]
 
 
-def _part(file: yaml.YamlFile, text: str, word: str, build: _Build[T]) -> Part[T]:
+def _part(file: yamlfile.YamlFile, text: str, word: str, build: _Build[T]) -> Part[T]:
     stem = PurePosixPath(file.name).stem
     if not isinstance(file.value, dict):
         problems = list(file.problems)
@@ -86,12 +87,12 @@ def _part(file: yaml.YamlFile, text: str, word: str, build: _Build[T]) -> Part[T
     return Part(file, declared if isinstance(declared, str) else stem, model, problems)
 
 
-def _site(file: yaml.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Site | None, list[Problem]]:
+def _site(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Site | None, list[Problem]]:
     site, problems = typed.build(Site, data, file)
     return site, _with_secrets(problems, file, data.get("variables"), ("variables",))
 
 
-def _source(file: yaml.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Source | None, list[Problem]]:
+def _source(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Source | None, list[Problem]]:
     settings = {key: value for key, value in data.items() if key not in SOURCE_KEYS}
     own = {key: value for key, value in data.items() if key in SOURCE_KEYS}
     source, problems = typed.build(Source, {**own, "settings": settings}, file)
@@ -99,7 +100,7 @@ def _source(file: yaml.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[S
     return source, _with_secrets(problems, file, settings)
 
 
-def _route(file: yaml.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Route | None, list[Problem]]:
+def _route(file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Route | None, list[Problem]]:
     route, problems = typed.build(Route, {"route": stem, **data}, file)
     if isinstance(data.get("when"), bool):
         problems = [p for p in problems if p.path != "when"]
@@ -107,7 +108,7 @@ def _route(file: yaml.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Rou
     return route, problems
 
 
-def _sink(file: yaml.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[SinkDef | None, list[Problem]]:
+def _sink(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[SinkDef | None, list[Problem]]:
     settings = {key: value for key, value in data.items() if key not in SINK_KEYS}
     own = {key: value for key, value in data.items() if key in SINK_KEYS}
     sink, problems = typed.build(SinkDef, {**own, "settings": settings}, file)
@@ -120,23 +121,25 @@ def _sink(file: yaml.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Sin
 
 
 def _mapping(
-    file: yaml.YamlFile, data: Mapping[str, Any], stem: str
+    file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str
 ) -> tuple[mapping_model.Mapping | None, list[Problem]]:
 
-    def moved(path: yaml.Path) -> yaml.Path:
+    def moved(path: yamlfile.Path) -> yamlfile.Path:
         return mapping_model.yaml_path(data, path)
 
     return typed.build(mapping_model.Mapping, {"mapping": stem, **data}, file, moved=moved)
 
 
-def _kind_problems(file: yaml.YamlFile, data: Mapping[str, Any], kinds: Any, word: str) -> list[Problem]:
+def _kind_problems(file: yamlfile.YamlFile, data: Mapping[str, Any], kinds: Any, word: str) -> list[Problem]:
     kind = data.get("kind")
     if not isinstance(kind, str) or kind in kinds:
         return []
     return [file.problem(("kind",), f"unknown kind of {word} {kind!r}", did_you_mean(kind, kinds))]
 
 
-def _with_secrets(problems: list[Problem], file: yaml.YamlFile, value: Any, base: yaml.Path = ()) -> list[Problem]:
+def _with_secrets(
+    problems: list[Problem], file: yamlfile.YamlFile, value: Any, base: yamlfile.Path = ()
+) -> list[Problem]:
     """*problems*, and one for each secret written out below *value*: alone at its path, so that no other shows it."""
     found = [file.problem((*base, *path), *rest) for path, *rest in secrets.plain_secrets(value)]
     paths = {p.path for p in found}

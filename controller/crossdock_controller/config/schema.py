@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from crossdock.errors import ConfigError
-from crossdock_controller.config.yaml import Path
+from crossdock.yamlfile import Path
 from crossdock_controller.hints import did_you_mean, nearest
 
 _TYPES = {

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from crossdock_controller.config.yaml import Path
+from crossdock.yamlfile import Path
 
 _NAMES = re.compile(
     r"(^|_|-)(password|passwd|pwd|passphrase|secret|token|api[_-]?key|private[_-]?key|authorization)$", re.IGNORECASE

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from crossdock.yamlfile import Path, YamlFile
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.models import NAME_PATTERN, VARIABLE_PATTERN
-from crossdock_controller.config.yaml import Path, YamlFile
 from crossdock_controller.hints import did_you_mean, nearest
 
 Model = TypeVar("Model", bound=BaseModel)

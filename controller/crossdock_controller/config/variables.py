@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from crossdock.yamlfile import Path
 from crossdock_controller.config.models import Site
-from crossdock_controller.config.yaml import Path
 from crossdock_controller.hints import did_you_mean
 
 _REFERENCE = re.compile(r"(\$?)\$\{([^}]*)\}")

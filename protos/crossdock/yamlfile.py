@@ -1,9 +1,11 @@
-"""YAML to plain values, with the line of every path; one rule for every hazard of the format.
+"""YAML to plain values, with the line of every path; one rule for every hazard of the format, at both ends.
 
 Values are read by a smaller rule than YAML's, so that nothing a person writes as text turns into something else:
 numbers as in JSON, `true` and `false`, `null` (or nothing); everything else is text. `NO`, `on`, `12:30:00`, `007`,
 `1_000`, `0x1F` and `2024-01-31` stay text. Doubled keys, tags, merge keys, second documents and recursive aliases are
 refused with their line. Size, depth and the number of values are limited before anything is built from them.
+
+The agent imports this only for `try --from-file`: a running agent needs no YAML.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -27,8 +29,6 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from crossdock_controller.config.errors import Problem
-
 MAX_CHARACTERS = 1024 * 1024  # ruamel reads about 200 kB a second
 MAX_DEPTH = 32
 MAX_VALUES = 50_000  # after aliases are expanded
@@ -40,6 +40,35 @@ MAX_PROBLEMS = 100  # of one file; then the rest is not looked at
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,2})?")  # longer ones stay text
 _CONSTANTS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing a person must look at. *line* and *column* count from 1; 0 where there is none (a whole file)."""
+
+    file: str
+    line: int
+    path: str  # "format.delimiter", "" for the file itself
+    message: str
+    hint: str = ""
+    column: int = 0
+    severity: Severity = "error"
+
+    @property
+    def where(self) -> str:
+        """ "sources/x.yaml: format.delimiter" """
+        return f"{self.file}: {self.path}" if self.path else self.file
+
+    def text(self) -> str:
+        """ "sources/x.yaml:12: format.delimiter: message (hint)", the form editors turn into a link."""
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        subject = f"{self.path}: " if self.path else ""
+        return f"{place}: {subject}{self.message}" + (f" ({self.hint})" if self.hint else "")
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 class Mark(NamedTuple):
