@@ -14,16 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from loguru import logger
 
-from crossdock.errors import CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.aggregate_batch import AggregateBatch, header_of
 from crossdock_agent.sql.alarms import Alarms
 from crossdock_agent.sql.cursor import Pass
 from crossdock_agent.sql.families import Families, Family, Key, look
+from crossdock_agent.sql.reader import TableReader
 from crossdock_agent.sql.rows import Page
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.track import earliest
@@ -42,10 +41,11 @@ class Change:
     order: int | None
 
 
-class AggregateTable:
+class AggregateTable(TableReader):
     def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
         assert settings.aggregate is not None  # noqa: S101 - how this class is chosen
-        self._settings, self._aggregate, self._context = settings, settings.aggregate, context
+        super().__init__(settings, context)
+        self._aggregate = settings.aggregate
         self._log = logger.bind(source=context.name, table=settings.table)
         self._alarms = Alarms(settings, context, self._log)
         self._tracks = Tracks(settings, self._aggregate, context)
@@ -59,30 +59,10 @@ class AggregateTable:
 
     # --- the contract
 
-    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        self._context.stop.on_set(self._cancel)
-        try:
-            yield from self._read(checkpoint)
-        except CrossdockError:
-            self.close()
-            if not self._context.stop.is_set():  # a statement broken off by the stop is no failure
-                raise
-        finally:
-            self._context.stop.forget(self._cancel)
-
-    def release(self, token: bytes) -> None:
-        """Nothing was promised: a table is never written to."""
-
     def check(self) -> Iterator[Finding]:
         from crossdock_agent.sql.family_doctor import examine_family
 
         yield from examine_family(self._settings, self._tracks.connect, self._context.wall_us)
-
-    def watch(self) -> list[Path]:
-        return []
-
-    def poll_seconds(self) -> float:
-        return self._settings.poll_seconds
 
     def close(self) -> None:
         """What was seen since the last batch is forgotten, and read again."""

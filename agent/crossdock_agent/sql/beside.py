@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from loguru import logger
 
-from crossdock.errors import CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.brake import ReconcileSettings, held_back, is_accepted, is_usual
 from crossdock_agent.sql.hashes import HashSet
@@ -31,15 +29,16 @@ from crossdock_agent.sql.keyreading import KeyReading, content_hash, mark_column
 from crossdock_agent.sql.keyscan import KeyScan, Verdict
 from crossdock_agent.sql.overlay import Overlay, OverlayState
 from crossdock_agent.sql.position import POSITION_VERSION, Position, decoded
+from crossdock_agent.sql.reader import TableReader
 from crossdock_agent.sql.revision import Entry
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.times import SECOND_US
 from crossdock_agent.sql.watermark import WatermarkTable
 
 
-class BesideTable:
+class BesideTable(TableReader):
     def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
-        self._settings, self._context = settings, context
+        super().__init__(settings, context)
         self._reconcile = settings.reconcile
         self._log = logger.bind(source=context.name, table=settings.table)
         by_key = settings.initial_load == "key"
@@ -61,28 +60,8 @@ class BesideTable:
 
     # --- the contract
 
-    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        self._context.stop.on_set(self._cancel)
-        try:
-            yield from self._read(checkpoint)
-        except CrossdockError:
-            self.close()
-            if not self._context.stop.is_set():  # a statement broken off by the stop is no failure
-                raise
-        finally:
-            self._context.stop.forget(self._cancel)
-
-    def release(self, token: bytes) -> None:
-        self._live.release(token)
-
     def check(self) -> Iterator[Finding]:
         yield from self._live.check()
-
-    def watch(self) -> list[Path]:
-        return self._live.watch()
-
-    def poll_seconds(self) -> float:
-        return self._live.poll_seconds()
 
     def close(self) -> None:
         self._live.close()

@@ -12,7 +12,6 @@ SQLite: any value that grows with each change, as there is one writer at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -21,7 +20,8 @@ from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.cursor import Position
 from crossdock_agent.sql.doctor import examine
 from crossdock_agent.sql.paging import Pager
-from crossdock_agent.sql.reading import Reading, connect, prepare
+from crossdock_agent.sql.reader import TableReader
+from crossdock_agent.sql.reading import Reading, prepare
 from crossdock_agent.sql.rows import Batch
 from crossdock_agent.sql.settings import SqlTableSettings
 
@@ -36,41 +36,21 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     is_open: bool  # its pass had not come to an end
 
 
-class RowversionTable:
+class RowversionTable(TableReader):
     def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
-        self._settings, self._context = settings, context
+        super().__init__(settings, context)
         self._reading: Reading | None = None
         self._pager = Pager(settings, context.stop)
         self._quiet: object = None  # `Database.changes` when everything below the lowest open version had been read
 
     # --- the contract
 
-    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        self._context.stop.on_set(self._cancel)
-        try:
-            yield from self._read(self._decoded(checkpoint))
-        except CrossdockError:
-            self.close()
-            if not self._context.stop.is_set():  # a statement broken off by the stop is no failure
-                raise
-        finally:
-            self._context.stop.forget(self._cancel)
-
-    def release(self, token: bytes) -> None:
-        """Nothing was promised: a table is never written to."""
-
     def check(self) -> Iterator[Finding]:
         yield from examine(
             self._settings,
-            lambda: connect(self._settings, self._context.secret, self._context.wall_us),
+            self._connect,
             self._context.wall_us,
         )
-
-    def watch(self) -> list[Path]:
-        return []
-
-    def poll_seconds(self) -> float:
-        return self._settings.poll_seconds
 
     def close(self) -> None:
         if self._reading is not None:
@@ -79,8 +59,8 @@ class RowversionTable:
 
     # --- one pass
 
-    def _read(self, stored: Checkpoint | None) -> Iterator[Draft]:
-        reading = self._open()
+    def _read(self, checkpoint: bytes | None) -> Iterator[Draft]:
+        stored, reading = self._decoded(checkpoint), self._open()
         changes = reading.database.changes() if reading.detects_changes else None
         if changes is not None and changes == self._quiet and not (stored and stored.is_open):
             return
@@ -146,7 +126,7 @@ class RowversionTable:
         if self._reading is not None and not self._reading.database.is_current():
             self.close()
         if self._reading is None:
-            database = connect(self._settings, self._context.secret, self._context.wall_us)
+            database = self._connect()
             try:
                 self._reading = prepare(database, self._settings)
             except BaseException:

@@ -6,20 +6,19 @@ It sees every row as it is at the moment of a scan, and that a row is gone; not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import ConfigError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.brake import SnapshotSettings
 from crossdock_agent.sql.doctor import examine_by_key
 from crossdock_agent.sql.keychunks import Chunks, Kept, KeptLostError
 from crossdock_agent.sql.keyreading import KeyReading
 from crossdock_agent.sql.keyscan import KeyScan, Verdict
-from crossdock_agent.sql.reading import connect
+from crossdock_agent.sql.reader import TableReader
 from crossdock_agent.sql.revision import Entry
 from crossdock_agent.sql.settings import SqlTableSettings
 
@@ -33,9 +32,9 @@ class Checkpoint(msgspec.Struct, frozen=True, array_like=True):
     kept: Kept
 
 
-class SnapshotTable:
+class SnapshotTable(TableReader):
     def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
-        self._settings, self._context = settings, context
+        super().__init__(settings, context)
         self._log = logger.bind(source=context.name, table=settings.table)
         self._reading: KeyReading | None = None
         self._scan: KeyScan | None = None  # None: to be made from the checkpoint
@@ -44,30 +43,8 @@ class SnapshotTable:
 
     # --- the contract
 
-    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        self._context.stop.on_set(self._cancel)
-        try:
-            yield from self._read(checkpoint)
-        except CrossdockError:
-            self.close()
-            if not self._context.stop.is_set():  # a statement broken off by the stop is no failure
-                raise
-        finally:
-            self._context.stop.forget(self._cancel)
-
-    def release(self, token: bytes) -> None:
-        """Nothing was promised: a table is never written to."""
-
     def check(self) -> Iterator[Finding]:
-        yield from examine_by_key(
-            self._settings, lambda: connect(self._settings, self._context.secret, self._context.wall_us)
-        )
-
-    def watch(self) -> list[Path]:
-        return []  # a database's own files change far more often than the one table
-
-    def poll_seconds(self) -> float:
-        return self._settings.poll_seconds
+        yield from examine_by_key(self._settings, self._connect)
 
     def close(self) -> None:
         if self._reading is not None:
@@ -113,7 +90,7 @@ class SnapshotTable:
         if self._reading is not None and not self._reading.database.is_current():
             self.close()
         if self._reading is None:
-            database = connect(self._settings, self._context.secret, self._context.wall_us)
+            database = self._connect()
             try:
                 self._reading = KeyReading(database, self._settings, self._context.stop)
             except BaseException:

@@ -16,12 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import ConfigError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.alarms import Alarms
 from crossdock_agent.sql.connections import Database
@@ -30,16 +29,17 @@ from crossdock_agent.sql.doctor import examine
 from crossdock_agent.sql.folds import Folds, present
 from crossdock_agent.sql.paging import Pager, require_order
 from crossdock_agent.sql.position import live_part
-from crossdock_agent.sql.reading import Reading, connect, prepare
+from crossdock_agent.sql.reader import TableReader
+from crossdock_agent.sql.reading import Reading, prepare
 from crossdock_agent.sql.rows import Batch, Page
 from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.times import parse
 from crossdock_agent.sql.window import Window, row_hash
 
 
-class WatermarkTable:
+class WatermarkTable(TableReader):
     def __init__(self, settings: SqlTableSettings, context: SourceContext) -> None:
-        self._settings, self._context = settings, context
+        super().__init__(settings, context)
         self._alarms = Alarms(settings, context, logger.bind(source=context.name, table=settings.table))
         self._scale = Scale(settings.mode == "incrementing", settings.look_back_seconds, settings.look_back_ids)
         self._reading: Reading | None = None
@@ -53,32 +53,12 @@ class WatermarkTable:
 
     # --- the contract
 
-    def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        self._context.stop.on_set(self._cancel)
-        try:
-            yield from self._read(checkpoint)
-        except CrossdockError:
-            self.close()
-            if not self._context.stop.is_set():  # a statement broken off by the stop is no failure
-                raise
-        finally:
-            self._context.stop.forget(self._cancel)
-
-    def release(self, token: bytes) -> None:
-        """Nothing was promised: a table is never written to."""
-
     def check(self) -> Iterator[Finding]:
         yield from examine(
             self._settings,
-            lambda: connect(self._settings, self._context.secret, self._context.wall_us),
+            self._connect,
             self._context.wall_us,
         )
-
-    def watch(self) -> list[Path]:
-        return []  # a database's own files change far more often than the one table
-
-    def poll_seconds(self) -> float:
-        return self._settings.poll_seconds
 
     def close(self) -> None:
         if self._reading is not None:
@@ -197,7 +177,7 @@ class WatermarkTable:
         if self._reading is not None and not self._reading.database.is_current():
             self.close()
         if self._reading is None:
-            database = connect(self._settings, self._context.secret, self._context.wall_us)
+            database = self._connect()
             try:
                 self._reading = prepare(database, self._settings)
             except BaseException:
