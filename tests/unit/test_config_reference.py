@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import msgspec
@@ -121,6 +122,13 @@ def test_every_example_on_the_page_is_accepted() -> None:
     assert loaded is not None
     assert len(loaded.sources) >= 12
     assert len(loaded.mappings) >= 3
+
+
+def test_the_tree_of_the_quick_start_is_accepted_without_a_warning() -> None:
+    page = (DOCS / "guide" / "quickstart.md").read_text("utf-8")
+    files = re.findall(r"^`config/(\S+\.yaml)`\n\n((?:    .*\n|\n)+)", page, re.MULTILINE)
+    assert len(files) == 5
+    assert inspect({name: dedent(text) for name, text in files})[1] == []
 
 
 @pytest.mark.parametrize(
