@@ -119,6 +119,17 @@ def test_files_that_may_still_be_written_are_shown_without_waiting_for_them_to_s
     assert found.records == 399
 
 
+def test_a_log_that_is_to_be_begun_at_its_end_is_shown_from_its_beginning(drop: Path) -> None:
+    settings = {
+        "directory": str(drop / "out"), "pattern": "*.csv", "start": "end",
+        "format": {"kind": "lines", "encoding": "cp850"},
+    }  # fmt: skip
+    found = attempt(SourceConfig(name="x", kind="file_tail", settings=settings), records=3)
+    assert len(found.rows) == 3
+    assert str(found.rows[0][0]).startswith("NO;ITEM")
+    assert found.notes == ["'start: end' would show nothing: it was read from the beginning"]
+
+
 def test_an_empty_folder_says_what_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert "are pattern, folder or 'where' right?" in run("try", "--from-file", source_file(tmp_path))

@@ -359,3 +359,23 @@ def test_the_same_tree_compiles_to_the_same_bytes_whatever_its_order() -> None:
 def test_a_tree_with_errors_makes_no_runtime() -> None:
     with pytest.raises(ConfigInvalid, match="there is no sink"):
         Runtime.from_tree(small_tree(sinks__finance=None), 1)
+
+
+@pytest.mark.parametrize(
+    ("format_", "name", "found"),
+    [
+        ("{kind: jsonl}", "lines", []),
+        ("{kind: json, path: orders}", "lines", []),
+        ("{kind: xml, element: Order, lists: [Lines/Line]}", "Lines/Line", []),
+        ("{kind: xml, element: Order, lists: [Lines/Line]}", "Lines/Lines", ["did you mean 'Lines/Line'?"]),
+        ("{kind: xml, element: Order}", "Lines/Line", ["name it in 'lists' of its format"]),
+        ("{kind: csv}", "lines", ["a record here is flat; group records with 'each'"]),
+    ],
+)
+def test_a_list_of_lines_is_where_its_format_can_have_one(format_: str, name: str, found: list[str]) -> None:
+    source = f"source: o\non: {{}}\nkind: file_drop\ndirectory: in\nformat: {format_}\n"
+    fields = f"{{number: no, lines: {{each: {name}, sku: sku, quantity: {{from: qty, uom: uom}}}}}}"
+    mapping = f"mapping: o\ndocument: Order\nfields: {fields}\n"
+    assert [
+        problem.hint for problem in problems(sources__o=source, mappings__o=mapping) if "list" in problem.message
+    ] == found

@@ -66,6 +66,20 @@ def test_one_record_is_one_document_with_all_its_lines_or_none(settings: dict[st
     assert (str(second.amount.amount), second.amount.currency) == ("10.00", "EUR")  # the currency is the record's
 
 
+def test_xml_elements_that_are_lists_are_lines_even_one_of_them() -> None:
+    fields = {
+        "number": "@no",
+        "lines": {"each": "Lines/Line", "sku": "Sku", "quantity": {"from": "Qty", "uom": "@uom"}},
+    }
+    text = "<Orders>" + "".join(
+        f'<Order no="{n}"><Lines>' + f'<Line uom="H87"><Sku>A</Sku><Qty>{n}</Qty></Line>' * n + "</Lines></Order>"
+        for n in (1, 2)
+    )
+    settings = {"kind": "xml", "element": "Order", "lists": ["Lines/Line"]}
+    made = run(engine(settings, {**ORDERS, "fields": fields}), file_batches(settings, f"{text}</Orders>".encode()))
+    assert [(m.key, len(m.fields.lines)) for m in all_mapped(made)] == [("1", 1), ("2", 2)]  # type: ignore[attr-defined]
+
+
 def test_a_null_in_place_of_the_list_is_a_document_without_lines() -> None:
     (found,) = all_mapped(run(engine(ROWS, ORDERS), batches(["1", "EUR", None])))
     assert found.fields.lines == ()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""All SQL each dialect is sent, as files: tests/golden/sql/<dialect>.sql. Most have met no server, only readers.
+"""The SQL by which each dialect is read, as files: tests/golden/sql/<dialect>.sql. Most have met readers, no server.
 
 `CROSSDOCK_GOLDEN=write pytest tests/unit/test_sql_golden.py` writes them anew; the diff is then the review.
 """
@@ -12,6 +12,7 @@ import pytest
 
 from crossdock_agent.sql.connections import session_limits
 from crossdock_agent.sql.dialects import DIALECTS, Dialect
+from crossdock_agent.sql.keyrange import KeyStatements
 from crossdock_agent.sql.queries import checked
 from crossdock_agent.sql.statements import CatalogColumn, CatalogTable, Statements, resolve
 
@@ -47,6 +48,16 @@ def statements(dialect: Dialect, watermark: str, key: list[str], query: str | No
     )
 
 
+def ranges_by_key(dialect: Dialect) -> str:
+    """A range that begins behind one key and ends with another, as modes snapshot and reconcile read."""
+    catalog = table(dialect)
+    found = {c.name: resolve(dialect, c, c.name) for c in catalog.columns}
+    key = [found["ORDER_NO"], found["LINE"]]
+    by_key = KeyStatements(dialect, catalog, list(found.values()), key, [found["CHANGED"]], "s.LINE > 0", 4096)
+    whole, part = by_key.ranges(None, None, 500), by_key.ranges(["A-1", 7], ["B-2", 1], 500)
+    return "\n;\n".join(sql for sql, _ in [*whole, *part, by_key.exact([["A-1", 7], ["A-1", 8]])])
+
+
 def every_type(dialect: Dialect) -> str:
     lines = []
     for declared in dialect.types:
@@ -80,6 +91,7 @@ def all_sql(dialect: Dialect) -> str:
         "sizes before a page": sizes[0] if sizes else "",
         "next page by version, below the lowest open one": by_version.page([41, "A-1", 7], 500, 99)[0],
         "next page of a query": over_query.page([41], 500)[0],
+        "ranges by key, and rows by their exact keys": ranges_by_key(dialect),
         "newest": by_time.newest(),
         "unmarked": by_time.unmarked("x"),
         "types: kind, read, bound": every_type(dialect),

@@ -88,7 +88,8 @@ class Releaser:
                 database.execute(*self._change(database, taking, []))
                 database.rollback()
         except CrossdockError as error:
-            yield Finding("right to release", ok=False, detail=error.message, hint=_grant(self._deed))
+            hint = error.hint if isinstance(error, ConfigError) else ""  # then it is not about rights
+            yield Finding("right to release", ok=False, detail=error.message, hint=hint or _grant(self._deed))
         else:
             yield Finding("right to release", ok=True, detail=f"rows can be {self._deed.word} once they arrived")
 

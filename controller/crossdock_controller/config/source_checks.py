@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from crossdock_controller.config import typed, variables
@@ -68,8 +69,11 @@ def _declared(source: Source | None) -> mapping_compile.Declared:
     if source.kind in ("sql_table", "sql_query"):
         return _declared_rows(source.settings)
     known = typed_format(source.settings)
-    lists = None if known is None or known.kind == "jsonl" else dict[str, Any]()
-    return mapping_compile.Declared(known.columns_declared() if known is not None else None, lists)
+    if known is None:
+        return mapping_compile.Declared()
+    lists = known.lists_declared()
+    declared = mapping_compile.Declared(known.columns_declared(), None if lists is None else dict.fromkeys(lists))
+    return replace(declared, listless="name it in 'lists' of its format") if known.kind == "xml" else declared
 
 
 def _declared_rows(settings: Mapping[str, Any]) -> mapping_compile.Declared:

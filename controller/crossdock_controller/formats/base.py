@@ -36,6 +36,10 @@ class FormatSettings(BaseModel):
         """Column names where the settings alone tell them; None where the data does."""
         return None
 
+    def lists_declared(self) -> tuple[str, ...] | None:
+        """Columns that hold a list of records, as the settings tell them; None where the data does."""
+        return ()
+
 
 class TextSettings(FormatSettings):
     encoding: str = "utf-8"

@@ -18,6 +18,9 @@ class JsonSettings(TextSettings):
     kind: Literal["json"] = "json"
     path: str = ""  # where the array stands, for the agent
 
+    def lists_declared(self) -> tuple[str, ...] | None:
+        return None
+
     @classmethod
     def checked_encoding(cls, name: str) -> str:
         return single_bytes(name)

@@ -34,6 +34,9 @@ _BLANK_BYTES = BLANK[:-1].encode()
 class JsonLinesSettings(LineSettings):
     kind: Literal["jsonl"] = "jsonl"
 
+    def lists_declared(self) -> tuple[str, ...] | None:
+        return None
+
 
 class JsonLinesFormat:
     text_only = False

@@ -40,6 +40,9 @@ class XmlSettings(TextSettings):
     element: str = Field(min_length=1)  # for the agent
     lists: tuple[str, ...] = ()
 
+    def lists_declared(self) -> tuple[str, ...] | None:
+        return self.lists  # without being named here, an element that stands once would be no list
+
     @field_validator("element", "lists")
     @classmethod
     def _is_names(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:

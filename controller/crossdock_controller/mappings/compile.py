@@ -47,12 +47,14 @@ class Declared:
     """What the settings of a source tell about its records; None where only the data does.
 
     *lists*: the columns of the elements of each list in a record (None: not known); empty when it has no lists.
-    *delete*: the columns that are filled when a record was deleted.
+    *delete*: the columns that are filled when a record was deleted. *listless* is what to do where a list is asked for
+    and there is none.
     """
 
     columns: Sequence[str] | None = None
     lists: typing.Mapping[str, Sequence[str] | None] | None = None
     delete: Sequence[str] | None = None
+    listless: str = "a record here is flat; group records with 'each'"
 
 
 def problems(model: Mapping, columns: Declared | Sequence[str] | None = None) -> list[Problem]:
@@ -129,7 +131,7 @@ def _check_list(work: Work, model: Mapping, declared: Declared) -> None:
             "leave one 'each' out: a record is a whole document, or a line of one",
         )  # fmt: skip
     if declared.lists is not None and name not in declared.lists:
-        hint = near(name, declared.lists) if declared.lists else "a record here is flat; group records with 'each'"
+        hint = near(name, declared.lists) if declared.lists else declared.listless
         work.problem(("lines_of",), f"the source has no list {name!r} in its records", hint)
 
 

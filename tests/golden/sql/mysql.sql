@@ -124,6 +124,30 @@ s.LINE > 0
 ORDER BY s.`ID`
 LIMIT 500
 
+-- == ranges by key, and rows by their exact keys
+
+SELECT s.`ID`, s.`ORDER_NO`, s.`LINE`, CAST(s.`CHANGED` AS CHAR), CAST(s.`QTY` AS CHAR), s.`VERSION`, LEFT(s.`SCAN`, 4097), LEFT(s.`NOTE`, 4097)
+FROM `ERP`.`ORDER_LINES` AS s
+WHERE (
+s.LINE > 0
+) AND 1 = 1
+ORDER BY s.`ORDER_NO`, s.`LINE`
+LIMIT 500
+;
+SELECT s.`ID`, s.`ORDER_NO`, s.`LINE`, CAST(s.`CHANGED` AS CHAR), CAST(s.`QTY` AS CHAR), s.`VERSION`, LEFT(s.`SCAN`, 4097), LEFT(s.`NOTE`, 4097)
+FROM `ERP`.`ORDER_LINES` AS s
+WHERE (
+s.LINE > 0
+) AND s.`ORDER_NO` >= ? AND (s.`ORDER_NO` > ? OR (s.`ORDER_NO` = ? AND s.`LINE` > ?)) AND s.`ORDER_NO` <= ? AND (s.`ORDER_NO` < ? OR (s.`ORDER_NO` = ? AND (s.`LINE` < ? OR s.`LINE` = ?)))
+ORDER BY s.`ORDER_NO`, s.`LINE`
+LIMIT 500
+;
+SELECT s.`ORDER_NO`, s.`LINE`
+FROM `ERP`.`ORDER_LINES` AS s
+WHERE (
+s.LINE > 0
+) AND ((s.`ORDER_NO` = ? AND s.`LINE` = ?) OR (s.`ORDER_NO` = ? AND s.`LINE` = ?))
+
 -- == newest
 
 SELECT CAST(MAX(s.`CHANGED`) AS CHAR)

@@ -124,6 +124,30 @@ s.LINE > 0
 ORDER BY s."ID"
 LIMIT 500
 
+-- == ranges by key, and rows by their exact keys
+
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS text), CAST(s."QTY" AS text), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), LEFT(CAST(s."NOTE" AS text), 4097)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND 1 = 1
+ORDER BY s."ORDER_NO", s."LINE"
+LIMIT 500
+;
+SELECT s."ID", s."ORDER_NO", s."LINE", CAST(s."CHANGED" AS text), CAST(s."QTY" AS text), s."VERSION", SUBSTRING(s."SCAN" FROM 1 FOR 4097), LEFT(CAST(s."NOTE" AS text), 4097)
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND (s."ORDER_NO", s."LINE") > (CAST(? AS text), CAST(? AS bigint)) AND (s."ORDER_NO", s."LINE") <= (CAST(? AS text), CAST(? AS bigint))
+ORDER BY s."ORDER_NO", s."LINE"
+LIMIT 500
+;
+SELECT s."ORDER_NO", s."LINE"
+FROM "ERP"."ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND ((s."ORDER_NO" = CAST(? AS text) AND s."LINE" = CAST(? AS bigint)) OR (s."ORDER_NO" = CAST(? AS text) AND s."LINE" = CAST(? AS bigint)))
+
 -- == newest
 
 SELECT CAST(MAX(s."CHANGED") AS text)

@@ -106,6 +106,30 @@ s.LINE > 0
 ORDER BY s."ID"
 LIMIT 500
 
+-- == ranges by key, and rows by their exact keys
+
+SELECT s."ID", s."ORDER_NO", s."LINE", s."CHANGED", s."QTY", s."VERSION", CASE WHEN length(s."SCAN") > 4097 - 1 THEN substr(s."SCAN", 1, 4097) ELSE s."SCAN" END, CASE WHEN length(s."NOTE") > 4097 - 1 THEN substr(s."NOTE", 1, 4097) ELSE s."NOTE" END
+FROM "ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND 1 = 1
+ORDER BY s."ORDER_NO", s."LINE"
+LIMIT 500
+;
+SELECT s."ID", s."ORDER_NO", s."LINE", s."CHANGED", s."QTY", s."VERSION", CASE WHEN length(s."SCAN") > 4097 - 1 THEN substr(s."SCAN", 1, 4097) ELSE s."SCAN" END, CASE WHEN length(s."NOTE") > 4097 - 1 THEN substr(s."NOTE", 1, 4097) ELSE s."NOTE" END
+FROM "ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND (s."ORDER_NO", s."LINE") > (?, ?) AND (s."ORDER_NO", s."LINE") <= (?, ?)
+ORDER BY s."ORDER_NO", s."LINE"
+LIMIT 500
+;
+SELECT s."ORDER_NO", s."LINE"
+FROM "ORDER_LINES" AS s
+WHERE (
+s.LINE > 0
+) AND ((s."ORDER_NO" = ? AND s."LINE" = ?) OR (s."ORDER_NO" = ? AND s."LINE" = ?))
+
 -- == newest
 
 SELECT MAX(s."CHANGED")

@@ -130,6 +130,31 @@ s.LINE > 0
 ORDER BY s.[ID]
 OPTION (MAXDOP 1)
 
+-- == ranges by key, and rows by their exact keys
+
+SELECT TOP (500) s.[ID], s.[ORDER_NO], s.[LINE], CONVERT(char(23), s.[CHANGED], 121), CONVERT(varchar(41), s.[QTY]), CONVERT(bigint, s.[VERSION]), SUBSTRING(s.[SCAN], 1, 4097), SUBSTRING(s.[NOTE], 1, 4097)
+FROM [ERP].[ORDER_LINES] AS s
+WHERE (
+s.LINE > 0
+) AND 1 = 1
+ORDER BY s.[ORDER_NO], s.[LINE]
+OPTION (MAXDOP 1)
+;
+SELECT TOP (500) s.[ID], s.[ORDER_NO], s.[LINE], CONVERT(char(23), s.[CHANGED], 121), CONVERT(varchar(41), s.[QTY]), CONVERT(bigint, s.[VERSION]), SUBSTRING(s.[SCAN], 1, 4097), SUBSTRING(s.[NOTE], 1, 4097)
+FROM [ERP].[ORDER_LINES] AS s
+WHERE (
+s.LINE > 0
+) AND s.[ORDER_NO] >= CAST(? AS varchar(8000)) AND (s.[ORDER_NO] > CAST(? AS varchar(8000)) OR (s.[ORDER_NO] = CAST(? AS varchar(8000)) AND s.[LINE] > CAST(? AS bigint))) AND s.[ORDER_NO] <= CAST(? AS varchar(8000)) AND (s.[ORDER_NO] < CAST(? AS varchar(8000)) OR (s.[ORDER_NO] = CAST(? AS varchar(8000)) AND (s.[LINE] < CAST(? AS bigint) OR s.[LINE] = CAST(? AS bigint))))
+ORDER BY s.[ORDER_NO], s.[LINE]
+OPTION (MAXDOP 1)
+;
+SELECT s.[ORDER_NO], s.[LINE]
+FROM [ERP].[ORDER_LINES] AS s
+WHERE (
+s.LINE > 0
+) AND ((s.[ORDER_NO] = CAST(? AS varchar(8000)) AND s.[LINE] = CAST(? AS bigint)) OR (s.[ORDER_NO] = CAST(? AS varchar(8000)) AND s.[LINE] = CAST(? AS bigint)))
+OPTION (MAXDOP 1)
+
 -- == newest
 
 SELECT CONVERT(char(23), MAX(s.[CHANGED]), 121)
