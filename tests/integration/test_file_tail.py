@@ -302,7 +302,18 @@ def test_a_checkpoint_of_another_kind_is_refused_with_the_next_step(logs: LogSit
         assert caught.value.hint
 
 
-@pytest.mark.parametrize("settings", [{"pattern": "a/b"}, {"unknown": 1}, {"start": "middle"}])
+@pytest.mark.parametrize("pattern", ["*", "x*", "x-{yyyy}{mm}{dd}.log"])
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_pattern_may_take_every_file_and_may_name_dates(tmp_path: Path, pattern: str, recursive: bool) -> None:
+    logs = LogSite(tmp_path, pattern=pattern, recursive=recursive)
+    logs.write(b"1;a\n", "x-20261126.log")
+    logs.write(b"2;b\n", "x-20261127.log")
+    assert lines(logs.read()) == [b"1;a", b"2;b"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pattern": "a/b"}, {"pattern": "{day}.log"}, {"unknown": 1}, {"start": "middle"}]
+)
 def test_wrong_settings_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         LogSite(tmp_path, **settings)
