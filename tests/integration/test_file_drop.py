@@ -413,6 +413,17 @@ def test_a_document_taken_before_it_was_written_whole_gives_all_its_records_once
     assert len(expected) > 1
 
 
+def test_a_torn_record_of_fixed_length_that_holds_newlines_comes_again_whole(drop: Path) -> None:
+    path = drop / "a.dat"
+    path.write_bytes(b"abcdef\n\n\n")
+    site = site_of(drop, format={"kind": "fixed", "newline": False, "record_bytes": 6, "fields": FIELDS})
+    drafts = site.drafts()
+    append(path, b"\n\n\nuvwxyz")
+    drafts += site.drafts()
+    assert payloads(drafts) == b"abcdef\n\n\n" + b"\n\n\n\n\n\nuvwxyz"
+    assert [draft.header.origin.first_record for draft in drafts] == [0, 1]
+
+
 def test_after_a_crash_a_replaced_file_ends_its_old_unit_and_starts_anew(drop: Path) -> None:
     path = drop / "a.csv"
     path.write_bytes(HEADER + rows(0, 5000))
