@@ -413,6 +413,20 @@ def test_a_document_taken_before_it_was_written_whole_gives_all_its_records_once
     assert len(expected) > 1
 
 
+def test_a_quoted_field_in_which_a_file_ended_comes_again_whole_when_the_file_has_grown(drop: Path) -> None:
+    path = drop / "a.csv"
+    path.write_bytes(HEADER + b'1;x\n2;"one\ntwo\nth')
+    site = site_of(drop)
+    assert [reject.code for reject in rejects(site.drafts())] == ["unclosed_quote"]
+    append(path, b'ree"\n3;x\n')
+    site.restart()
+    later = site.drafts()
+    assert payloads(later) == b'2;"one\ntwo\nthree"\n3;x\n'
+    origin = later[0].header.origin
+    assert (origin.first_record, origin.first_line, later[0].header.prefix) == (1, 3, HEADER)
+    assert not rejects(later)
+
+
 def test_a_torn_record_of_fixed_length_that_holds_newlines_comes_again_whole(drop: Path) -> None:
     path = drop / "a.dat"
     path.write_bytes(b"abcdef\n\n\n")

@@ -78,6 +78,19 @@ def test_a_half_line_is_taken_after_its_time_by_setting_and_comes_again_whole_wh
     assert len(units(logs.seen)) == 1
 
 
+def test_a_quoted_field_taken_half_by_setting_comes_again_whole_when_it_grows(tmp_path: Path) -> None:
+    logs = LogSite(tmp_path, unfinished_line="take", partial_seconds=30)
+    logs.write(b'1;a\n2;"one\ntwo')
+    assert lines(logs.read(advance=31, passes=3)) == [b"1;a", b"two"]
+    assert [reject.code for reject in rejects(logs.seen)] == ["unclosed_quote"]
+    logs.restart()
+    assert logs.read(passes=3, advance=31) == []
+    logs.write(b'"\n3;c\n')
+    later = logs.read()
+    assert (later[0].payload, later[0].header.origin.first_record) == (b'2;"one\ntwo"\n3;c\n', 1)
+    assert len(units(logs.seen)) == 1
+
+
 def test_a_first_line_taken_half_is_the_same_file_when_it_has_grown_and_was_renamed(tmp_path: Path) -> None:
     logs = LogSite(tmp_path, unfinished_line="take", partial_seconds=30, format={"kind": "jsonl"})
     logs.path().write_bytes(b'{"a"')
