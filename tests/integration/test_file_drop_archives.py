@@ -386,8 +386,9 @@ def test_a_member_without_a_name_is_read(drop: Path) -> None:
     assert payloads(site_of(drop, "zip").drafts()) == rows(0, 2)
 
 
-def test_whatever_byte_of_a_zip_is_wrong_it_ends_in_records_or_rejects(drop: Path) -> None:
-    data = zip_of(a_csv=csv(0, 2), b_csv=csv(2, 4))
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_whatever_byte_of_a_zip_is_wrong_it_ends_in_records_or_rejects(drop: Path, method: int) -> None:
+    data = named_zip({"a.csv": csv(0, 2), "b.csv": csv(2, 4)}, method)
     for at in range(len(data)):
         (drop / f"{at:04}.zip").write_bytes(flip(data, at))
     (drop / "z.zip").write_bytes(zip_of(a_csv=csv(7, 8)))

@@ -165,6 +165,8 @@ def _translated(what: str) -> Iterator[None]:
     except (ValueError, OverflowError) as error:  # a negative offset, a date that is none: what a directory may hold
         raise Damaged("damaged", f"{what} is damaged: {error}") from error
     except OSError as error:
+        if error.errno is None:  # of no system call: bz2 says so that its stream is damaged
+            raise Damaged("damaged", f"{what} is damaged: {error}") from error
         if error.errno != errno.EINVAL:
             raise
         raise Damaged("damaged", f"{what} is damaged: it points outside of the file") from error
