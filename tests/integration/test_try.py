@@ -77,10 +77,13 @@ def test_the_first_records_are_shown_with_what_they_suggest_and_where_that_diffe
     assert "checkpoint it would have: " in said
 
 
-def test_nothing_is_touched_though_the_source_would_delete_what_it_has_read(drop: Path) -> None:
-    file = source_file(drop)
+@pytest.mark.parametrize("settings", [{}, {"claim": True}])
+def test_nothing_is_touched_though_the_source_would_delete_what_it_has_read(
+    drop: Path, settings: dict[str, Any]
+) -> None:
+    file = source_file(drop, **settings)
     before = tree_of(drop)
-    run("try", "--from-file", file, "--state", drop / "state")
+    assert "000001" in run("try", "--from-file", file, "--state", drop / "state")
     assert tree_of(drop) == before
     assert not (drop / "state").exists()
 
