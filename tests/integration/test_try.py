@@ -115,6 +115,12 @@ def test_awkward_records_are_shown_in_one_line_each(tmp_path: Path) -> None:
         assert all("\n" not in line and "\x00" not in line and "\x1a" not in line for line in lines)
 
 
+def test_a_record_too_deep_to_be_read_is_shown_as_text(drop: Path) -> None:
+    (drop / "out" / "SHP1.csv").write_text('{"a":' * 100_000 + "1" + "}" * 100_000 + "\n", encoding="utf-8")
+    said = run("try", "--from-file", source_file(drop, format={"kind": "jsonl"}), "--state", drop / "state")
+    assert "(not JSON)" in said
+
+
 def test_files_that_may_still_be_written_are_shown_without_waiting_for_them_to_settle(drop: Path) -> None:
     found = attempt(SourceConfig(name="x", kind="file_drop", settings={
         "directory": str(drop / "out"), "settle_seconds": 3600, "format": {"kind": "csv", "delimiter": ";"},

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossdock_agent.framing import Format, Framer, Position, Run
+from crossdock_agent.framing import Edifact, Format, Framer, Position, Run
 
 EXAMPLES = int(os.environ.get("CROSSDOCK_EXAMPLES", "100"))
 BLOCKS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
@@ -249,6 +249,13 @@ def test_text_between_interchanges_and_one_without_an_end_cost_their_neighbours_
 def test_a_released_terminator_ends_no_edifact_segment() -> None:
     one = b"UNB+UNOC:3+S?'UNZ+0+1+R+1:2+9'UNH+1+ORDERS'FTX+??'UNT+3+1'UNZ+1+9'"
     assert pieces_of("edifact", one + b"\n" + one) == [("", one), ("", one)]
+
+
+def test_a_million_released_terminators_are_looked_at_once() -> None:
+    content = b"UNB+" + b"?'" * 1_000_000 + b"'UNZ+1+9'"
+    framer = Framer(Edifact().scanner())
+    (run,) = [*framer.feed(content), *framer.finish()]
+    assert (run.prefix or b"") + run.payload == content
 
 
 def test_a_bad_descriptor_sets_the_rest_of_the_file_aside() -> None:
