@@ -100,7 +100,7 @@ def _json(drafts: Sequence[Draft], _format: Mapping[str, Any], encoding: str, li
     for text in islice(_texts(drafts, encoding), limit):
         try:
             found.append(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             found.append({"(not JSON)": text})
     if not all(isinstance(record, dict) for record in found):
         return Shape(["record"], [], [[record] for record in found])

@@ -119,6 +119,8 @@ class _Sample:
             config.name, self, self.counters, self.stop, secret, lambda: time.monotonic() + self._ahead, wall_us
         )
         settings = {**config.settings, "start": "beginning"} if self.start else config.settings
+        if settings.get("claim"):  # it would rename the files that it shows
+            settings = {**settings, "claim": False}
         self._source = base.build(config.kind, settings, context)
 
     def recall(self, key: str) -> bytes | None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,67 @@ def test_a_file_that_grows_after_its_end_goes_on_and_its_torn_last_row_comes_aga
     assert later[0].header.prefix == HEADER
     site.acknowledge()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ({"kind": "xml", "element": "R/O"}, b"<?xml version='1.0'?>\n<R><O><a>1</a></O>\n<O>2</O><O>3</O></R>\n"),
+        ({"kind": "json", "path": "d.o"}, b'{"n": {"o": [7]}, "d": {"o": [{"a": 1},\n{"a": 2}, {"a": 3}]}}\n'),
+        ({"kind": "json"}, b'[{"a": {"b": 1}},\n{"a": 2}, {"a": 3}]\n'),
+        ({"kind": "edifact"}, b"UNB+UNOC:3+S+R+1:2+9'\nUNH+1+ORDERS'UNT+2+1'\nUNZ+1+9'\nUNB+UNOC:3+S+R+1:2+8'UNZ+0+8'"),
+    ],
+)  # fmt: skip
+def test_a_document_taken_before_it_was_written_whole_gives_all_its_records_once_it_is(
+    tmp_path: Path, kind: dict[str, Any], content: bytes
+) -> None:
+    expected: list[bytes] = []
+    for length in range(len(content), 0, -1):
+        drop = tmp_path / str(length)
+        drop.mkdir()
+        (drop / "a.doc").write_bytes(content[:length])
+        site = site_of(drop, format=kind)
+        drafts = site.drafts()
+        append(drop / "a.doc", content[length:])
+        site.restart()
+        later = site.drafts()
+        assert not rejects(later)
+        unit = (drafts + later)[-1].header.origin.unit
+        found: dict[int, bytes] = {}  # by ordinal, as they were sent last
+        for draft in drafts + later:
+            ends = accumulate(draft.header.record_bytes, initial=0)
+            for i, (begin, end) in enumerate(pairwise(ends), start=draft.header.origin.first_record):
+                if draft.header.origin.unit == unit:
+                    found[i] = draft.payload[begin:end]
+        expected = expected or list(found.values())
+        assert list(found.values()) == expected, length
+        assert site.drafts() == []
+    assert len(expected) > 1
+
+
+def test_a_quoted_field_in_which_a_file_ended_comes_again_whole_when_the_file_has_grown(drop: Path) -> None:
+    path = drop / "a.csv"
+    path.write_bytes(HEADER + b'1;x\n2;"one\ntwo\nth')
+    site = site_of(drop)
+    assert [reject.code for reject in rejects(site.drafts())] == ["unclosed_quote"]
+    append(path, b'ree"\n3;x\n')
+    site.restart()
+    later = site.drafts()
+    assert payloads(later) == b'2;"one\ntwo\nthree"\n3;x\n'
+    origin = later[0].header.origin
+    assert (origin.first_record, origin.first_line, later[0].header.prefix) == (1, 3, HEADER)
+    assert not rejects(later)
+
+
+def test_a_torn_record_of_fixed_length_that_holds_newlines_comes_again_whole(drop: Path) -> None:
+    path = drop / "a.dat"
+    path.write_bytes(b"abcdef\n\n\n")
+    site = site_of(drop, format={"kind": "fixed", "newline": False, "record_bytes": 6, "fields": FIELDS})
+    drafts = site.drafts()
+    append(path, b"\n\n\nuvwxyz")
+    drafts += site.drafts()
+    assert payloads(drafts) == b"abcdef\n\n\n" + b"\n\n\n\n\n\nuvwxyz"
+    assert [draft.header.origin.first_record for draft in drafts] == [0, 1]
 
 
 def test_after_a_crash_a_replaced_file_ends_its_old_unit_and_starts_anew(drop: Path) -> None:

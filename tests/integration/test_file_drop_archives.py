@@ -354,8 +354,41 @@ def test_a_directory_that_announces_too_much_is_refused_before_it_is_read(drop: 
     assert "3 members" in drafts[0].header.rejects[0].reason
 
 
-def test_whatever_byte_of_a_zip_is_wrong_it_ends_in_records_or_rejects(drop: Path) -> None:
-    data = zip_of(a_csv=csv(0, 2), b_csv=csv(2, 4))
+def test_the_directory_that_would_be_read_is_the_one_whose_announcement_counts(drop: Path) -> None:
+    """Of two announcements in the 64-bit form, one is where the archive says it is and one where readers look."""
+    size = 128 * 1024 * 1024
+    benign, big = (struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, length, 0) for length in (46, size))
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, size, 1)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    with (drop / "a.zip").open("wb") as file:  # sparse
+        file.seek(size)
+        file.write(benign + big + locator + end)
+    with allocated_at_most(8 * 1024 * 1024):
+        drafts = site_of(drop, "zip").drafts()
+    assert codes(drafts) == ["too_large"]
+
+
+def test_members_are_counted_and_not_believed_to_be_as_few_as_announced(drop: Path) -> None:
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *[0] * 16)
+    directory = entry * 200_000
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(directory), 0, 0)
+    (drop / "a.zip").write_bytes(directory + end)
+    with allocated_at_most(16 * 1024 * 1024):
+        drafts = site_of(drop, "zip").drafts()
+    assert codes(drafts) == ["too_large"]
+
+
+def test_a_member_without_a_name_is_read(drop: Path) -> None:
+    data = bytearray(named_zip({"x": csv(0, 2)}))
+    central = data.index(b"PK\x01\x02")
+    data[26:30] = data[central + 28 : central + 32] = struct.pack("<2H", 0, 1)  # its name became an extra field
+    (drop / "a.zip").write_bytes(data)
+    assert payloads(site_of(drop, "zip").drafts()) == rows(0, 2)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_whatever_byte_of_a_zip_is_wrong_it_ends_in_records_or_rejects(drop: Path, method: int) -> None:
+    data = named_zip({"a.csv": csv(0, 2), "b.csv": csv(2, 4)}, method)
     for at in range(len(data)):
         (drop / f"{at:04}.zip").write_bytes(flip(data, at))
     (drop / "z.zip").write_bytes(zip_of(a_csv=csv(7, 8)))

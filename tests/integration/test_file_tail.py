@@ -78,6 +78,19 @@ def test_a_half_line_is_taken_after_its_time_by_setting_and_comes_again_whole_wh
     assert len(units(logs.seen)) == 1
 
 
+def test_a_quoted_field_taken_half_by_setting_comes_again_whole_when_it_grows(tmp_path: Path) -> None:
+    logs = LogSite(tmp_path, unfinished_line="take", partial_seconds=30)
+    logs.write(b'1;a\n2;"one\ntwo')
+    assert lines(logs.read(advance=31, passes=3)) == [b"1;a", b"two"]
+    assert [reject.code for reject in rejects(logs.seen)] == ["unclosed_quote"]
+    logs.restart()
+    assert logs.read(passes=3, advance=31) == []
+    logs.write(b'"\n3;c\n')
+    later = logs.read()
+    assert (later[0].payload, later[0].header.origin.first_record) == (b'2;"one\ntwo"\n3;c\n', 1)
+    assert len(units(logs.seen)) == 1
+
+
 def test_a_first_line_taken_half_is_the_same_file_when_it_has_grown_and_was_renamed(tmp_path: Path) -> None:
     logs = LogSite(tmp_path, unfinished_line="take", partial_seconds=30, format={"kind": "jsonl"})
     logs.path().write_bytes(b'{"a"')
@@ -302,7 +315,18 @@ def test_a_checkpoint_of_another_kind_is_refused_with_the_next_step(logs: LogSit
         assert caught.value.hint
 
 
-@pytest.mark.parametrize("settings", [{"pattern": "a/b"}, {"unknown": 1}, {"start": "middle"}])
+@pytest.mark.parametrize("pattern", ["*", "x*", "x-{yyyy}{mm}{dd}.log"])
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_pattern_may_take_every_file_and_may_name_dates(tmp_path: Path, pattern: str, recursive: bool) -> None:
+    logs = LogSite(tmp_path, pattern=pattern, recursive=recursive)
+    logs.write(b"1;a\n", "x-20261126.log")
+    logs.write(b"2;b\n", "x-20261127.log")
+    assert lines(logs.read()) == [b"1;a", b"2;b"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pattern": "a/b"}, {"pattern": "{day}.log"}, {"unknown": 1}, {"start": "middle"}]
+)
 def test_wrong_settings_are_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         LogSite(tmp_path, **settings)

@@ -77,10 +77,13 @@ def test_the_first_records_are_shown_with_what_they_suggest_and_where_that_diffe
     assert "checkpoint it would have: " in said
 
 
-def test_nothing_is_touched_though_the_source_would_delete_what_it_has_read(drop: Path) -> None:
-    file = source_file(drop)
+@pytest.mark.parametrize("settings", [{}, {"claim": True}])
+def test_nothing_is_touched_though_the_source_would_delete_what_it_has_read(
+    drop: Path, settings: dict[str, Any]
+) -> None:
+    file = source_file(drop, **settings)
     before = tree_of(drop)
-    run("try", "--from-file", file, "--state", drop / "state")
+    assert "000001" in run("try", "--from-file", file, "--state", drop / "state")
     assert tree_of(drop) == before
     assert not (drop / "state").exists()
 
@@ -110,6 +113,12 @@ def test_awkward_records_are_shown_in_one_line_each(tmp_path: Path) -> None:
 
         lines = list(of_trial(attempt(config, records=50), config.settings))
         assert all("\n" not in line and "\x00" not in line and "\x1a" not in line for line in lines)
+
+
+def test_a_record_too_deep_to_be_read_is_shown_as_text(drop: Path) -> None:
+    (drop / "out" / "SHP1.csv").write_text('{"a":' * 100_000 + "1" + "}" * 100_000 + "\n", encoding="utf-8")
+    said = run("try", "--from-file", source_file(drop, format={"kind": "jsonl"}), "--state", drop / "state")
+    assert "(not JSON)" in said
 
 
 def test_files_that_may_still_be_written_are_shown_without_waiting_for_them_to_settle(drop: Path) -> None:

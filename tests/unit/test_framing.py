@@ -6,6 +6,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import msgspec
@@ -138,7 +139,37 @@ def test_read_on_after_any_run_gives_the_same_runs(data: bytes, sizes: list[int]
         return
     k = draw.draw(st.integers(0, len(runs) - 1))
     again = framer_of(kind, 40, start=runs[k].end, prefix=framer.prefix)
-    assert frame(data[runs[k].end.offset :], again, [11]) == runs[k + 1 :]
+    assert plain(frame(data[runs[k].end.offset :], again, [11])) == plain(runs[k + 1 :])
+
+
+def plain(runs: list[Run]) -> list[Run]:
+    """Without where to read on if the file was longer: once something was torn, that is before all that follows."""
+    return [replace(run, loose=None) for run in runs]
+
+
+LENGTH = msgspec.convert({"kind": "fixed", "newline": False, "record_bytes": 5, **FIELDS}, FixedWidth)
+
+
+@settings(max_examples=300)
+@given(hostile_text, st.integers(0, 60), st.sampled_from([Csv(delimiter=";"), JsonLines(), LENGTH]))
+@example(b'a;b\n1;"x\ny";z\n2;"x";z\n', 9, Csv(delimiter=";"))
+@example(b'"a;\nb"\n1;2\n', 4, Csv(delimiter=";"))
+def test_a_file_found_longer_gives_what_it_would_have_given_whole(data: bytes, length: int, kind: Format) -> None:
+    framer = framer_of(kind)
+    runs = frame(data[:length], framer)
+    at = (runs[-1].loose or runs[-1].end) if runs else Position()
+    if not at.record:  # it is read from its beginning then
+        return
+    more = frame(data[at.offset :], framer_of(kind, start=at, prefix=framer.prefix))
+    whole = frame(data, framer_of(kind))
+    assert rejected(runs, at.record) + rejected(more) == rejected(whole)
+    taken = b"".join(run.payload[: max(0, at.offset - run.start.offset)] for run in runs)
+    assert taken + b"".join(run.payload for run in more) == b"".join(run.payload for run in whole)
+    assert (more or runs)[-1].end == whole[-1].end
+
+
+def rejected(runs: list[Run], before: int = 2**31) -> list[tuple[int, str, int]]:
+    return [(r.record, r.code, r.bytes) for run in runs for r in run.rejects if r.record < before]
 
 
 @given(st.lists(st.sampled_from([b"{}", b"\n", b"\r\n", b'"', b"x"]), max_size=40).map(b"".join), block_sizes)

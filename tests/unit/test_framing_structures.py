@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossdock_agent.framing import Format, Framer, Position, Run
+from crossdock_agent.framing import Edifact, Format, Framer, Position, Run
 
 EXAMPLES = int(os.environ.get("CROSSDOCK_EXAMPLES", "100"))
 BLOCKS = st.lists(st.integers(1, 40), min_size=1, max_size=8)
@@ -109,13 +110,44 @@ def test_read_on_after_any_run_gives_the_same_runs(name: str, data: st.DataObjec
     spans = runs[k].spans
     prefix = b"".join(content[start : start + length] for start, length in spans) if spans else framer.prefix
     again = framer_of(name, limit, start=runs[k].end, prefix=prefix, spans=spans)
-    assert frame(content[runs[k].end.offset :], again) == runs[k + 1 :]
+    assert plain(frame(content[runs[k].end.offset :], again)) == plain(runs[k + 1 :])
+
+
+def plain(runs: list[Run]) -> list[Run]:
+    """Without where to read on if the file was longer: once something was torn, that is before all that follows."""
+    return [replace(run, loose=None) for run in runs]
+
+
+@pytest.mark.parametrize("name", STRUCTURED)
+@settings(max_examples=EXAMPLES)
+@given(st.data())
+def test_a_file_found_longer_gives_what_it_would_have_given_whole(name: str, data: st.DataObject) -> None:
+    content = b"".join(data.draw(st.lists(st.sampled_from(PIECES[name[:3]]), max_size=40)))
+    for piece, sound in ((ISA, ISA + b"GS*PO~"), (b"<!DOCTYPE", b"<!DOCTYPE x>")):  # how they end is guessed otherwise
+        content = content.replace(piece, sound)
+    length = data.draw(st.integers(0, len(content)))
+    framer = framer_of(name)
+    runs = frame(content[:length], framer)
+    if not runs:
+        return
+    at, spans = runs[-1].loose or runs[-1].end, runs[-1].spans
+    prefix = b"".join(content[start : start + size] for start, size in spans) if spans else framer.prefix
+    if not at.record:  # it is read from its beginning then
+        return
+    before = contents(runs, content)[: at.record]
+    again = framer_of(name, start=at, prefix=prefix, spans=spans)
+    more = contents(frame(content[at.offset :], again), content)
+    assert before + more == contents(frame(content, framer_of(name)), content)
 
 
 def pieces_of(name: str, content: bytes, **more: Any) -> list[tuple[str, bytes]]:
     """Each record, or code and content of each reject."""
+    return contents(frame(content, framer_of(name, **more), [7]), content)
+
+
+def contents(runs: list[Run], content: bytes) -> list[tuple[str, bytes]]:
     found: list[tuple[str, bytes]] = []
-    for run in frame(content, framer_of(name, **more), [7]):
+    for run in runs:
         at = 0
         for length in run.lengths:
             found.append(("", run.payload[at : at + length]))
@@ -217,6 +249,13 @@ def test_text_between_interchanges_and_one_without_an_end_cost_their_neighbours_
 def test_a_released_terminator_ends_no_edifact_segment() -> None:
     one = b"UNB+UNOC:3+S?'UNZ+0+1+R+1:2+9'UNH+1+ORDERS'FTX+??'UNT+3+1'UNZ+1+9'"
     assert pieces_of("edifact", one + b"\n" + one) == [("", one), ("", one)]
+
+
+def test_a_million_released_terminators_are_looked_at_once() -> None:
+    content = b"UNB+" + b"?'" * 1_000_000 + b"'UNZ+1+9'"
+    framer = Framer(Edifact().scanner())
+    (run,) = [*framer.feed(content), *framer.finish()]
+    assert (run.prefix or b"") + run.payload == content
 
 
 def test_a_bad_descriptor_sets_the_rest_of_the_file_aside() -> None:

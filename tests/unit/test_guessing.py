@@ -189,6 +189,13 @@ def test_newlines_are_named(data: bytes, expected: str, reason: str) -> None:
     assert reason in guess.reason
 
 
+def test_hostile_text_costs_no_more_than_its_length() -> None:
+    tags = "".join(f"<a{i}/>" for i in range(300_000))
+    assert [g.setting for g in of(f"<r>{tags}</r>").guesses] == ["format.kind", "format.encoding", "newlines"]
+    deep = '{"a":' * 100_000 + "1" + "}" * 100_000
+    assert value(of(f'{deep}\n{{"a":1}}\n'), "format.kind") == "jsonl"
+
+
 def test_records_of_another_length_are_counted_and_the_first_is_shown() -> None:
     guess = found(of("a;b;c\n" + "1;2;3\n" * 30 + "TOTAL;30\n"), "records")
     assert guess.value == "1 uneven"

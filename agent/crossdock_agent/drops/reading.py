@@ -145,7 +145,7 @@ class Reading:
     def _last(self) -> Draft:
         work = self._work
         run = self._held or Run(work.position, work.position)
-        end = work.at(run.loose or run.end, len(self._framer.prefix))
+        end = work.at(run.loose or run.end, len(self._framer.prefix), run.spans)
         return _closing(
             work, run, self._stat, self._state, self._how, prefix=self._framer.prefix, content=self._hash, end=end,
             remember=self._packed or run.end.record > 0, then=self._then,

@@ -25,7 +25,7 @@ _ENCRYPTED = 0x1
 _NESTED = (b"PK\x03\x04", b"\x1f\x8b")
 _END = struct.Struct("<4s4H2LH")  # APPNOTE.TXT 4.3.16
 _END64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
-_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15
+_LOCATOR = struct.Struct("<4sLQL")  # 4.3.15: where the 64-bit form stands
 
 Member = zipfile.ZipInfo
 
@@ -48,7 +48,7 @@ class Zip:
         whole = "/" in pattern
         found = [
             info for info in self._zip.infolist()
-            if not info.is_dir() and wanted(info.filename if whole else info.filename.rpartition("/")[2])
+            if not info.filename.endswith("/") and wanted(info.filename if whole else info.filename.rpartition("/")[2])
         ]  # fmt: skip
         size = sum(info.file_size for info in found)
         if size > max_bytes:
@@ -126,21 +126,25 @@ def _refusal(member: Member) -> tuple[str, str] | None:
 
 
 def _announced(file: BinaryIO) -> tuple[int, int]:
-    """Members, and bytes of the directory, before any of it is held in memory. Raises Damaged."""
+    """Members, and bytes of the directory, before any of it is held in memory. Raises Damaged.
+
+    As `zipfile` finds them: in the 64-bit form right before its locator, wherever that points.
+    """
     size = file.seek(0, os.SEEK_END)
-    start = max(0, size - _END.size - _LOCATOR.size - 0xFFFF)
+    start = max(0, size - _END.size - _LOCATOR.size - _END64.size - 0xFFFF)
     file.seek(start)
     tail = _exactly(file, size - start)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or at + _END.size > len(tail):
         raise Damaged("truncated", "this is no whole zip file: it has no directory at its end")
     _, _, _, _, entries, directory, _, _ = _END.unpack_from(tail, at)
-    if at >= _LOCATOR.size and tail[at - _LOCATOR.size :].startswith(b"PK\x06\x07"):
-        _, _, where, _ = _LOCATOR.unpack_from(tail, at - _LOCATOR.size)
-        file.seek(min(where, size))
-        end64 = _exactly(file, _END64.size)
-        if len(end64) == _END64.size and end64.startswith(b"PK\x06\x06"):
-            _, _, _, _, _, _, _, entries, directory, _ = _END64.unpack(end64)
+    at64 = at - _LOCATOR.size - _END64.size
+    if at64 >= 0 and tail.startswith(b"PK\x06\x07", at - _LOCATOR.size) and tail.startswith(b"PK\x06\x06", at64):
+        _, _, _, _, _, _, _, entries, directory, _ = _END64.unpack_from(tail, at64)
+        at = at64
+    if directory <= min(MAX_DIRECTORY_BYTES, start + at):
+        file.seek(start + at - directory)
+        entries = max(entries, _exactly(file, directory).count(b"PK\x01\x02"))
     return entries, directory
 
 
@@ -161,6 +165,8 @@ def _translated(what: str) -> Iterator[None]:
     except (ValueError, OverflowError) as error:  # a negative offset, a date that is none: what a directory may hold
         raise Damaged("damaged", f"{what} is damaged: {error}") from error
     except OSError as error:
+        if error.errno is None:  # of no system call: bz2 says so that its stream is damaged
+            raise Damaged("damaged", f"{what} is damaged: {error}") from error
         if error.errno != errno.EINVAL:
             raise
         raise Damaged("damaged", f"{what} is damaged: it points outside of the file") from error

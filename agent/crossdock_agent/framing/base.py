@@ -34,10 +34,10 @@ class Position(NamedTuple):
 class Run:
     """Whole records that follow one another, or one reject.
 
-    *loose* is where the last record begins when the file ended before its newline came: whoever finds the file longer
-    later reads on from there. *lengths* are those of the records in *payload*, where no newline or count tells them.
-    *prefix* stands in place of the framer's where a record is a part of something longer; *spans* (start, length in
-    the file) are what the prefix of the following run is made of, to read on after this one.
+    *loose* is where to read on, once the file is found longer, when it ended inside a record or a structure. *lengths*
+    are those of the records in *payload*, where no newline or count tells them. *prefix* stands in place of the
+    framer's where a record is a part of something longer; *spans* (start, length in the file) are what the prefix of
+    the following run is made of, to read on after this one, or from *loose*.
     """
 
     start: Position

@@ -40,5 +40,7 @@ class EdifactSyntax:
         return at or len(data)
 
     def _released(self, data: bytes, at: int, release: bytes) -> bool:
-        before = len(data[:at]) - len(data[:at].rstrip(release)) if release.strip() else 0
-        return before % 2 == 1
+        before = at
+        while release.strip() and before and data[before - 1 : before] == release:
+            before -= 1
+        return (at - before) % 2 == 1

@@ -35,6 +35,8 @@ class ElementFramer:
         self._sample: bytes | None = None  # of a record over the limit, which is no longer kept
         self._sampled: Position = where  # where that record begins
         self._batch = _Batch()
+        self._ended = (where, spans)  # of what was handed out last: where and how to read on
+        self._loose: tuple[Position, Spans] | None = None  # the same before the first thing that the file's end tore
         splitter.base, splitter.limit = where.offset, max_record_bytes
         if start is not None:
             splitter.resume(prefix, spans)
@@ -82,6 +84,10 @@ class ElementFramer:
                 return
             if self._sample is not None and self._sampled.offset != self._splitter.base + piece.start:
                 self._sample = None
+            if piece.torn and self._loose is None:
+                self._note_end()
+                batch = self._batch
+                self._loose = (batch.end, batch.spans) if batch.records else self._ended
             if piece.code or piece.end - piece.start > self._limit or self._sample is not None:
                 yield from self._close()
                 yield self._reject(piece)
@@ -119,8 +125,12 @@ class ElementFramer:
         self._note_end()
         self._batch = _Batch()
         payload, lengths = b"".join(batch.records), tuple(map(len, batch.records))
+        self._ended = (batch.end, batch.spans)
+        torn = self._loose if self._loose and self._loose[0].record < batch.end.record else None
+        loose, spans = torn or (None, batch.spans)
         yield Run(
-            batch.start, batch.end, payload, len(lengths), lengths=lengths, prefix=batch.prefix, spans=batch.spans
+            batch.start, batch.end, payload, len(lengths),
+            loose=loose, lengths=lengths, prefix=batch.prefix, spans=spans,
         )  # fmt: skip
 
     def _reject(self, piece: Piece) -> Run:
@@ -142,7 +152,9 @@ class ElementFramer:
             reason=piece.reason or f"the {noun} is longer than max_record_bytes, {self._limit}",
             sample=sample,
         )
-        return Run(start, end, rejects=(reject,), spans=piece.spans)
+        self._ended = (end, piece.spans)
+        loose, spans = self._loose or (None, piece.spans)
+        return Run(start, end, rejects=(reject,), loose=loose, spans=spans)
 
     def _position(self, at: int) -> Position:
         self._lines_to(at)

@@ -64,11 +64,18 @@ class FixedWidth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         return LengthScanner(self.record_bytes, marked=_is_ascii(self.encoding))
 
 
-class LengthScanner(ByteLines):
-    """Every *record_bytes* bytes are a record. Fewer at the end of the file are one as well: it is torn, and decoding
-    says so. A byte order mark is one only in an ASCII-like encoding (*marked*)."""
+class _NoLines(ByteLines):
+    """Records that are not lines: a byte 0x0A in one is as likely a part of a number."""
 
     resumes = False
+
+    def newlines(self, data: bytes, start: int, end: int) -> int:  # noqa: ARG002 - the contract's signature
+        return 0
+
+
+class LengthScanner(_NoLines):
+    """Every *record_bytes* bytes are a record. Fewer at the end of the file are one as well: it is torn, and decoding
+    says so. A byte order mark is one only in an ASCII-like encoding (*marked*)."""
 
     def __init__(self, record_bytes: int, *, marked: bool = True) -> None:
         self._length = record_bytes
@@ -87,11 +94,10 @@ class LengthScanner(ByteLines):
             yield from range(start + step, end + 1, step)
 
 
-class DescriptorScanner(ByteLines):
+class DescriptorScanner(_NoLines):
     """A record descriptor word is a length of two bytes, itself included, and two zeros (z/OS, variable length)."""
 
     mark = b""
-    resumes = False
 
     def scan(self, data: bytes, start: int, end: int, *, last: bool) -> Scan:
         at, records = start, 0

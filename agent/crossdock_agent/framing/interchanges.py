@@ -80,6 +80,7 @@ class InterchangeSplitter(Splitter):
         self._by = Delimiters(b"", b"")
         self._start = re.compile(rb"(?:%b)[^A-Za-z0-9 \r\n]" % b"|".join(syntax.tags.starts))
         self._envelope: _Envelope | None = None
+        self._closed = False  # the interchange was ended by a trailer with its terminator
 
     def resume(self, prefix: bytes, spans: Spans) -> None:
         """In the middle of an interchange, *prefix* is its envelope."""
@@ -122,7 +123,8 @@ class InterchangeSplitter(Splitter):
             yield None
         self.pos = found.start() if found else len(self.data)
         names = " or ".join(tag.decode() for tag in self._syntax.tags.starts)
-        yield Piece(self.begun, self.pos, self._syntax.code, f"an interchange begins with {names}, this does not")
+        said = f"an interchange begins with {names}, this does not"
+        yield Piece(self.begun, self.pos, self._syntax.code, said, torn=found is None)
         self.begun = NOWHERE
 
     # --- one interchange
@@ -134,7 +136,7 @@ class InterchangeSplitter(Splitter):
         yield from self._have(self.begun + self._part())
         end = yield from self._end(self.begun + self._part())
         if end >= 0:
-            yield Piece(self.begun, end)
+            yield Piece(self.begun, end, torn=self._is_torn(end))
             self.pos, self.begun = end, NOWHERE
             return
         head = self.data[self.begun : self.begun + self._part()]
@@ -162,8 +164,13 @@ class InterchangeSplitter(Splitter):
                 self._envelope = self._envelope_at(self.begun, end)
             spans = self._envelope.spans() if self._envelope is not None else ()
             if end > self.begun:
-                yield Piece(self.begun, end, prefix=before, spans=spans)
+                torn = self._envelope is None and self._is_torn(end)
+                yield Piece(self.begun, end, prefix=before, spans=spans, torn=torn)
             self.pos, self.begun = end, NOWHERE
+
+    def _is_torn(self, end: int) -> bool:
+        """Whether the interchange ends at *end* only because the file does."""
+        return self.last and end == len(self.data) and not self._closed
 
     def _part(self) -> int:
         return min(self._part_bytes, max(self.limit - 2 * _LONGEST_HEAD, self.limit // 2))
@@ -177,6 +184,7 @@ class InterchangeSplitter(Splitter):
     def _end(self, limit: int) -> Offset:
         """Where the interchange ends, if that is before *limit*: behind its trailer, before the next interchange, or
         at the end of the file. Else -1."""
+        self._closed = False
         reach = limit - self.begun
         trailer = self._segment(self._syntax.tags.end, self.pos, limit)
         stop = trailer if trailer >= 0 else min(limit, len(self.data))
@@ -195,6 +203,7 @@ class InterchangeSplitter(Splitter):
         stop = min(len(self.data), at + _LONGEST_TRAILER)
         found = self._terminator(at, stop)
         if found >= 0:
+            self._closed = True
             return found
         newline = self.data.find(b"\n", at, stop)
         return newline + 1 if newline >= 0 else stop

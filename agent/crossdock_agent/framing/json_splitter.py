@@ -96,7 +96,8 @@ class JsonSplitter(Splitter):
                 self._inside = self._inside or self._arrays  # as whoever reads on from here must believe
         if self._inside and not self._cut_off:
             end = len(self.data)
-            yield Piece(end, end, "truncated", "the file ends inside the array of records; is it complete?")
+            said = "the file ends inside the array of records; is it complete?"
+            yield Piece(end, end, "truncated", said, torn=True)
         while not self.last:
             self.pos = len(self.data)
             yield None
@@ -147,7 +148,7 @@ class JsonSplitter(Splitter):
         while not self.last:
             self.pos = len(self.data)
             yield None
-        yield Piece(self.begun, len(self.data), code, reason)
+        yield Piece(self.begun, len(self.data), code, reason, torn=True)
         self.begun, self.pos = NOWHERE, len(self.data)
 
     def _find(self, name: bytes) -> Found:
@@ -196,7 +197,8 @@ class JsonSplitter(Splitter):
         self.begun = self.pos
         wrong = yield from self._walk()
         if not wrong:
-            yield Piece(self.begun, self.pos)
+            closed = self.data[self.begun : self.begun + 1] in (b"{", b"[", b'"')
+            yield Piece(self.begun, self.pos, torn=self.last and not closed and self.pos == len(self.data))
         else:
             yield from self._reject(wrong)
         self.begun = NOWHERE
@@ -299,7 +301,8 @@ class JsonSplitter(Splitter):
                 yield None
             self.pos = found.end() if found else len(self.data)
         self._cut_off = self.last and self.pos == len(self.data)
-        yield Piece(self.begun, self.pos, code, f"the element cannot be read to its end: {wrong}")
+        said = f"the element cannot be read to its end: {wrong}"
+        yield Piece(self.begun, self.pos, code, said, torn=self._cut_off or wrong is _TRUNCATED)
 
     def _gap(self) -> Found:
         """To the next value or closing bracket; False at the end of the file."""

@@ -16,7 +16,8 @@ NOWHERE = -(2**62)
 
 
 class Piece(NamedTuple):
-    """`data[start:end]` is a record; with a *code* it is a reject. *prefix* and *spans*: see Run."""
+    """`data[start:end]` is a record; with a *code* it is a reject. *prefix* and *spans*: see Run. *torn*: it is so only
+    because the file ends here."""
 
     start: int
     end: int
@@ -24,6 +25,7 @@ class Piece(NamedTuple):
     reason: str = ""
     prefix: bytes | None = None
     spans: Spans = ()
+    torn: bool = False
 
 
 class Splitter:

@@ -58,6 +58,7 @@ class WindowFramer:
         self._buffer = b""
         self._at = 0
         self._skip: _Skip | None = None
+        self._torn: Position | None = None  # where the first record begins that is a reject because the file ends
 
     @property
     def wanted(self) -> int:
@@ -76,6 +77,7 @@ class WindowFramer:
         """What is left when the file has ended."""
         yield from self._frame(last=True)
         if self._skip:
+            self._torn = self._torn or self._position
             self._skip.length += len(self._skip.rest)
             yield self._reject(self._skip)
         self.prefix = self._take_mark() + self.prefix  # a file of nothing but a mark
@@ -150,13 +152,15 @@ class WindowFramer:
             inside = self._scanner.newlines(self._buffer, loose, end)
             torn = Position(stop.offset - (end - loose), stop.record - 1, stop.line - inside)
         self._at, self._position = end, stop
-        return Run(start, stop, payload, records, loose=torn)
+        return Run(start, stop, payload, records, loose=self._torn or torn)
 
     def _give_up(self, opened: int, end: int, *, whole: bool) -> Iterator[Run]:
         """No record ends in this window, and none may be longer; or a quote stays open and the file has ended."""
         line_end = self._scanner.after_line(self._buffer, opened, end) if opened >= 0 else -1
         stop = line_end if line_end >= 0 else end
         code, reason = self._reason(opened, end, whole=whole)
+        if whole and self._torn is None:
+            self._torn = self._position
         seen = self._take_mark() + self._buffer[self._at : stop]
         lines = self._scanner.newlines(self._buffer, self._at, stop)
         to_the_end = not self._begun or not self._scanner.resumes
@@ -209,4 +213,4 @@ class WindowFramer:
         )
         self._position = Position(start.offset + skip.length, start.record + 1, start.line + skip.lines)
         self._skip = None
-        return Run(start, self._position, rejects=(reject,))
+        return Run(start, self._position, rejects=(reject,), loose=self._torn)

@@ -95,9 +95,8 @@ class XmlSplitter(Splitter):
             self._closed = False
         if self._root and not self._closed and not self._cut:
             end = len(self.data)
-            yield Piece(
-                end, end, "truncated", f"the file ends before {_shown(b'</' + self._root + b'>')}; is it whole?"
-            )
+            said = f"the file ends before {_shown(b'</' + self._root + b'>')}; is it whole?"
+            yield Piece(end, end, "truncated", said, torn=True)
 
     # --- up to the first record
 
@@ -154,7 +153,7 @@ class XmlSplitter(Splitter):
         while not self.last:
             self.pos = len(self.data)
             yield None
-        yield Piece(self.begun, len(self.data), code, reason)
+        yield Piece(self.begun, len(self.data), code, reason, torn=True)
         self.begun, self.pos = NOWHERE, len(self.data)
         return False
 
@@ -275,14 +274,14 @@ class XmlSplitter(Splitter):
         else:
             self._dropped = 1
 
-    def _give_up(self, why: str) -> Iterator[Piece]:
+    def _give_up(self, why: str, *, torn: bool = False) -> Iterator[Piece]:
         first = self._stack.popleft()
         while not first.inner and len(self._stack) > 1 and not self._stack[0].inner:
             self._stack.popleft()  # one reject for as many as begin inside each other
         inner = [first.start + at for at in first.inner]
         follows = inner[0] if inner else self._stack[0].start
         reason = f"the element is not closed: {why}; reading went on with the next of its name"
-        yield Piece(first.start, follows, "unclosed_element", reason)
+        yield Piece(first.start, follows, "unclosed_element", reason, torn=torn)
         for start, end in zip(inner[::2], inner[1::2], strict=True):
             self._given_up = end
             yield Piece(start, end)
@@ -292,11 +291,11 @@ class XmlSplitter(Splitter):
         """The file ends inside the record."""
         self.pos = len(self.data)
         while len(self._stack) > 1 or (self._stack and self._stack[0].inner and not self._dropped):
-            yield from self._give_up("the file ends before")
+            yield from self._give_up("the file ends before", torn=True)
         self.pos = self.pos if self._stack else self._given_up  # what follows the last of its name was not looked at
         if self._stack:
             self._cut = True
-            yield Piece(self.begun, len(self.data), "truncated", "the file ends inside the element")
+            yield Piece(self.begun, len(self.data), "truncated", "the file ends inside the element", torn=True)
             self._stack.clear()
 
     # --- steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections import Counter
 
 from msgspec import Struct
 
@@ -85,8 +86,9 @@ def _of_text(text: str) -> tuple[list[Guess], list[ColumnGuess]]:
 def _element(text: str) -> list[Guess]:
     """The first element below the root that comes again is most likely the record."""
     names = _TAG.findall(text)
+    counts = Counter(names)
     for name in names[1:]:
-        if (count := names.count(name)) > 1:
+        if (count := counts[name]) > 1:
             return [Guess("format.element", name, f"<{name}> comes {count} times below <{names[0]}>")]
     return []
 
@@ -107,7 +109,7 @@ def _json(lines: list[str], text: str) -> Guess | None:
 def _parses(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

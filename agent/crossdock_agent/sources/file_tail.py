@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from crossdock.codec import MAX_RAW_BYTES
 from crossdock_agent.drops import checks
+from crossdock_agent.drops.patterns import Pattern
 from crossdock_agent.framing import DEFAULT_MAX_RECORD_BYTES, FixedWidth, Format, format_name
 from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
 from crossdock_agent.tails.folder import Folder, Logs
@@ -27,7 +28,9 @@ _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record 
 class FileTailSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     directory: Annotated[str, Meta(min_length=1, description="where the files are")]
     format: Format
-    pattern: Annotated[str, Meta(min_length=1, description="file names to follow: *, ? and [..]; rotated too")] = "*"
+    pattern: Annotated[
+        str, Meta(min_length=1, description="file names to follow: *, ? and [..], dates as {yyyy}; rotated too")
+    ] = "*"
     ignore: Annotated[tuple[str, ...], Meta(description="file names never to take")] = ("*.tmp", "*.part", ".*")
     recursive: Annotated[bool, Meta(description="directories below as well")] = False
     start: Annotated[
@@ -55,6 +58,7 @@ class FileTailSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(
                 f"pattern {self.pattern!r} holds a slash; it is for file names, 'recursive' for directories"
             )
+        Pattern(self.pattern)
         if format_name(self.format) not in TAILED:
             raise ValueError(
                 f"format {format_name(self.format)!r} cannot be tailed, because a record may only be known to be whole "

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from crossdock_agent.drops.identity import Signature, signature
 from crossdock_agent.drops.listing import Found, Listing, unavailable
+from crossdock_agent.drops.patterns import globbed
 from crossdock_agent.tails.names import is_packed, rotation
 
 RELIST_SECONDS = 10.0
@@ -28,7 +29,7 @@ class Logs(Listing):
     ) -> None:
         super().__init__(root, _with_rotated(pattern), ignore, root / ".crossdock-none", recursive=recursive)
         self.pattern = pattern
-        self._normal = os.path.normcase(pattern)
+        self._normal = os.path.normcase(globbed(pattern))
         self._packed = packed
         self._known: dict[str, bool] = {}
 
@@ -53,8 +54,10 @@ class Logs(Listing):
 
 def _with_rotated(pattern: str) -> str:
     """A pattern that `app.log.1` and `app-2026-11-26.log` match when *pattern* is `app.log`."""
-    stem = pattern.rpartition(".")[0]
-    return pattern + "*" if not stem or stem.endswith("*") else stem + "*"
+    stem = pattern.rpartition(".")[0] or pattern
+    if stem.endswith("*"):  # `**` means directories to a listing
+        stem = pattern
+    return stem if stem.endswith("*") else stem + "*"
 
 
 class Folder:
