@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
+from crossdock.errors import SourceUnavailable
 from crossdock_agent.sql.connections import Database, OdbcDatabase, SqliteDatabase, require_encoding, with_secrets
 from crossdock_agent.sql.dialects import DIALECTS
 from crossdock_agent.sql.settings import Connection
@@ -103,36 +104,47 @@ class WritableSqlite(SqliteDatabase):
 
 
 class WritableOdbc(OdbcDatabase):
+    """A driver that never returns holds up its own thread here as well: it is then not asked for anything more."""
+
     def execute(self, sql: str, values: Sequence[object] = ()) -> None:
         with self._faults():
-            self._running = cursor = self._connection.cursor()
-            try:
-                cursor.execute(sql, *values)
-            finally:
-                self._running = None
-                cursor.close()
+            self._call(lambda: self._execute(sql, values), self._timeout)
+
+    def _execute(self, sql: str, values: Sequence[object]) -> None:
+        cursor = self._connection.cursor()
+        try:
+            self._run(cursor, sql, values)
+        finally:
+            cursor.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         with self._faults():
-            self._connection.autocommit = False
+            self._call(lambda: self._commit_each(now=False), self._timeout)
         try:
             for statement in RULES[self.dialect.name].begin:
                 self.execute(statement)
             yield
             with self._faults():
-                self._connection.commit()
+                self._call(self._connection.commit, self._timeout)
         except BaseException:
-            with contextlib.suppress(self._error):
-                self._connection.rollback()
+            self._leave(self._connection.rollback)
             raise
         finally:
-            with contextlib.suppress(self._error):  # the connection may be gone
-                self._connection.autocommit = True
+            self._leave(lambda: self._commit_each(now=True))
 
     def rollback(self) -> None:
         with self._faults():
-            self._connection.rollback()
+            self._call(self._connection.rollback, self._timeout)
+
+    def _commit_each(self, *, now: bool) -> None:
+        self._connection.autocommit = now
+
+    def _leave(self, step: Callable[[], None]) -> None:
+        """The connection may be gone, and its transaction with it."""
+        if not self._thread.is_lost:
+            with contextlib.suppress(self._error, SourceUnavailable):
+                self._call(step, self._timeout)
 
 
 def connect_writable(
