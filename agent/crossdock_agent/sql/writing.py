@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -25,11 +25,13 @@ LOCK_SECONDS = 1
 class WriteRules:
     """How a dialect locks the rows it is about to delete, so that none changes between the look and the deed.
 
-    *session* undoes the reading session's restrictions, *begin* is the first statement of a transaction, *hint* stands
-    behind the table's name and *suffix* behind the SELECT. *now* is the time in UTC, *exact* a text in a form in which
-    only the same letters are equal. Those of SQL Server, Oracle, Db2 and Firebird have met no server.
+    *options* stand in place of those of the connection that reads, *session* undoes the reading session's restrictions,
+    *begin* is the first statement of a transaction, *hint* stands behind the table's name and *suffix* behind the
+    SELECT. *now* is the time in UTC, *exact* a text in a form in which only the same letters are equal. Those of SQL
+    Server, Oracle, Db2 and Firebird have met no server.
     """
 
+    options: str | None = None  # None: as when reading
     session: tuple[str, ...] = ()
     begin: tuple[str, ...] = ()
     hint: str = ""
@@ -64,7 +66,9 @@ RULES: Mapping[str, WriteRules] = MappingProxyType(
             now="SYSUTCDATETIME()", exact="{c} COLLATE Latin1_General_BIN2",
         ),
         "db2": WriteRules(suffix="\nWITH RS USE AND KEEP UPDATE LOCKS", now="CURRENT TIMESTAMP - CURRENT TIMEZONE"),
-        "firebird": WriteRules(suffix=" WITH LOCK", now="CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP)"),
+        "firebird": WriteRules(
+            options="NOWAIT=Y", suffix=" WITH LOCK", now="CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP)",
+        ),
         "oracle": WriteRules(suffix=f" FOR UPDATE WAIT {LOCK_SECONDS}", now="SYS_EXTRACT_UTC(SYSTIMESTAMP)"),
     }
 )  # fmt: skip
@@ -154,9 +158,12 @@ def connect_writable(
     if to.sqlite is not None:
         return WritableSqlite(to.sqlite, table, timeout_seconds, require_encoding(to.encoding), wall_us)
     dialect = DIALECTS[to.dialect or ""]
+    rules = RULES[dialect.name]
+    if rules.options is not None:
+        dialect = replace(dialect, options=rules.options)
     database = WritableOdbc(dialect, with_secrets(to.odbc or "", secret), table, timeout_seconds)
     try:
-        for statement in RULES[dialect.name].session:
+        for statement in rules.session:
             database.execute(statement)
     except BaseException:
         database.close()
