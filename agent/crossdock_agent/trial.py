@@ -176,8 +176,8 @@ def _table(
 ) -> TableTrial | None:
     """What the database says of the table, for every kind whose settings name a connection and a table."""
     connection, name = config.settings.get("connection"), config.settings.get("table")
-    if not isinstance(connection, dict) or not isinstance(name, str):
-        return None
+    if not isinstance(connection, dict) or not isinstance(name, str) or "query" in config.settings:
+        return None  # a query's `table` is but the name of its rows
     database = survey.opened(survey.connection_of(connection), secret, wall_us, seconds)
     try:
         found = survey.survey(database, name)

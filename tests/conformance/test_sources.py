@@ -125,6 +125,23 @@ def test_a_batch_that_was_not_kept_is_read_again(rig: SourceRig) -> None:
     assert len(records_of(rig, kept + rest)) == 12_000
 
 
+def test_a_pass_of_which_nothing_was_kept_is_made_again(rig: SourceRig) -> None:
+    """A disk that is full refuses the commit once the pass has ended; until then the source thought it was through."""
+    rig.put(5)
+    site = site_of(rig)
+    first = site.drafts(passes=2)
+    kept = site.checkpoint, dict(site.ledger), list(site.tokens)
+    rig.put(5)
+    lost = records_of(rig, site.drafts(advance=3.0))
+    assert len(lost) == 5
+    site.checkpoint, site.ledger, site.tokens = kept
+    again = records_of(rig, site.drafts(passes=2, advance=3.0))
+    assert again == lost
+    rig.put(1)
+    later = records_of(rig, site.drafts(passes=2, advance=3.0))
+    assert len({identity for identity, _ in records_of(rig, first) + again + later}) == 11
+
+
 def test_nothing_is_touched_before_the_acknowledgement_and_a_release_may_come_twice(rig: SourceRig) -> None:
     rig.put(100)
     before = rig.state()

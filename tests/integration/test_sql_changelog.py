@@ -57,6 +57,21 @@ def test_every_version_arrives_in_order_and_a_delete_with_its_last_image(machine
         assert site.poll(advance=1) == []
 
 
+def test_listed_columns_keep_the_spelling_of_the_settings_as_with_every_mode(machine: Machine) -> None:
+    """A mapping is written, and checked by plan, with the names of the settings."""
+    machine.execute("INSERT INTO t VALUES (1, 'a', 1.5)")
+    machine.install(columns=["X"], key=["ID"])
+    with machine.site(columns=["X"], key=["ID"]) as site:
+        assert short(site.poll()) == [(1, "a", "upsert")]
+        machine.execute("UPDATE t SET x = 'b'")
+        assert short(site.poll(advance=1)) == [(1, "b", "upsert")]
+        for draft in site.committed:
+            assert [c.name for c in draft.header.columns] == ["ID", "X", "$op", "$version"]
+            assert list(draft.header.key_columns) == ["ID"]
+        site.acknowledge()
+        assert machine.log_rows() == 0
+
+
 def test_the_table_is_read_first_and_a_row_changed_meanwhile_ends_in_its_last_version(machine: Machine) -> None:
     for number in range(1, 301):
         machine.execute("INSERT INTO t VALUES (?, 'old', 1)", number)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from crossdock.errors import CrossdockError, SourceUnavailable
 from crossdock_agent.sql import connections, patience
+from crossdock_agent.sql.connections import OdbcDatabase
+from crossdock_agent.sql.dialects import DIALECTS
 from crossdock_agent.sql.patience import PatientThread
+from crossdock_agent.sql.writing import WritableOdbc
 from support.freezing import Relay, relayed
 from support.mariadb import Mariadb
 from support.postgres import Postgres
@@ -79,6 +82,76 @@ def test_a_stop_is_not_held_up_by_a_server_that_does_not_answer(relay: Relay, si
     site.stop.set()
     reader.join(10)
     assert not reader.is_alive()
+
+
+def test_a_release_that_is_never_answered_is_given_up_and_done_later(
+    server: Postgres | Mariadb, relay: Relay, site: TableSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of its transaction, where undoing it would wait for the same server."""
+    settings = {**site.settings, "mode": "outbox"}
+    outbox = TableSite(**settings)
+    assert outbox.poll() == [[1]]
+    execute = WritableOdbc.execute
+
+    def frozen(database: WritableOdbc, sql: str, values: Sequence[object] = ()) -> None:
+        if sql.startswith("DELETE"):
+            relay.freeze()
+        execute(database, sql, values)
+
+    monkeypatch.setattr(WritableOdbc, "execute", frozen)
+    with pytest.raises(SourceUnavailable, match="has not answered"):
+        in_time(outbox.acknowledge)
+    monkeypatch.setattr(WritableOdbc, "execute", execute)
+    relay.thaw()
+    until(lambda: released(outbox))
+    assert outbox.poll(advance=5) == []
+    database = Server(server)
+    assert database.scalar("SELECT COUNT(*) FROM t") == 0
+    database.close()
+    outbox.source.close()
+
+
+def test_one_state_for_several_statements_is_asked_for_with_patience_too(
+    server: Postgres | Mariadb, relay: Relay, site: TableSite
+) -> None:
+    database = OdbcDatabase(DIALECTS[server.dialect], site.settings["connection"]["odbc"], "table t", 0.5)
+
+    def look() -> None:
+        with database.snapshot():
+            database.rows("SELECT id FROM t")
+
+    look()
+    relay.freeze()
+    with pytest.raises(SourceUnavailable, match="has not answered"):
+        in_time(look)
+    database.close()
+
+
+def in_time(work: Callable[[], object]) -> None:
+    """What *work* raises; it fails the test by not coming back."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except CrossdockError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    for error in raised:
+        raise error
+
+
+def released(site: TableSite) -> bool:
+    """The lock of a transaction that was left behind may still be held."""
+    try:
+        site.acknowledge()
+    except SourceUnavailable:
+        return False
+    return True
 
 
 def test_no_more_than_a_few_threads_are_left_behind_and_those_that_came_back_do_not_count(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from crossdock_agent.outbox import Outbox
 from crossdock_agent.pump import Pump
 from crossdock_agent.sources.base import build
 from crossdock_agent.sql import releasing, taking
+from crossdock_agent.sql.connections import SqliteDatabase
 from support.agents import eventually
 from support.table_site import Sqlite, TableSite, site_of
 
@@ -53,6 +54,27 @@ def test_a_row_that_commits_late_with_a_lower_id_is_read_however_late_it_is(data
         put(database, 4)
         assert numbers(site.poll()) == [4]
         assert site.poll() == []
+
+
+def test_a_pass_that_began_over_an_empty_table_keeps_the_order_as_any_other(
+    database: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows come right after the pass has asked how far it goes; while it reads, a lower id is committed, and then a
+    later version of it under a higher one."""
+    rows = SqliteDatabase.rows
+    later = iter([lambda: put(database, *range(101, 161)), lambda: put(database, 50, 500)])
+
+    def asked(reader: SqliteDatabase, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        found = rows(reader, sql, values)
+        if 'FROM "t"' in sql:
+            next(later, lambda: None)()
+        return found
+
+    with site_of(database, **OUTBOX) as site:
+        monkeypatch.setattr(SqliteDatabase, "rows", asked)
+        found = numbers([*site.poll(), *site.poll(), *site.poll()])
+    assert sorted(found) == [50, *range(101, 161), 500]
+    assert found.index(50) < found.index(500)
 
 
 def test_a_release_deletes_the_rows_of_its_batch_and_none_committed_between_them(database: Sqlite) -> None:

@@ -335,3 +335,15 @@ def test_a_secret_is_resolved_at_the_site_and_never_shown(tmp_path: Path) -> Non
     assert "secret 'erp-db' is not known here" in said
     with pytest.raises(ConfigError):
         attempt(SourceConfig(name="x", kind="nothing"))
+
+
+@pytest.mark.parametrize("label", ["order lines", "o"])
+def test_the_name_a_query_gives_its_rows_is_taken_for_no_table(tmp_path: Path, label: str) -> None:
+    db = sqlite3.connect(tmp_path / "erp.db")
+    db.executescript("CREATE TABLE o (id INTEGER PRIMARY KEY); INSERT INTO o VALUES (1)")
+    db.close()
+    found = attempt(SourceConfig(name="x", kind="sql_query", settings={
+        "connection": {"sqlite": str(tmp_path / "erp.db")}, "query": "SELECT id FROM o", "table": label,
+        "mode": "incrementing", "column": "id",
+    }))  # fmt: skip
+    assert (found.rows, found.table) == ([[1]], None)

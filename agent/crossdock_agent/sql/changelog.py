@@ -173,7 +173,7 @@ class ChangeLogTable:
         self._context.counters.set("columns_not_logged", len(state.plan.missing))
         if not state.is_current:
             self._log.warning("the table changed since its triggers were made; see 'crossdock-agent changelog'")
-        same_columns = sorted([OP, VERSION, *_shared(state)]) == sorted(self._taker.open().names)
+        same_columns = sorted([OP, VERSION, *_shared(state, self._settings)]) == sorted(self._taker.open().names)
         return self._measure(database, state) and same_columns
 
     def _measure(self, database: Database, state: installing.State) -> bool:
@@ -244,13 +244,16 @@ class ChangeLogTable:
                 f"table {self._settings.table} has no change log {plan.log}",
                 hint=f"look at its SQL with 'crossdock-agent changelog {self._context.name}', then use --install",
             )
-        return base, log, _shared(state)
+        return base, log, _shared(state, self._settings)
 
 
-def _shared(state: installing.State) -> list[str]:
-    """The columns both the table and its log have, in the table's order."""
+def _shared(state: installing.State, settings: SqlTableSettings) -> list[str]:
+    """The columns both the table and its log have, in the table's order, spelled as in 'columns' if that is given."""
     missing = {column.name for column in state.plan.missing}
-    return [column.name for column in state.plan.columns if column.name not in missing]
+    names = [column.name for column in state.plan.columns]
+    listed = [*settings.key, *settings.columns] if settings.columns is not None else []
+    spelled = {name.lower(): name for name in listed if name not in names}
+    return [spelled.get(name.lower(), name) for name in names if name not in missing]
 
 
 def _own(database: Database, log: CatalogTable, name: str) -> TableColumn:

@@ -286,12 +286,14 @@ class OdbcDatabase:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        with self._faults():
-            for statement in self.dialect.snapshot:
-                self._connection.execute(statement).close()
+        self._plainly(*self.dialect.snapshot)
         yield  # after an error the connection is discarded, and the transaction with it
+        self._plainly("COMMIT")
+
+    def _plainly(self, *statements: str) -> None:
+        """Statements without rows."""
         with self._faults():
-            self._connection.execute("COMMIT").close()
+            self._call(lambda: [self._connection.execute(sql).close() for sql in statements], self._timeout)
 
     def _result_of(self, sql: str) -> list[tuple[str, str]]:
         """Names of the columns of *sql*'s result, and of the Python types the driver gives them."""

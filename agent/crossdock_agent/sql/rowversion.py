@@ -41,7 +41,8 @@ class RowversionTable(TableReader):
         super().__init__(settings, context)
         self._reading: Reading | None = None
         self._pager = Pager(settings, context.stop)
-        self._quiet: object = None  # `Database.changes` when everything below the lowest open version had been read
+        self._quiet: object = None  # `Database.changes` when everything below the lowest open version had been read ...
+        self._known: bytes | None = None  # ... if the checkpoint is this one: the commit of a pass may fail
 
     # --- the contract
 
@@ -62,12 +63,11 @@ class RowversionTable(TableReader):
     def _read(self, checkpoint: bytes | None) -> Iterator[Draft]:
         stored, reading = self._decoded(checkpoint), self._open()
         changes = reading.database.changes() if reading.detects_changes else None
-        if changes is not None and changes == self._quiet and not (stored and stored.is_open):
+        if changes is not None and changes == self._quiet and checkpoint == self._known:
             return
         after: Position | None = stored.at if stored else None
         below = _lowest_open(reading)
-        if below is not None and after is not None and int(str(after[0])) >= below:
-            self._refuse_a_step_back(after, below)
+        self._refuse_a_step_back(after, below)
         if stored is None and self._settings.start == "now":
             newest = reading.database.rows(reading.statements.newest())[0][0]
             yield self._draft(reading, Batch(), self._start(newest, below), is_open=False)
@@ -93,10 +93,11 @@ class RowversionTable(TableReader):
             held = self._draft(reading, batch, batch.position, is_open=True)
         if held is None and stored is not None and stored.is_open:  # what was left of a broken-off pass has vanished
             held = self._draft(reading, Batch(), stored.at, is_open=True)
-        self._quiet = changes
         if held is not None:
             held.header.closes = True
-            held.header.checkpoint = self._encoded(list(last or after or ()), is_open=False)
+            held.header.checkpoint = checkpoint = self._encoded(list(last or after or ()), is_open=False)
+        self._quiet, self._known = changes, checkpoint
+        if held is not None:
             yield held
 
     def _start(self, newest: object, below: int | None) -> Position:
@@ -104,8 +105,11 @@ class RowversionTable(TableReader):
         top = int(str(newest)) if newest is not None else 0
         return [top if below is None else min(top, below - 1)]
 
-    def _refuse_a_step_back(self, after: Position, below: int) -> None:
-        """Raises CrossdockError. Nothing is lost by stopping: there is then nothing behind the position to read."""
+    def _refuse_a_step_back(self, after: Position | None, below: int | None) -> None:
+        """Raises CrossdockError when the position is not under *below*. Nothing is lost by stopping: there is then
+        nothing behind it to read."""
+        if below is None or after is None or int(str(after[0])) < below:
+            return
         self._context.counters.add("steps_back")
         raise CrossdockError(
             f"{self._settings.subject} was read up to version {after[0]}, but the database now hands out {below}",

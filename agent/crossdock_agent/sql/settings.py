@@ -12,6 +12,14 @@ from crossdock_agent.sql.children import Aggregate
 
 MAX_LOB_BYTES = 8 * 1024 * 1024  # a row may not be larger either
 
+_USED_BY = {  # settings that other modes would not look at
+    "look_back_seconds": ("incrementing", "timestamp"),
+    "look_back_ids": ("incrementing",),
+    "purged": ("incrementing", "timestamp"),
+    "clock": ("timestamp",),
+    "zone": ("timestamp",),
+}
+
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -29,6 +37,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("connection needs either 'sqlite' or 'odbc'")
         if (self.odbc is None) != (self.dialect is None):
             raise ValueError("'odbc' needs a 'dialect' such as postgresql or sqlserver, 'sqlite' has none")
+        if self.sqlite is not None and self.isolation is not None:
+            raise ValueError("'isolation' is for 'odbc': SQLite shows one state and nothing uncommitted")
+        if self.odbc is not None and self.encoding != "utf-8":
+            raise ValueError("'encoding' is for 'sqlite': a driver has its own setting for it")
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -146,6 +158,7 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError("'column' is empty")
         self._check_taking()
         self._check_by_key()
+        self._check_used()
         if self.mode == "incrementing" and len(self.watermark) != 1:
             raise ValueError("mode incrementing takes one 'column'")
         if self.mode == "timestamp" and not self.key:
@@ -190,6 +203,12 @@ class SqlTableSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             raise ValueError("'reconcile' is for modes incrementing and timestamp")
         if self.initial_load == "key" and (not by_watermark or self.start == "now"):
             raise ValueError("'initial_load: key' is for modes incrementing and timestamp, with 'start: beginning'")
+
+    def _check_used(self) -> None:
+        for field in msgspec.structs.fields(type(self)):
+            modes = _USED_BY.get(field.name, (self.mode,))
+            if self.mode not in modes and getattr(self, field.name) != field.default:
+                raise ValueError(f"'{field.name}' is for mode {' and '.join(modes)}: {self.mode} makes no use of it")
 
     @property
     def watermark(self) -> list[str]:

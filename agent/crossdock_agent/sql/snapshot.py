@@ -99,7 +99,8 @@ class SnapshotTable(TableReader):
         return self._reading
 
     def _load(self, checkpoint: bytes | None) -> KeyScan:
-        self._known = checkpoint
+        """Of a pass whose commit failed, nothing holds that was known since."""
+        self._known, self._scan, self._quiet = checkpoint, None, None
         return self._scan_from(Kept() if checkpoint is None else self._decoded(checkpoint).kept)
 
     def _anew(self, lost: Kept) -> KeyScan:

@@ -34,6 +34,7 @@ CHECKPOINT_VERSION = 1
 FIRST_PAGE_ROWS = 50
 PAGE_BYTES = 16 * 1024 * 1024
 SCATTERED_RUNS = 5_000  # up to so many runs of ids in flight, each pass looks through the whole table
+NOTHING = -(2**61)  # below every id
 ASIDE_ROWS = 10_000  # rows too long to travel that are remembered, so that each is reported once
 
 
@@ -271,11 +272,14 @@ class Taker:
         self._is_full()
 
     def _bound(self, taking: Taking) -> int | None:
-        """The greatest id there is now, where ids are whole numbers. (PostgreSQL knows no greatest uuid.)"""
+        """The greatest id there is now, where ids are whole numbers; below all of them where there is no row: one that
+        comes now belongs to the next pass. (PostgreSQL knows no greatest uuid.)"""
         database = taking.reading.database
         if database.dialect.name != "sqlite" and taking.cursor[0].kind != "integer":
             return None
         newest = database.rows(taking.reading.statements.newest())[0][0]
+        if newest is None:
+            return NOTHING
         return newest if taken.is_whole(newest) else None
 
     def _pages(self, taking: Taking, begun: UnderWay) -> Iterator[Page]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Protocol
 
+from crossdock.errors import SourceUnavailable
 from crossdock_agent.sql.connections import Database, OdbcDatabase, SqliteDatabase, require_encoding, with_secrets
 from crossdock_agent.sql.dialects import DIALECTS
 from crossdock_agent.sql.settings import Connection
@@ -24,11 +25,13 @@ LOCK_SECONDS = 1
 class WriteRules:
     """How a dialect locks the rows it is about to delete, so that none changes between the look and the deed.
 
-    *session* undoes the reading session's restrictions, *begin* is the first statement of a transaction, *hint* stands
-    behind the table's name and *suffix* behind the SELECT. *now* is the time in UTC, *exact* a text in a form in which
-    only the same letters are equal. Those of SQL Server, Oracle, Db2 and Firebird have met no server.
+    *options* stand in place of those of the connection that reads, *session* undoes the reading session's restrictions,
+    *begin* is the first statement of a transaction, *hint* stands behind the table's name and *suffix* behind the
+    SELECT. *now* is the time in UTC, *exact* a text in a form in which only the same letters are equal. Those of SQL
+    Server, Oracle, Db2 and Firebird have met no server.
     """
 
+    options: str | None = None  # None: as when reading
     session: tuple[str, ...] = ()
     begin: tuple[str, ...] = ()
     hint: str = ""
@@ -63,7 +66,9 @@ RULES: Mapping[str, WriteRules] = MappingProxyType(
             now="SYSUTCDATETIME()", exact="{c} COLLATE Latin1_General_BIN2",
         ),
         "db2": WriteRules(suffix="\nWITH RS USE AND KEEP UPDATE LOCKS", now="CURRENT TIMESTAMP - CURRENT TIMEZONE"),
-        "firebird": WriteRules(suffix=" WITH LOCK", now="CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP)"),
+        "firebird": WriteRules(
+            options="NOWAIT=Y", suffix=" WITH LOCK", now="CAST(CURRENT_TIMESTAMP AT TIME ZONE 'UTC' AS TIMESTAMP)",
+        ),
         "oracle": WriteRules(suffix=f" FOR UPDATE WAIT {LOCK_SECONDS}", now="SYS_EXTRACT_UTC(SYSTIMESTAMP)"),
     }
 )  # fmt: skip
@@ -103,36 +108,47 @@ class WritableSqlite(SqliteDatabase):
 
 
 class WritableOdbc(OdbcDatabase):
+    """A driver that never returns holds up its own thread here as well: it is then not asked for anything more."""
+
     def execute(self, sql: str, values: Sequence[object] = ()) -> None:
         with self._faults():
-            self._running = cursor = self._connection.cursor()
-            try:
-                cursor.execute(sql, *values)
-            finally:
-                self._running = None
-                cursor.close()
+            self._call(lambda: self._execute(sql, values), self._timeout)
+
+    def _execute(self, sql: str, values: Sequence[object]) -> None:
+        cursor = self._connection.cursor()
+        try:
+            self._run(cursor, sql, values)
+        finally:
+            cursor.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         with self._faults():
-            self._connection.autocommit = False
+            self._call(lambda: self._commit_each(now=False), self._timeout)
         try:
             for statement in RULES[self.dialect.name].begin:
                 self.execute(statement)
             yield
             with self._faults():
-                self._connection.commit()
+                self._call(self._connection.commit, self._timeout)
         except BaseException:
-            with contextlib.suppress(self._error):
-                self._connection.rollback()
+            self._leave(self._connection.rollback)
             raise
         finally:
-            with contextlib.suppress(self._error):  # the connection may be gone
-                self._connection.autocommit = True
+            self._leave(lambda: self._commit_each(now=True))
 
     def rollback(self) -> None:
         with self._faults():
-            self._connection.rollback()
+            self._call(self._connection.rollback, self._timeout)
+
+    def _commit_each(self, *, now: bool) -> None:
+        self._connection.autocommit = now
+
+    def _leave(self, step: Callable[[], None]) -> None:
+        """The connection may be gone, and its transaction with it."""
+        if not self._thread.is_lost:
+            with contextlib.suppress(self._error, SourceUnavailable):
+                self._call(step, self._timeout)
 
 
 def connect_writable(
@@ -142,9 +158,12 @@ def connect_writable(
     if to.sqlite is not None:
         return WritableSqlite(to.sqlite, table, timeout_seconds, require_encoding(to.encoding), wall_us)
     dialect = DIALECTS[to.dialect or ""]
+    rules = RULES[dialect.name]
+    if rules.options is not None:
+        dialect = replace(dialect, options=rules.options)
     database = WritableOdbc(dialect, with_secrets(to.odbc or "", secret), table, timeout_seconds)
     try:
-        for statement in RULES[dialect.name].session:
+        for statement in rules.session:
             database.execute(statement)
     except BaseException:
         database.close()

@@ -18,6 +18,8 @@ from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings import compile as mapping_compile
 from crossdock_controller.mappings.model import yaml_path
 
+_TOGETHER = "read the rows with their parent ('aggregate' of the source), or make a document of each row"
+
 
 def sources_run_somewhere(parts: Parts) -> Iterator[Problem]:
     """A source that selects no site, and a site that nothing selects, are named: both are usually a mistyped label."""
@@ -57,9 +59,28 @@ def mappings_fit_their_sources(parts: Parts) -> Iterator[Problem]:
     sources = models(parts.sources)
     for part in parts.mappings:
         if part.model is not None:
-            for finding in mapping_compile.problems(part.model, _declared(sources.get(part.model.reads))):
+            source = sources.get(part.model.reads)
+            for finding in mapping_compile.problems(part.model, _declared(source)):
                 path = yaml_path(part.file.value, finding.path)
                 yield part.file.problem(path, finding.message, finding.hint)
+            apart = _apart(source) if part.model.each else None
+            if apart is not None:
+                message = f"source {part.model.reads} does not send the rows of a group together: {apart}"
+                yield part.file.problem(("each",), message, _TOGETHER)
+
+
+def _apart(source: Source | None) -> str | None:
+    """Why rows of one document may come at different times, so that the document would lack some of them."""
+    if source is None or source.kind not in ("sql_table", "sql_query"):
+        return None
+    mode, settings = source.settings.get("mode"), source.settings
+    if mode in ("snapshot", "change_log"):
+        return f"with mode {mode} a row comes when it has changed, without the others"
+    if settings.get("reconcile") is not None:
+        return "'reconcile' sends a row that was missed without the others"
+    if settings.get("initial_load") == "key":
+        return "'initial_load: key' reads page by page, with new rows between them"
+    return None
 
 
 def _declared(source: Source | None) -> mapping_compile.Declared:
