@@ -12,6 +12,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "reference" / "cases.md").read_text("utf-8")
 NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PAGE)))
+OPEN = ("Not there yet", "Does not apply", "Published, not asserted", "A certificate is valid", "The same bytes")
 TABLES = [re.findall(r"^\| (\d+) \| (.+?) \| (.+) \|$", part, re.MULTILINE) for part in PAGE.split("\n## ")[1:]]
 
 
@@ -28,10 +29,10 @@ def test_each_test_named_on_the_page_exists(file: str, name: str) -> None:
 
 def test_no_case_is_left_out_and_none_is_without_a_test_or_a_word() -> None:
     numbers = [[int(number) for number, _, _ in table] for table in TABLES]
-    assert numbers == [list(range(1, 53)), list(range(1, 27))]
+    assert numbers == [list(range(1, 53)), list(range(1, 40))]
     for table in TABLES:
         for number, case, text in table:
-            assert "::" in text or text.startswith(("Not there yet", "Does not apply", "The same bytes")), (
+            assert "::" in text or text.startswith(OPEN), (
                 number,
                 case,
             )
