@@ -109,8 +109,8 @@ class _Sample:
         self.drafts: list[Draft] = []
         self.checkpoint: bytes | None = None
         self.more = False
-        start = config.settings.get("start")
-        self.start = str(start) if start in ("now", "end") else ""  # where there is nothing to see yet
+        self.start = str(config.settings.get("start"))
+        self.from_beginning = self.start in ("now", "end")
         self._wanted = wanted
         self._ahead = 0.0
         self._ledger: dict[str, bytes] = {}
@@ -118,7 +118,7 @@ class _Sample:
         context = SourceContext(
             config.name, self, self.counters, self.stop, secret, lambda: time.monotonic() + self._ahead, wall_us
         )
-        settings = {**config.settings, "start": "beginning"} if self.start else config.settings
+        settings = {**config.settings, "start": "beginning"} if self.from_beginning else config.settings
         if settings.get("claim"):  # it would rename the files that it shows
             settings = {**settings, "claim": False}
         self._source = base.build(config.kind, settings, context)
@@ -188,7 +188,7 @@ def _table(
 
 def _notes(sample: _Sample, seconds: float) -> list[str]:
     notes = []
-    if sample.start:
+    if sample.from_beginning:
         notes.append(f"'start: {sample.start}' would show nothing: it was read from the beginning")
     if sample.stop.is_set():
         notes.append(f"broken off after {seconds:g} s; --seconds gives it more")

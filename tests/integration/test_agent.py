@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,11 +17,13 @@ import pytest
 from crossdock.codec import open_sealed
 from crossdock.errors import ConfigError, Refused, SourceUnavailable
 from crossdock.retry import Backoff
-from crossdock.siteconfig import OutboxConfig
+from crossdock.siteconfig import OutboxConfig, SourceConfig
 from crossdock.v1 import link_pb2
 from crossdock_agent import health, pump, pumps, releases, streams
+from crossdock_agent.changelog import changelog
 from crossdock_agent.configuration import read_last_good
 from crossdock_agent.outbox import inspect
+from crossdock_agent.status import SourceStatus
 from support import sources
 from support.agents import RunningAgent, eventually, helpers_in_process, site_config
 from support.controller import FakeController
@@ -58,6 +61,11 @@ def received(controller: FakeController, source: str) -> list[bytes]:
     """The lines stored of *source*, over all epochs."""
     batches = [b for (name, _), kept in controller.stored.items() if name == source for b in kept]
     return [line for batch in batches for line in open_sealed(batch.sealed)[1].split(b"\n")]
+
+
+def sources_of(agent: RunningAgent) -> list[SourceStatus]:
+    status = agent.status()
+    return status.sources if status is not None else []
 
 
 def lines(count: int, word: str = "line") -> list[bytes]:
@@ -217,6 +225,29 @@ def test_a_revision_whose_first_pass_shows_wrong_settings_is_taken_back(
     kept = read_last_good(agent.settings.config_path)
     assert kept is not None
     assert kept.revision == 1
+
+
+def test_a_source_whose_change_log_is_still_to_be_installed_is_applied_so_that_it_can_be(
+    controller: FakeController, state: Path, tmp_path: Path
+) -> None:
+    """`changelog SOURCE --install` goes by the configuration that runs: a refused one would have no such source."""
+    db = sqlite3.connect(tmp_path / "erp.db")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT)")
+    db.execute("INSERT INTO t VALUES (1, 'a')")
+    db.commit()
+    db.close()
+    table = {
+        "connection": {"sqlite": str(tmp_path / "erp.db")}, "table": "t", "mode": "change_log", "key": ["id"],
+        "poll_seconds": 0.05,
+    }  # fmt: skip
+    controller.offer(site_config(1, SourceConfig(name="erp", kind="sql_table", settings=table)), 1)
+    with RunningAgent(state) as agent:
+        controller.wait(lambda: {(1, "applied"), (1, "failed")} & set(controller.statuses()), "the agent has answered")
+        assert (1, "applied") in controller.statuses()
+        eventually(lambda: "--install" in "".join(s.hint for s in sources_of(agent)), "a person is told")
+        said = list(changelog(agent.settings, "erp", "install", discard=False, confirm=lambda _: True))
+        assert said[-1] == "the change log of t is installed"
+        controller.wait(lambda: any(name == "erp" for name, _ in controller.stored), "it is read by itself")
 
 
 def test_stop_all_stops_on_purpose(controller: FakeController, state: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.errors import ConfigError
+from crossdock.errors import SourceUnavailable
 from crossdock_agent.sql import installing, taking
 from crossdock_agent.sql import rows as rows_module
 from support.agents import eventually
@@ -121,7 +121,7 @@ def test_start_now_reads_what_changes_from_then_on(machine: Machine) -> None:
 
 def test_without_its_triggers_nothing_is_read_as_if_nothing_had_changed(machine: Machine) -> None:
     with machine.site() as site:
-        with pytest.raises(ConfigError, match="no change log") as caught:
+        with pytest.raises(SourceUnavailable, match="no change log") as caught:
             site.poll()
         assert "--install" in caught.value.hint
         assert any(not finding.ok and "--install" in finding.hint for finding in site.source.check())
@@ -130,7 +130,7 @@ def test_without_its_triggers_nothing_is_read_as_if_nothing_had_changed(machine:
         site.poll()
         machine.execute("INSERT INTO t VALUES (1, 'a', 1)")
         assert machine.remove() == 1  # the row is not yet delivered, so the log stays
-        with pytest.raises(ConfigError, match="triggers"):
+        with pytest.raises(SourceUnavailable, match="triggers"):
             site.poll(advance=61)
         assert len(site.tokens) == 1  # what was logged before was read nevertheless
         site.acknowledge()

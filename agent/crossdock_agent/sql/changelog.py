@@ -41,6 +41,10 @@ OP, VERSION = "$op", "$version"
 _OP = TypeRule("text", "CASE WHEN {c} = 'D' THEN 'delete' ELSE 'upsert' END")
 
 
+class NotInstalledError(ConfigError):
+    """The log or its triggers are not there."""
+
+
 class Load(msgspec.Struct, frozen=True, array_like=True):
     """How far the table itself was read; None for *after*: from its beginning."""
 
@@ -68,7 +72,11 @@ class ChangeLogTable:
     # --- the contract
 
     def read(self, checkpoint: bytes | None) -> Iterator[Draft]:
-        yield from guarded(self._taker, self._context, self._read(checkpoint))
+        try:
+            yield from guarded(self._taker, self._context, self._read(checkpoint))
+        except NotInstalledError as error:
+            # not a fault of the settings, for which a revision is refused: they must run so that 'changelog' finds them
+            raise SourceUnavailable(error.message, hint=error.hint) from error
 
     def release(self, token: bytes) -> None:
         """Delete the log's rows that the token names. Raises SourceUnavailable."""
@@ -165,7 +173,7 @@ class ChangeLogTable:
         state = installing.inspect(database, self._settings)
         if not state.is_whole:
             names = ", ".join(state.absent)
-            raise ConfigError(
+            raise NotInstalledError(
                 f"table {self._settings.table}: changes are not logged, the triggers {names} are missing",
                 hint=f"run 'crossdock-agent changelog {self._context.name} --install'",
             )
@@ -240,7 +248,7 @@ class ChangeLogTable:
         )
         log = database.catalog(name) if state.exists else None
         if base is None or log is None:
-            raise ConfigError(
+            raise NotInstalledError(
                 f"table {self._settings.table} has no change log {plan.log}",
                 hint=f"look at its SQL with 'crossdock-agent changelog {self._context.name}', then use --install",
             )
