@@ -37,6 +37,7 @@ from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
 REST_RATIO = 10  # listing a directory takes at most this part of the time: a huge one is looked at less often ...
 MAX_REST_SECONDS = 30.0  # ... but never more rarely than so
 CLEAR_EVERY = 64  # files taken between two looks for outdated ledger rows
+_NAMESAKE = "an earlier file of this name is still claimed; is it acknowledged, or was it set aside unread?"
 _DAY_US = 24 * 3600 * 1_000_000
 
 _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record is set aside; reading goes on after it")
@@ -242,6 +243,8 @@ class FileDrop:
                 found = self._find(name)
                 if found is None or self._is_taken(found, state):
                     self._ready.forget(name)
+                    if found is not None and self._is_claimed(found) and self._listing.find(name) is not None:
+                        self._ready.unreadable(name, FileExistsError(0, _NAMESAKE))
                 elif self._ready.is_ready(found) and (ours := self._claimed(found)):
                     yield from self._take(ours, state)
         finally:
@@ -254,8 +257,11 @@ class FileDrop:
         ours = self._claims.find(name) if self._claims is not None else None
         return ours or self._listing.find(name)
 
+    def _is_claimed(self, item: Found) -> bool:
+        return self._claims is not None and item.location == self._claims.location(item.name)
+
     def _claimed(self, item: Found) -> Found | None:
-        if self._claims is None or item.location == self._claims.location(item.name):
+        if self._claims is None or self._is_claimed(item):
             return item
         try:
             return self._claims.claim(item)
