@@ -16,7 +16,7 @@ import msgspec
 from crossdock.errors import ConfigError
 
 _KEY = re.compile(r"""(?P<key>"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[^\s"'\[\]{},&*!|>%@`#][^:#]*?)\s*:(?=\s|$)""")
-_COMMENT = re.compile(r"""((?:[^"'#]|(?<=[^\s\[{,:])["']|"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|(?<=\S)#)*)(?:#.*)?""")
+_COMMENT = re.compile(r"""((?:[^"'#]|(?<=[^\s\[{,:])["']|"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|(?<=\S)#)*+)(?:#.*)?""")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?([eE][-+]?[0-9]{1,2})?")
 _CONSTANTS: dict[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}

@@ -50,6 +50,12 @@ def test_awkward_but_plain_yaml_reads_as_the_controller_reads_it(text: str) -> N
     assert plain_yaml.parse("x", text) == theirs.value
 
 
+def test_a_line_of_many_quoted_names_is_looked_at_once() -> None:
+    where = " AND ".join(f'o."C{i}"=p."D{i}"' for i in range(40))
+    text = f"where: {where} AND s = 'it\n  goes on'"
+    assert plain_yaml.parse("x", text) == yaml.parse("x", text).value
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
