@@ -25,9 +25,9 @@ def batch(source: str = "wms", payload: bytes = b"x" * 100, *, checkpoint: bytes
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "condition not met in 10 s"
+        assert time.monotonic() < deadline, "condition not met in 60 s"
         time.sleep(0.005)
 
 
@@ -321,8 +321,9 @@ def test_many_threads_append_read_and_acknowledge_at_once(tmp_path: Path) -> Non
         for thread in threads:
             thread.start()
         seen = dict.fromkeys((f"s{n}" for n in range(4)), 0)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100  # a sync may take long on a busy disk
         while sum(seen.values()) < 800:
+            assert not failures
             assert time.monotonic() < deadline
             for source in seen:
                 for stored in outbox.page(source, seen[source], 10_000):
