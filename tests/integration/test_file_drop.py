@@ -416,6 +416,27 @@ def test_a_document_taken_before_it_was_written_whole_gives_all_its_records_once
     assert len(expected) > 1
 
 
+def test_a_file_of_which_a_part_cannot_be_read_keeps_no_other_from_being_read(drop: Path, monkeypatch: Any) -> None:
+    for name in ("a.csv", "b.csv", "c.csv"):
+        (drop / name).write_bytes(HEADER + name.encode() + b";x\n")
+    site = site_of(drop)
+    feed = Framer.feed
+
+    def bad_sector(framer: Framer, block: bytes) -> Iterator[Run]:
+        if b"a.csv" in block:
+            raise OSError(errno.EIO, "Input/output error")
+        return feed(framer, block)
+
+    monkeypatch.setattr(Framer, "feed", bad_sector)
+    seen: list[Draft] = []
+    for _ in range(3):
+        with pytest.raises(SourceUnavailable, match=r"a\.csv cannot be reached"):
+            seen.extend(site.reading())
+    assert [draft.header.origin.name for draft in seen] == ["b.csv", "c.csv"]
+    monkeypatch.undo()
+    assert payloads(site.drafts()) == b"a.csv;x\n"
+
+
 def test_a_quoted_field_in_which_a_file_ended_comes_again_whole_when_the_file_has_grown(drop: Path) -> None:
     path = drop / "a.csv"
     path.write_bytes(HEADER + b'1;x\n2;"one\ntwo\nth')

@@ -149,6 +149,7 @@ class FileDrop:
         )  # fmt: skip
         self._claims = Claims(self._directory, context.name) if settings.claim else None
         self._known: dict[str, bytes | None] = {}  # signatures of files taken, by name; None: looked up, not taken
+        self._troubled: set[str] = set()  # names of files of which something could not be read
         self._rest_until = 0.0
         self._taken = 0
         self._log = logger.bind(source=context.name)
@@ -160,6 +161,7 @@ class FileDrop:
             return
         names = self._list()
         present = set(names)
+        self._troubled &= present
         for name in [name for name in self._known if name not in present]:
             del self._known[name]
         yield from self._gone(state, present)
@@ -233,11 +235,14 @@ class FileDrop:
                 yield abandoned(work, state, format_name(self._settings.format), GONE)
 
     def _pass(self, names: list[str], state: InProgress) -> Iterator[Draft]:
-        """Files begun first, then the others."""
+        """Files begun first, then the others; last those that broke a pass off, which one of them would do again."""
         begun = [name for name in names if name in state]
         first = set(begun)
+        order = [*begun, *(name for name in names if name not in first)]
+        if self._troubled:
+            order.sort(key=self._troubled.__contains__)
         try:
-            for name in (*begun, *(name for name in names if name not in first)):
+            for name in order:
                 if self._context.stop.is_set():
                     return
                 found = self._find(name)
@@ -291,7 +296,9 @@ class FileDrop:
             self._ready.unreadable(item.name, error)
             return
         except OSError as error:
+            self._troubled.add(item.name)
             raise unavailable(item.path, error) from error
+        self._troubled.discard(item.name)
         if taking.changed:
             self._ready.forget(item.name)
         if taking.same:
