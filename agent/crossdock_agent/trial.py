@@ -109,7 +109,7 @@ class _Sample:
         self.drafts: list[Draft] = []
         self.checkpoint: bytes | None = None
         self.more = False
-        self.from_beginning = config.settings.get("start") == "now"
+        self.from_beginning = config.settings.get("start") in ("now", "end")
         self._wanted = wanted
         self._ahead = 0.0
         self._ledger: dict[str, bytes] = {}
@@ -188,7 +188,7 @@ def _table(
 def _notes(sample: _Sample, seconds: float) -> list[str]:
     notes = []
     if sample.from_beginning:
-        notes.append("'start: now' would show nothing: it was read from the beginning")
+        notes.append("with its 'start' it would show nothing: it was read from the beginning")
     if sample.stop.is_set():
         notes.append(f"broken off after {seconds:g} s; --seconds gives it more")
     waiting = sample.counters.snapshot().get("files_waiting", 0)
