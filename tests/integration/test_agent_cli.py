@@ -89,7 +89,7 @@ def test_enrol_run_status_check_and_stop(controller: FakeController, tmp_path: P
         assert loaded == set()
     finally:
         process.send_signal(signal.SIGTERM) if os.name != "nt" else process.terminate()
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=60)
     assert os.name == "nt" or process.returncode == 0, log.decode()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, Corrupt, SourceUnavailable
+from crossdock_agent.drops import releasing
+from crossdock_agent.drops.identity import fingerprint
 from crossdock_agent.drops.settle import Settling
 from crossdock_agent.framing import Framer, Run
 from crossdock_agent.sources.base import Draft
@@ -413,6 +416,27 @@ def test_a_document_taken_before_it_was_written_whole_gives_all_its_records_once
     assert len(expected) > 1
 
 
+def test_a_file_of_which_a_part_cannot_be_read_keeps_no_other_from_being_read(drop: Path, monkeypatch: Any) -> None:
+    for name in ("a.csv", "b.csv", "c.csv"):
+        (drop / name).write_bytes(HEADER + name.encode() + b";x\n")
+    site = site_of(drop)
+    feed = Framer.feed
+
+    def bad_sector(framer: Framer, block: bytes) -> Iterator[Run]:
+        if b"a.csv" in block:
+            raise OSError(errno.EIO, "Input/output error")
+        return feed(framer, block)
+
+    monkeypatch.setattr(Framer, "feed", bad_sector)
+    seen: list[Draft] = []
+    for _ in range(3):
+        with pytest.raises(SourceUnavailable, match=r"a\.csv cannot be reached"):
+            seen.extend(site.reading())
+    assert [draft.header.origin.name for draft in seen] == ["b.csv", "c.csv"]
+    monkeypatch.undo()
+    assert payloads(site.drafts()) == b"a.csv;x\n"
+
+
 def test_a_quoted_field_in_which_a_file_ended_comes_again_whole_when_the_file_has_grown(drop: Path) -> None:
     path = drop / "a.csv"
     path.write_bytes(HEADER + b'1;x\n2;"one\ntwo\nth')
@@ -660,6 +684,44 @@ def test_archiving_to_another_disk_copies_and_then_deletes(drop: Path, tmp_path:
     assert [p.name for p in archive.iterdir()] == ["a.csv"]
     assert (archive / "a.csv").read_bytes() == HEADER + b"1;x\n"
     assert list(drop.iterdir()) == []
+
+
+@pytest.mark.parametrize("afterwards", ["archive", "delete"])
+def test_a_file_put_in_the_place_of_another_while_that_is_compared_is_read_and_not_taken_away(
+    drop: Path, afterwards: str, monkeypatch: Any
+) -> None:
+    path = drop / "a.csv"
+    path.write_bytes(HEADER + b"1;x\n")
+    site = site_of(drop, afterwards=afterwards)
+    site.drafts()
+
+    def compared(file: Any, size: int) -> bytes:
+        found = fingerprint(file, size)
+        (drop / "new.tmp").write_bytes(HEADER + b"2;y\n")
+        (drop / "new.tmp").replace(path)
+        return found
+
+    monkeypatch.setattr(releasing, "fingerprint", compared)
+    site.acknowledge()
+    monkeypatch.undo()
+    assert payloads(site.drafts()) == b"2;y\n"
+    site.acknowledge()
+    assert not path.exists()
+
+
+def test_a_file_that_has_another_number_where_it_was_moved_to_is_archived(drop: Path, monkeypatch: Any) -> None:
+    (drop / "a.csv").write_bytes(HEADER + b"1;x\n")
+    site = site_of(drop, afterwards="archive")
+    site.drafts()
+
+    def as_on_fat(self: Path, target: Path) -> Path:
+        shutil.copy2(self, target)
+        self.unlink()
+        return Path(target)
+
+    monkeypatch.setattr(Path, "replace", as_on_fat)
+    site.acknowledge()
+    assert [p.name for p in drop.iterdir()] == ["archive"]
 
 
 def test_a_release_fails_loudly_while_the_share_is_away_and_works_when_it_is_back(drop: Path, tmp_path: Path) -> None:

@@ -378,6 +378,15 @@ def test_members_are_counted_and_not_believed_to_be_as_few_as_announced(drop: Pa
     assert codes(drafts) == ["too_large"]
 
 
+def test_a_member_may_have_a_name_that_the_file_system_here_has_no_letters_for(drop: Path, monkeypatch: Any) -> None:
+    (drop / "a.zip").write_bytes(named_zip({"\u6ce8\u6587.csv": csv(0, 2)}))
+    monkeypatch.setattr(os, "fsencode", lambda name: os.fspath(name).encode("latin-1", "surrogateescape"))
+    monkeypatch.setattr(os, "fsdecode", lambda name: bytes(name).decode("latin-1", "surrogateescape"))
+    drafts = site_of(drop, "zip").drafts()
+    assert payloads(drafts) == rows(0, 2)
+    assert drafts[0].header.origin.name == "a.zip!\u6ce8\u6587.csv"
+
+
 def test_a_member_without_a_name_is_read(drop: Path) -> None:
     data = bytearray(named_zip({"x": csv(0, 2)}))
     central = data.index(b"PK\x01\x02")

@@ -104,6 +104,18 @@ def test_the_next_file_of_a_name_waits_until_the_first_is_released(drop: Path, m
     assert left(drop) == []
 
 
+def test_a_file_that_waits_behind_an_unreadable_archive_of_its_name_is_counted(drop: Path, monkeypatch: Any) -> None:
+    site = site_of(drop, "one", monkeypatch, afterwards="delete", unpack="gzip")
+    put(drop / "a.gz")
+    (draft,) = site.drafts()
+    assert draft.header.rejects
+    site.acknowledge()
+    assert left(drop) == [".crossdock-claimed-one-drop/a.gz"]  # it is not deleted unread
+    put(drop / "a.gz", "another")
+    assert site.drafts() == []
+    assert site.counters.snapshot()["files_waiting"] == 1
+
+
 def test_a_file_that_changed_on_its_way_into_the_claim_is_looked_at_again(drop: Path, monkeypatch: Any) -> None:
     put(drop / "a.csv")
     one = site_of(drop, "one", monkeypatch)

@@ -315,6 +315,15 @@ def test_a_checkpoint_of_another_kind_is_refused_with_the_next_step(logs: LogSit
         assert caught.value.hint
 
 
+def test_paths_are_given_to_windows_to_the_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be longer than 260 characters then; only watching for events takes no such path."""
+    monkeypatch.setattr(file_tail, "verbatim", lambda path: str(tmp_path / "logs") if path == "as written" else path)
+    logs = LogSite(tmp_path, directory="as written")
+    logs.write(b"1;a\n")
+    assert lines(logs.read()) == [b"1;a"]
+    assert logs.site.source.watch() == [Path("as written")]
+
+
 @pytest.mark.parametrize("pattern", ["*", "x*", "x-{yyyy}{mm}{dd}.log"])
 @pytest.mark.parametrize("recursive", [False, True])
 def test_a_pattern_may_take_every_file_and_may_name_dates(tmp_path: Path, pattern: str, recursive: bool) -> None:

@@ -203,14 +203,17 @@ def test_a_page_deep_inside_one_timestamp_reads_no_more_of_the_index_than_it_han
 
 def test_a_writer_of_a_sqlite_file_commits_while_a_page_of_it_is_open(tmp_path: Path) -> None:
     """In WAL mode; the writer is told to wait for nobody. SQLite itself says that a reader is inside: a checkpoint that
-    wants to be alone is refused."""
+    wants to be alone is refused. There must be something to write back for that: a reader who came when all was written
+    back is in nobody's way."""
     database = Sqlite(tmp_path / "erp.db")
     database.execute("PRAGMA busy_timeout = 0")
     database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY, text TEXT, at TEXT)")
     database.executemany("INSERT INTO orders VALUES (?, 'old', '2024-05-01 08:00:00')", [(i,) for i in range(1, 2001)])
+    database.execute("CREATE TABLE looks AS SELECT 0 AS n")
     endless = "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n) > 0"
 
     def reader_is_inside() -> bool:
+        database.execute("UPDATE looks SET n = n + 1")
         return database.scalar("PRAGMA wal_checkpoint(RESTART)") == 1
 
     with site_of(database, **BY_TIME, where=f"(s.id <> 40 OR {endless})", statement_timeout_seconds=60) as site:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, Corrupt, SourceUnavailable
+from crossdock_agent.sql.connections import SqliteDatabase
 from crossdock_agent.sql.rows import MAX_ROW_BYTES
 from support.table_site import Sqlite, TableSite, rows_of, site_of
 
@@ -269,6 +270,18 @@ def test_a_statement_over_its_time_is_broken_off_and_says_what_helps(database: S
         assert "index the watermark" in caught.value.hint
 
 
+def test_a_stop_that_comes_just_before_a_statement_breaks_it_off_too(tmp_path: Path) -> None:
+    Sqlite(tmp_path / "erp.db").close()
+    database = SqliteDatabase(str(tmp_path / "erp.db"), "t", 5.0, "utf-8", lambda: 0)
+    ticks: list[int] = []
+    database._connection.create_function("tick", 0, lambda: ticks.append(1) or 1)  # type: ignore[func-returns-value]
+    database.cancel()
+    with pytest.raises(SourceUnavailable):
+        database.rows("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + tick() FROM n) SELECT COUNT(*) FROM n")
+    assert len(ticks) < 20_000
+    database.close()
+
+
 def test_a_stop_breaks_a_running_statement_off_without_an_error(database: Sqlite) -> None:
     database.execute(SLOW_VIEW)
     with site_of(database, **{**BY_ID, "table": "slow"}) as site:
@@ -284,10 +297,10 @@ def test_a_stop_breaks_a_running_statement_off_without_an_error(database: Sqlite
 
         thread = threading.Thread(target=read)
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while site.source._reading is None and time.monotonic() < deadline:  # type: ignore[attr-defined]
             os.sched_yield() if hasattr(os, "sched_yield") else time.sleep(0.001)
         site.stop.set()
-        assert done.wait(5)
+        assert done.wait(60)
         thread.join()
         assert not failed

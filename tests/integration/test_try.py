@@ -121,6 +121,16 @@ def test_a_record_too_deep_to_be_read_is_shown_as_text(drop: Path) -> None:
     assert "(not JSON)" in said
 
 
+def test_a_log_that_is_begun_at_its_end_is_shown_from_its_beginning(drop: Path) -> None:
+    (drop / "out" / "x.log").write_text("NO;TEXT\n1;first\n", encoding="utf-8")
+    settings = {
+        "directory": str(drop / "out"), "pattern": "*.log", "start": "end", "format": {"kind": "csv", "delimiter": ";"},
+    }  # fmt: skip
+    found = attempt(SourceConfig(name="x", kind="file_tail", settings=settings))
+    assert found.rows == [["1", "first"]]
+    assert "read from the beginning" in found.notes[0]
+
+
 def test_files_that_may_still_be_written_are_shown_without_waiting_for_them_to_settle(drop: Path) -> None:
     found = attempt(SourceConfig(name="x", kind="file_drop", settings={
         "directory": str(drop / "out"), "settle_seconds": 3600, "format": {"kind": "csv", "delimiter": ";"},

@@ -38,7 +38,7 @@ def site_config(revision: int, *sources: SourceConfig, outbox: OutboxConfig = RO
     return siteconfig.encode(SiteConfig(revision=revision, sources=list(sources), outbox=outbox, **values))  # type: ignore[arg-type]
 
 
-def eventually(condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+def eventually(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain until {what}"

@@ -101,7 +101,7 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         self._offer = offer
         self.send(link_pb2.Directive(config=offer))
 
-    def wait(self, condition: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: bool(condition()), seconds), f"waited {seconds} s in vain until {what}"
 

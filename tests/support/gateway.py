@@ -47,7 +47,7 @@ class Gateway:
         key = key or ec.generate_private_key(ec.SECP256R1())
         with self.channel(self.addresses.enrollment, server_only_credentials(self.authority.bundle)) as channel:
             request = enrollment_pb2.EnrollRequest(token=token, csr=csr_of(key), host="h", platform="p", version="1")
-            answer = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=10)
+            answer = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)
         return Identity(pem(key), answer.certificate, answer.ca_bundle), answer.link_address
 
     def link(self, identity: Identity) -> grpc.Channel:
@@ -132,7 +132,7 @@ def stranger(directory: Path, agent: str = "atl1") -> Identity:
     return Identity(pem(key), issued.certificate, other.bundle)
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Poll *condition* until it holds; fails the test, naming *what*, when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -23,7 +23,8 @@ def move(path: Path, seen: os.stat_result, target: Path, now_us: int) -> Path:
         _move_across(path, seen, target)
         return target
     moved = target.stat()
-    if (moved.st_ino, moved.st_size) != (seen.st_ino, seen.st_size):
+    same = moved.st_ino == seen.st_ino or moved.st_mtime_ns == seen.st_mtime_ns  # FAT gives a moved file a new number
+    if not same or moved.st_size != seen.st_size:
         # Somebody put another file there between the look and the move: it was not read yet, so it goes back.
         back = free_name(path, now_us)
         target.replace(back)

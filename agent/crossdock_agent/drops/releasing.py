@@ -16,7 +16,7 @@ from loguru import logger
 from crossdock.lifecycle import Stop
 from crossdock_agent.drops import afterwards
 from crossdock_agent.drops.handles import open_shared
-from crossdock_agent.drops.identity import content_hash, fingerprint, is_exact
+from crossdock_agent.drops.identity import content_hash, fingerprint, is_exact, signature
 from crossdock_agent.drops.markers import Markers
 from crossdock_agent.drops.state import Token
 
@@ -43,7 +43,9 @@ class Releasing:
         try:
             with open_shared(path) as file:
                 seen = os.fstat(file.fileno())
-                same = self._is_same(file, seen, due)
+                same = self._is_same(file, seen, due) and signature(path.stat()) == signature(
+                    seen
+                )  # hashing takes time
         except FileNotFoundError:
             if self.directory.is_dir():
                 return  # done before, or taken away

@@ -66,7 +66,11 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     def inside(self, member: int, name: str) -> Work:
         """The beginning of a member."""
         begin = self.at(Position(), 0)
-        return msgspec.structs.replace(begin, member=member, member_name=os.fsencode(name))
+        try:
+            encoded = os.fsencode(name)
+        except UnicodeEncodeError:  # the file system here may have fewer letters than the archive
+            encoded = name.encode("utf-8", "surrogateescape")
+        return msgspec.structs.replace(begin, member=member, member_name=encoded)
 
 
 class Taken(msgspec.Struct, frozen=True, array_like=True):

@@ -144,7 +144,7 @@ class Outbox:
     def acknowledge(self, source: str, epoch: bytes, sequence: int) -> None:
         """The controller has every batch of *source* up to *sequence*. Returns at once; a crash before the commit
         only sends again. Acknowledgements of another epoch or of unknown sources are ignored."""
-        if epoch == self.epoch and source in self._group.positions:
+        if epoch == self.epoch:  # which sources there are, only the file knows at any moment
             self._group.acknowledge(source, sequence)
 
     # --- for the control stream

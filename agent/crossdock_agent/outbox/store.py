@@ -130,8 +130,12 @@ class Store:
         return int(sequence)
 
     def acknowledge(self, source: str, sequence: int) -> bool:
-        """Drop the batches of *source* up to *sequence* and queue their tokens; True when a token is now due."""
-        source_id = self._source_id(source, "standard")
+        """Drop the batches of *source* up to *sequence* and queue their tokens; True when a token is now due. An
+        unknown source has none."""
+        row = self._writes.execute("SELECT id FROM sources WHERE name = ?", (source,)).fetchone()
+        if row is None:
+            return False
+        source_id = int(row[0])
         gone = self._writes.execute(
             "DELETE FROM batches WHERE source_id = ? AND sequence <= ? RETURNING sequence, records, bytes, on_ack",
             (source_id, sequence),

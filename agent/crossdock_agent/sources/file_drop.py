@@ -37,6 +37,7 @@ from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
 REST_RATIO = 10  # listing a directory takes at most this part of the time: a huge one is looked at less often ...
 MAX_REST_SECONDS = 30.0  # ... but never more rarely than so
 CLEAR_EVERY = 64  # files taken between two looks for outdated ledger rows
+_NAMESAKE = "an earlier file of this name is still claimed; is it acknowledged, or was it set aside unread?"
 _DAY_US = 24 * 3600 * 1_000_000
 
 _MAX_RECORD = Meta(ge=64 * 1024, le=MAX_RAW_BYTES, description="a longer record is set aside; reading goes on after it")
@@ -148,6 +149,7 @@ class FileDrop:
         )  # fmt: skip
         self._claims = Claims(self._directory, context.name) if settings.claim else None
         self._known: dict[str, bytes | None] = {}  # signatures of files taken, by name; None: looked up, not taken
+        self._troubled: set[str] = set()  # names of files of which something could not be read
         self._rest_until = 0.0
         self._taken = 0
         self._log = logger.bind(source=context.name)
@@ -159,6 +161,7 @@ class FileDrop:
             return
         names = self._list()
         present = set(names)
+        self._troubled &= present
         for name in [name for name in self._known if name not in present]:
             del self._known[name]
         yield from self._gone(state, present)
@@ -232,16 +235,21 @@ class FileDrop:
                 yield abandoned(work, state, format_name(self._settings.format), GONE)
 
     def _pass(self, names: list[str], state: InProgress) -> Iterator[Draft]:
-        """Files begun first, then the others."""
+        """Files begun first, then the others; last those that broke a pass off, which one of them would do again."""
         begun = [name for name in names if name in state]
         first = set(begun)
+        order = [*begun, *(name for name in names if name not in first)]
+        if self._troubled:
+            order.sort(key=self._troubled.__contains__)
         try:
-            for name in (*begun, *(name for name in names if name not in first)):
+            for name in order:
                 if self._context.stop.is_set():
                     return
                 found = self._find(name)
                 if found is None or self._is_taken(found, state):
                     self._ready.forget(name)
+                    if found is not None and self._is_claimed(found) and self._listing.find(name) is not None:
+                        self._ready.unreadable(name, FileExistsError(0, _NAMESAKE))
                 elif self._ready.is_ready(found) and (ours := self._claimed(found)):
                     yield from self._take(ours, state)
         finally:
@@ -254,8 +262,11 @@ class FileDrop:
         ours = self._claims.find(name) if self._claims is not None else None
         return ours or self._listing.find(name)
 
+    def _is_claimed(self, item: Found) -> bool:
+        return self._claims is not None and item.location == self._claims.location(item.name)
+
     def _claimed(self, item: Found) -> Found | None:
-        if self._claims is None or item.location == self._claims.location(item.name):
+        if self._claims is None or self._is_claimed(item):
             return item
         try:
             return self._claims.claim(item)
@@ -285,7 +296,9 @@ class FileDrop:
             self._ready.unreadable(item.name, error)
             return
         except OSError as error:
+            self._troubled.add(item.name)
             raise unavailable(item.path, error) from error
+        self._troubled.discard(item.name)
         if taking.changed:
             self._ready.forget(item.name)
         if taking.same:

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from crossdock.codec import MAX_RAW_BYTES
 from crossdock_agent.drops import checks
+from crossdock_agent.drops.handles import verbatim
 from crossdock_agent.drops.patterns import Pattern
 from crossdock_agent.framing import DEFAULT_MAX_RECORD_BYTES, FixedWidth, Format, format_name
 from crossdock_agent.sources.base import Draft, Finding, SourceContext, register
@@ -71,7 +72,7 @@ class FileTailSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class FileTail:
     def __init__(self, settings: FileTailSettings, context: SourceContext) -> None:
         self._settings = settings
-        directory = Path(settings.directory)
+        directory = Path(verbatim(settings.directory))
         logs = Logs(directory, settings.pattern, settings.ignore, recursive=settings.recursive)
         self._folder = Folder(logs, context.monotonic, recursive=settings.recursive)
         rules = Rules(
@@ -101,7 +102,7 @@ class FileTail:
         return checks.findings(logs, settings.format, archive=None, deletes=False)
 
     def watch(self) -> list[Path]:
-        return [self._folder.root]
+        return [Path(self._settings.directory)]
 
     def poll_seconds(self) -> float:
         return self._settings.poll_seconds

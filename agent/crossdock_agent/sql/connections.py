@@ -87,13 +87,16 @@ class SqliteDatabase:
         self._encoding, self._wall_us = encoding, wall_us
         self.undecodable = 0  # texts given as bytes, counted each time they are read
         self._deadline = float("inf")
+        self._cancelled = False  # for good: the stop may come just before a statement begins
         self._identity = self._identify()
         with self._faults():
             self._connection = sqlite3.connect(
                 f"{sqlite_uri(self._path.absolute())}?mode={self.mode}", uri=True, isolation_level=None,
                 check_same_thread=False, timeout=min(BUSY_SECONDS, timeout_seconds),
             )  # fmt: skip
-        self._connection.set_progress_handler(lambda: time.monotonic() > self._deadline, _PROGRESS_STEPS)
+        self._connection.set_progress_handler(
+            lambda: self._cancelled or time.monotonic() > self._deadline, _PROGRESS_STEPS
+        )
         if codecs.lookup(encoding).name != "utf-8":
             self._connection.text_factory = self._lenient
         try:
@@ -184,7 +187,7 @@ class SqliteDatabase:
         return self._identify() == self._identity
 
     def cancel(self) -> None:
-        self._deadline = 0.0
+        self._cancelled = True
         self._connection.interrupt()
 
     def close(self) -> None:
