@@ -151,7 +151,8 @@ class Taker:
         self._context.counters.set("rows_in_flight", self._taken.rows)
         if self._is_full():
             return
-        changes = database.changes() if self._settings.where is None else None
+        by_commits = self._settings.where is None and not taking.reading.table.is_view  # and not by the clock
+        changes = database.changes() if by_commits else None
         if changes is not None and changes == self._quiet:
             return
         now = self._context.monotonic()
