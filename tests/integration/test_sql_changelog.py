@@ -17,6 +17,7 @@ from crossdock_agent.sql import installing, taking
 from crossdock_agent.sql import rows as rows_module
 from support.agents import eventually
 from support.changelog_machine import Machine, machine_of, short
+from support.memory import allocated_at_most
 from support.table_site import rows_of
 
 
@@ -70,6 +71,21 @@ def test_listed_columns_keep_the_spelling_of_the_settings_as_with_every_mode(mac
             assert list(draft.header.key_columns) == ["ID"]
         site.acknowledge()
         assert machine.log_rows() == 0
+
+
+def test_large_values_are_read_few_at_a_time_from_table_and_log(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with machine_of("sqlite", request, tmp_path) as machine:
+        machine.execute("ALTER TABLE t ADD COLUMN image BLOB")
+        insert = "INSERT INTO t (id, image) VALUES (?, zeroblob(1000000))"
+        for number in range(45):
+            machine.execute(insert, number)
+        machine.install()
+        with machine.site() as site:
+            for first in (0, 45):
+                with allocated_at_most(60_000_000):
+                    assert sum(draft.header.records for draft in site.reading()) == 45
+                for number in range(first + 45, first + 90):
+                    machine.execute(insert, number)
 
 
 def test_the_table_is_read_first_and_a_row_changed_meanwhile_ends_in_its_last_version(machine: Machine) -> None:
