@@ -267,6 +267,21 @@ def test_a_crash_after_any_batch_of_a_reconciliation_repeats_and_loses_nothing(d
             assert sorted(map(repr, rows)) == straight
 
 
+def test_an_agent_that_lost_its_disk_compares_anew_at_once_and_sees_what_is_deleted_from_then_on(
+    database: Sqlite,
+) -> None:
+    fill(database, 100)
+    add_newest(database)
+    with site_of(database, **BY_TIME) as site:
+        settle(site)
+        site.ledger.clear()
+        site.restart()
+        assert len(next_day(site)) == 101  # as they were, so the controller knows them
+        assert site.counters.snapshot()["rows_forgotten"] == 1
+        database.execute("DELETE FROM t WHERE id = 5")
+        assert keyed(next_day(site)) == [(5, None, "delete")]
+
+
 def test_reconciling_can_be_added_to_a_source_that_has_read_for_long_and_be_taken_away(database: Sqlite) -> None:
     fill(database, 100)
     add_newest(database)

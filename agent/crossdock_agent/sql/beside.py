@@ -205,6 +205,7 @@ class BesideTable:
             self._context.counters.add("rows_forgotten")
             self._make_scan(Kept(accept=self._kept.accept))
             self._is_unmet_held = True
+            self._begun_us = 0  # at once
 
     def _is_unmet_due(self) -> bool:
         """A scan has ended, perhaps before a restart, and rows taken before it began are still to be looked for."""
