@@ -73,6 +73,25 @@ def test_listed_columns_keep_the_spelling_of_the_settings_as_with_every_mode(mac
         assert machine.log_rows() == 0
 
 
+def test_what_changed_while_triggers_were_missing_is_read_once_they_are_there_again(machine: Machine) -> None:
+    """As after a table was rebuilt by a tool that copies it."""
+    machine.execute("INSERT INTO t VALUES (1, 'a', 1.5), (2, 'b', NULL)")
+    machine.install()
+    with machine.site() as site:
+        assert short(site.poll()) == [(1, "a", "upsert"), (2, "b", "upsert")]
+        machine.execute("INSERT INTO t VALUES (3, 'c', NULL)")
+        machine.remove(discard=False)  # the log stays: it has a row
+        machine.execute("UPDATE t SET x = 'unseen' WHERE id = 1")
+        with pytest.raises(ConfigError, match="changes are not logged"):
+            site.poll(advance=70)
+        machine.install()
+        found = [row for _ in range(3) for row in site.poll(advance=70)]
+        assert {row[0]: row[1] for row in found} == {1: "unseen", 2: "b", 3: "c"}
+        site.acknowledge()
+        assert machine.log_rows() == 0
+        assert site.poll(advance=70) == []
+
+
 def test_large_values_are_read_few_at_a_time_from_table_and_log(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with machine_of("sqlite", request, tmp_path) as machine:
         machine.execute("ALTER TABLE t ADD COLUMN image BLOB")
