@@ -291,8 +291,8 @@ def test_reconciling_can_be_added_to_a_source_that_has_read_for_long_and_be_take
         site.settings["reconcile"] = {}
         site.restart()
         again = site.poll(advance=5)
-        sent = [row[:2] for row in again]  # as before, so that the controller drops them
-        assert sent == [[i, f"row {i}"] for i in range(1, 101)]
+        sent = [row[:2] + row[-2:] for row in again]  # as before and seen first, so that the controller drops them
+        assert sent == [[i, f"row {i}", "upsert", 0] for i in range(1, 101)]
         insert(database, site, 1000)
         assert keyed(site.poll(advance=5)) == [(1000, "fresh", "upsert")]
         del site.settings["reconcile"]
