@@ -352,6 +352,18 @@ def test_a_checkpoint_of_other_children_is_refused(database: Database) -> None:
         assert "new name" in caught.value.hint
 
 
+@pytest.mark.parametrize("column", [None, "created_at", ["changed_at", "created_at"]])
+def test_a_checkpoint_of_another_time_column_of_a_child_is_refused(database: Database, column: object) -> None:
+    with order_site(database) as site:
+        filled(site)
+        site.orders()
+        site.settings = {**site.settings, **with_aggregate({**LINES, "column": column})}
+        site.restart()
+        with pytest.raises(ConfigError, match="another reading") as caught:
+            site.orders()
+        assert "new name" in caught.value.hint
+
+
 def test_check_names_the_index_that_the_way_to_the_lines_lacks(database: Database) -> None:
     database.execute(f"CREATE TABLE bare (doc VARCHAR(20), no INTEGER, at {database.timestamp})")
     child = {"table": "bare", "as": "notes", "on": {"doc": "order_no"}, "key": ["no"], "column": "at"}

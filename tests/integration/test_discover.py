@@ -19,6 +19,7 @@ from crossdock_agent.commands import main
 from crossdock_agent.pump import wall_us
 from crossdock_agent.sql import survey
 from crossdock_controller.config.load import inspect
+from support.memory import allocated_at_most
 from support.table_site import Server, Sqlite
 from support.trees import small_tree
 
@@ -308,3 +309,14 @@ def test_a_secret_stays_a_reference_in_the_written_file(tmp_path: Path) -> None:
     (tmp_path / "t.yaml").write_text(text, encoding="utf-8")
     assert sourcefile.read(tmp_path / "t.yaml", {}).settings["connection"] == connection
     assert inspect({**small_tree(), "sources/t.yaml": text})[0] is not None
+
+
+def test_large_values_are_looked_at_by_their_beginning(database: Any) -> None:
+    binary = {"postgresql": "bytea", "mariadb": "LONGBLOB"}.get(getattr(database, "dialect", ""), "BLOB")
+    database.execute(f"CREATE TABLE scans (id INTEGER PRIMARY KEY, image {binary})")
+    for number in range(40):
+        database.execute("INSERT INTO scans VALUES (?, ?)", [number, bytes(200_000)])
+    with looking(database) as look, allocated_at_most(3_000_000):
+        found = look.one("scans")
+    assert found.survey.sampled == 40
+    assert found.survey.columns[1].nulls == 0

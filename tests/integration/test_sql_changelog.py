@@ -17,6 +17,7 @@ from crossdock_agent.sql import installing, taking
 from crossdock_agent.sql import rows as rows_module
 from support.agents import eventually
 from support.changelog_machine import Machine, machine_of, short
+from support.memory import allocated_at_most
 from support.table_site import rows_of
 
 
@@ -70,6 +71,40 @@ def test_listed_columns_keep_the_spelling_of_the_settings_as_with_every_mode(mac
             assert list(draft.header.key_columns) == ["ID"]
         site.acknowledge()
         assert machine.log_rows() == 0
+
+
+def test_what_changed_while_triggers_were_missing_is_read_once_they_are_there_again(machine: Machine) -> None:
+    """As after a table was rebuilt by a tool that copies it."""
+    machine.execute("INSERT INTO t VALUES (1, 'a', 1.5), (2, 'b', NULL)")
+    machine.install()
+    with machine.site() as site:
+        assert short(site.poll()) == [(1, "a", "upsert"), (2, "b", "upsert")]
+        machine.execute("INSERT INTO t VALUES (3, 'c', NULL)")
+        machine.remove(discard=False)  # the log stays: it has a row
+        machine.execute("UPDATE t SET x = 'unseen' WHERE id = 1")
+        with pytest.raises(ConfigError, match="changes are not logged"):
+            site.poll(advance=70)
+        machine.install()
+        found = [row for _ in range(3) for row in site.poll(advance=70)]
+        assert {row[0]: row[1] for row in found} == {1: "unseen", 2: "b", 3: "c"}
+        site.acknowledge()
+        assert machine.log_rows() == 0
+        assert site.poll(advance=70) == []
+
+
+def test_large_values_are_read_few_at_a_time_from_table_and_log(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    with machine_of("sqlite", request, tmp_path) as machine:
+        machine.execute("ALTER TABLE t ADD COLUMN image BLOB")
+        insert = "INSERT INTO t (id, image) VALUES (?, zeroblob(1000000))"
+        for number in range(45):
+            machine.execute(insert, number)
+        machine.install()
+        with machine.site() as site:
+            for first in (0, 45):
+                with allocated_at_most(60_000_000):
+                    assert sum(draft.header.records for draft in site.reading()) == 45
+                for number in range(first + 45, first + 90):
+                    machine.execute(insert, number)
 
 
 def test_the_table_is_read_first_and_a_row_changed_meanwhile_ends_in_its_last_version(machine: Machine) -> None:
@@ -275,6 +310,31 @@ def test_a_later_change_of_a_row_never_arrives_before_an_earlier_one_that_commit
             rows += site.poll(advance=advance)
         assert [row[1] for row in rows if row[0] == 1] == ["v1", "v2"]
         assert [row[1] for row in rows if row[0] == 2] == [f"b{turn}" for turn in range(6)]
+
+
+def test_two_changes_of_one_transaction_that_commits_between_two_pages_arrive_in_order(
+    server: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first lies in a page that was read before the commit, the second in one that is read after it."""
+    monkeypatch.setattr(rows_module, "TARGET_RECORDS", 1)  # so that a pass can be held in its middle
+    server.execute("INSERT INTO t VALUES (1, 'v0', 1), (2, 'v0', 1)")
+    server.install()
+    with server.site(start="now", page_rows=2) as site:
+        site.poll()
+        slow = server.connect()
+        slow.execute("DELETE FROM t WHERE id = 1")
+        for turn in range(6):
+            server.execute("UPDATE t SET x = ? WHERE id = 2", f"b{turn}")
+        slow.execute("INSERT INTO t VALUES (1, 'v1', 1)")
+        server.execute("UPDATE t SET x = 'last' WHERE id = 2")
+        reading = site.reading()
+        rows = rows_of(next(reading))
+        slow.commit()
+        rows += [row for draft in reading for row in rows_of(draft)]
+        for advance in (1, 1, 31):
+            rows += site.poll(advance=advance)
+        assert [(row[1], row[-2]) for row in rows if row[0] == 1] == [("v0", "delete"), ("v1", "upsert")]
+        assert [row[1] for row in rows if row[0] == 2] == [*(f"b{turn}" for turn in range(6)), "last"]
 
 
 def test_numbers_that_a_restored_database_gives_again_are_not_deleted_with_the_rows_that_had_them(

@@ -208,6 +208,17 @@ def test_an_agent_that_lost_its_disk_reads_the_rows_in_flight_again_with_the_sam
         assert ids(database) == []
 
 
+def test_a_view_is_read_though_nothing_was_committed_because_it_may_go_by_the_clock(
+    database: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute("CREATE VIEW due AS SELECT * FROM t")
+    monkeypatch.setattr(SqliteDatabase, "changes", lambda _: 1)
+    with site_of(database, **{**OUTBOX, "table": "due"}) as site:
+        assert site.poll() == []
+        put(database, 1)  # stands for a row whose time has come
+        assert numbers(site.poll()) == [1]
+
+
 @pytest.mark.parametrize(("value", "unread"), [("now", None), ("DONE", "NEW")])
 def test_rows_are_marked_when_they_are_not_to_be_deleted(database: Sqlite, value: str, unread: str | None) -> None:
     database.execute("DROP TABLE t")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, Retryable
+from crossdock_agent.sql import keydraft
 from crossdock_agent.sql.keychunks import CHUNK_ROWS
 from support.table_site import Sqlite, TableSite, rows_of, site_of
 
@@ -137,6 +138,45 @@ def test_a_row_that_came_and_went_between_two_scans_is_deleted_too(database: Sql
         assert site.counters.snapshot()["reconcile_vanished"] == 0
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_pass_that_ends_with_the_scan_leaves_such_rows_to_the_next_pass(database: Sqlite, killed: bool) -> None:
+    """A budget ends it there, or a process is killed: the rows do not wait for the scan of the next day."""
+    fill(database, 100)
+    add_newest(database)
+    with site_of(database, **BY_TIME, purged=True) as site:
+        settle(site)
+        insert(database, site, 1000)
+        assert keyed(site.poll(advance=5)) == [(1000, "fresh", "upsert")]
+        database.execute("DELETE FROM t WHERE id = 1000")
+        database.execute("UPDATE t SET x = 'silent' WHERE id = 1")
+        site.seconds += DAY
+        found: list[Row] = []
+        for _ in range(40):
+            for draft in site.drafts(after=1, advance=5):
+                found += rows_of(draft)
+            if killed:
+                site.restart()
+        assert keyed(found) == [(1, "silent", "upsert"), (1000, None, "delete")]
+        assert next_day(site) == []
+
+
+def test_many_such_rows_are_sent_though_each_pass_ends_after_one_batch(
+    database: Sqlite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keydraft, "TARGET_RECORDS", 3)
+    fill(database, 100)
+    with site_of(database, **BY_TIME, purged=True) as site:
+        settle(site)
+        fill(database, 10, first=1000, at="2024-06-01 12:10:00.000")
+        assert len(settle(site)) == 10
+        database.execute("DELETE FROM t WHERE id >= 1000")
+        site.seconds += DAY
+        found = [row for _ in range(40) for draft in site.drafts(after=1, advance=5) for row in rows_of(draft)]
+        assert [row[0] for row in found] == list(range(1000, 1010))
+        assert {row[-2] for row in found} == {"delete"}
+        assert next_day(site) == []
+
+
 def test_many_rows_that_came_and_went_between_two_scans_are_held_back_by_the_brake(database: Sqlite) -> None:
     fill(database, 100)
     with site_of(database, **BY_TIME) as site:
@@ -227,6 +267,21 @@ def test_a_crash_after_any_batch_of_a_reconciliation_repeats_and_loses_nothing(d
             assert sorted(map(repr, rows)) == straight
 
 
+def test_an_agent_that_lost_its_disk_compares_anew_at_once_and_sees_what_is_deleted_from_then_on(
+    database: Sqlite,
+) -> None:
+    fill(database, 100)
+    add_newest(database)
+    with site_of(database, **BY_TIME) as site:
+        settle(site)
+        site.ledger.clear()
+        site.restart()
+        assert len(next_day(site)) == 101  # as they were, so the controller knows them
+        assert site.counters.snapshot()["rows_forgotten"] == 1
+        database.execute("DELETE FROM t WHERE id = 5")
+        assert keyed(next_day(site)) == [(5, None, "delete")]
+
+
 def test_reconciling_can_be_added_to_a_source_that_has_read_for_long_and_be_taken_away(database: Sqlite) -> None:
     fill(database, 100)
     add_newest(database)
@@ -236,8 +291,8 @@ def test_reconciling_can_be_added_to_a_source_that_has_read_for_long_and_be_take
         site.settings["reconcile"] = {}
         site.restart()
         again = site.poll(advance=5)
-        sent = [row[:2] for row in again]  # as before, so that the controller drops them
-        assert sent == [[i, f"row {i}"] for i in range(1, 101)]
+        sent = [row[:2] + row[-2:] for row in again]  # as before and seen first, so that the controller drops them
+        assert sent == [[i, f"row {i}", "upsert", 0] for i in range(1, 101)]
         insert(database, site, 1000)
         assert keyed(site.poll(advance=5)) == [(1000, "fresh", "upsert")]
         del site.settings["reconcile"]

@@ -54,7 +54,9 @@ class BesideTable(TableReader):
         self._behind: bytes | None = None
         self._begun_us = 0
         self._taken = Overlay(OverlayState(), context.memory.recall)
-        self._gone = HashSet()  # keys whose delete the reconciliation under way has found
+        self._gone = HashSet()  # keys whose delete the reconciliation under way has found by its scan ...
+        self._told = HashSet()  # ... and those of rows the scan never knew, in drafts that were handed over
+        self._is_unmet_held = False  # too many of the latter: not looked for again before the next scan
         self._make_scan(Kept())
         self._asked = float("-inf")  # when the reading by watermark was asked last
 
@@ -89,9 +91,13 @@ class BesideTable(TableReader):
         """The next piece of what is to be read by key; None: nothing is due."""
         if not self._is_loaded:
             return self._load_page(self._by_key())
-        if self._reconcile is None or not (self._scan.under_way or self._is_due(self._reconcile)):
+        if self._reconcile is None:
             return None
-        return self._scan_range(self._by_key())
+        if self._is_unmet_due():
+            return self._unmet(self._by_key())
+        if self._scan.under_way or self._is_due(self._reconcile):
+            return self._scan_range(self._by_key())
+        return None
 
     def _by_watermark(self) -> Iterator[Draft]:
         yield from self._flushed()
@@ -168,7 +174,7 @@ class BesideTable(TableReader):
         if not self._scan.under_way:
             self._begun_us = self._context.wall_us()
             self._taken.turn()
-            self._gone = HashSet()
+            self._gone, self._told, self._is_unmet_held = HashSet(), HashSet(), False
             self._context.counters.set("reconcile_missed", 0)
             self._context.counters.set("reconcile_vanished", 0)
         try:
@@ -177,32 +183,42 @@ class BesideTable(TableReader):
             self._log.warning("what was known of the rows is lost ({}): they are compared anew", lost)
             self._context.counters.add("rows_forgotten")
             self._make_scan(Kept(accept=self._kept.accept))
-            return
-        if not self._scan.under_way and not self._context.stop.is_set():
-            yield from self._unmet(reading)
+            self._is_unmet_held = True
+            self._begun_us = 0  # at once
+
+    def _is_unmet_due(self) -> bool:
+        """A scan has ended, perhaps before a restart, and rows taken before it began are still to be looked for."""
+        state = self._taken.state
+        return state.turn > state.first and not (self._scan.under_way or self._kept.held or self._is_unmet_held)
 
     def _unmet(self, reading: KeyReading) -> Iterator[Draft]:
-        """A scan has ended: rows taken since the one before, which it did not meet because they are gone already."""
+        """Rows taken since the scan before, which the one that has ended did not meet because they are gone already."""
         settings = self._reconcile or ReconcileSettings()
         count = sum(len(gone) for gone in self._gone_of(reading))
         if not is_usual(settings, count, self._kept.rows):
             if not is_accepted(settings, count, self._kept.accept):
+                self._is_unmet_held = True
                 self._context.counters.set("vanished_held_back", count)
                 raise held_back(self._settings.table, count, self._kept.rows, self._settings.poll_seconds)
             self._kept.accept = settings.accept_vanished
-        batch = KeyBatch()
+        batch, found, told = KeyBatch(), HashSet(), list[int]()
         for gone in self._gone_of(reading):
             for key, content in gone.items():
-                if _number(key) in self._gone:
+                if _number(key) in found:
                     continue
+                found.add([_number(key)])
+                self._context.counters.add("reconcile_vanished")
                 version = next_version(0, content)
                 self._kept.seed = next_version(self._kept.seed, content)
-                if self.vanished(key):
-                    row = marked(reading.only_key(key), reading.cells, "delete", version)
-                    if not batch.fits(len(row)):
-                        yield batch.draft(mark_columns(reading.header()), self.checkpoint(), (), closes=False)
-                        batch = KeyBatch()
-                    batch.add(row, reading.shown(key))
+                row = marked(reading.only_key(key), reading.cells, "delete", version)
+                if not settings.deletes:
+                    continue
+                if not batch.fits(len(row)):
+                    self._told.add(told)
+                    yield batch.draft(mark_columns(reading.header()), self.checkpoint(), (), closes=False)
+                    batch, told = KeyBatch(), []
+                batch.add(row, reading.shown(key))
+                told.append(_number(key))
         if self._context.stop.is_set():
             return
         self._taken.forget()
@@ -213,9 +229,12 @@ class BesideTable(TableReader):
         for taken in self._taken.before():
             if self._context.stop.is_set():
                 return
-            rows = {key: content for key, content in taken if _number(key) not in self._gone}
+            rows = {key: content for key, content in taken if not self._is_told(_number(key))}
             there = reading.existing(list(rows))
             yield {key: content for key, content in rows.items() if key not in there}
+
+    def _is_told(self, number: int) -> bool:
+        return number in self._gone or number in self._told
 
     def judge(self, row: Sequence[Any], content: bytes, _kept: Entry | None) -> Verdict:
         if content in self._taken:
@@ -244,6 +263,8 @@ class BesideTable(TableReader):
         return self._known
 
     def _load(self, checkpoint: bytes | None) -> None:
+        if checkpoint != self._known:  # the last draft was not kept
+            self._told = HashSet()
         stored = decoded(checkpoint)
         by_key, recall = self._settings.initial_load == "key", self._context.memory.recall
         self._known = checkpoint

@@ -25,6 +25,7 @@ from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql import installing, outboxes, taken
 from crossdock_agent.sql.connections import Database
 from crossdock_agent.sql.dialects import TypeRule
+from crossdock_agent.sql.paging import PAGE_BYTES, SMALLEST_PAGE_ROWS, fitting
 from crossdock_agent.sql.reading import connect
 from crossdock_agent.sql.releasing import Deed, Taking
 from crossdock_agent.sql.rows import Batch, Page
@@ -127,7 +128,8 @@ class ChangeLogTable:
     def _chunk(self, database: Database, load: Load) -> Iterator[Draft]:
         """One page of the table itself. The last draft closes, so that releases have their turn."""
         taking = self._table(database)
-        reading, asked = taking.reading, self._rows
+        reading = taking.reading
+        asked = fitting(reading, load.after, self._rows, SMALLEST_PAGE_ROWS, self._settings.max_lob_bytes)
         rows = database.rows(*reading.statements.page(load.after, asked))
         full = len(rows) >= asked
         page = Page(reading.shape, rows, full=full, may_split=True)
@@ -146,7 +148,7 @@ class ChangeLogTable:
         if not end:
             yield self._draft(database, taking, Batch(), Load(True, load.after, load.version), closes=True)
         limit = self._settings.page_rows
-        self._rows = max(2, asked // 4) if page.bytes > 16 * 1024 * 1024 else min(limit, asked * 10)
+        self._rows = max(SMALLEST_PAGE_ROWS, asked // 4) if page.bytes > PAGE_BYTES else min(limit, asked * 10)
 
     def _draft(self, database: Database, taking: Taking, batch: Batch, load: Load, *, closes: bool) -> Draft:
         """The last one of a reading after a gap takes the gap's rows out of the log, once it arrived."""

@@ -63,7 +63,16 @@ class State:
 
     def script(self) -> str:
         """The statements of `install`, as the database's own client reads them."""
-        return render(self.plan.dialect, module_of(self.plan.dialect).install(self.plan))
+        return render(self.plan.dialect, self.statements())
+
+    def statements(self) -> list[str]:
+        """What makes of it what should be. Triggers that were gone for a time leave a gap, as changes they could not
+        log do."""
+        made: list[str] = module_of(self.plan.dialect).install(self.plan)
+        if self.exists and self.absent:
+            note = "changes before this were not logged: triggers were missing"
+            made.append(f"INSERT INTO {self.plan.target} ({OPERATION}, {NOTE})\nVALUES ('X', '{note}')")
+        return made
 
     def removal(self) -> str:
         templates = module_of(self.plan.dialect)
@@ -129,7 +138,7 @@ def install(database: Writable, settings: SqlTableSettings) -> State:
     transactions for this; elsewhere each step leaves the log no worse than before."""
     before = inspect(database, settings)
     if not before.is_current:
-        _run(database, before.plan, module_of(before.plan.dialect).install(before.plan))
+        _run(database, before.plan, before.statements())
     return inspect(database, settings)
 
 

@@ -63,6 +63,7 @@ class Kept(msgspec.Struct, array_like=True):
     accept: int = 0  # the `accept_vanished` that was made use of
     scans: int = 0  # that came to their end
     seed: int = 0  # with which rows begin that were never in any chunk
+    held: bool = False  # the last scan missed too many rows
 
 
 IDLE, SCAN, SWEEP = range(3)

@@ -183,7 +183,7 @@ class KeyScan:
                 fault = held_back(table, kept.missing, kept.rows, poll_seconds)
         if kept.phase == SWEEP and not self._is_placed:
             return
-        kept.phase, kept.before, kept.scans = IDLE, NOWHERE, kept.scans + 1
+        kept.phase, kept.before, kept.scans, kept.held = IDLE, NOWHERE, kept.scans + 1, fault is not None
         self._is_placed = False
         self._counters.set("rows_kept", kept.rows)
         self._counters.set("vanished_held_back", kept.missing if fault is not None else 0)

@@ -7,7 +7,7 @@ asked first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from crossdock.errors import ConfigError, CrossdockError
@@ -62,13 +62,20 @@ class Pager:
 
     def _fitting(self, reading: Reading, after: Position | None, below: object) -> int:
         """How many rows to ask for: where some are large, no more than together fit a page in memory."""
-        probe = reading.statements.sizes(after, self._rows, below)
-        if probe is None:
-            return self._rows
-        cap = self._settings.max_lob_bytes * len(reading.shape.names)
-        sums = accumulate(min(int(size), cap) for (size,) in reading.database.rows(*probe))
-        fitting = sum(1 for total in sums if total <= PAGE_BYTES)
-        return min(self._rows, max(fitting, self._least))
+        return fitting(reading, after, self._rows, self._least, self._settings.max_lob_bytes, below)
+
+
+def fitting(
+    reading: Reading, after: Sequence[object] | None, rows: int, least: int, cap: int, below: object = None
+) -> int:
+    """So many of *rows* as fit a page in memory, but *least*, where the database knows their sizes; *cap* bytes of a
+    value are read at most."""
+    probe = reading.statements.sizes(after, rows, below)
+    if probe is None:
+        return rows
+    most = cap * len(reading.shape.names)
+    sums = accumulate(min(int(size), most) for (size,) in reading.database.rows(*probe))
+    return min(rows, max(sum(1 for total in sums if total <= PAGE_BYTES), least))
 
 
 def require_order(settings: SqlTableSettings, cursor: Cursor | None, value: object) -> None:

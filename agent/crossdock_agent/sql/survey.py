@@ -20,6 +20,7 @@ from crossdock_agent.sql.statements import CatalogColumn, CatalogTable, resolve
 from crossdock_agent.sql.times import parse
 
 SAMPLE_ROWS = 1_000
+SAMPLE_VALUE = 256  # characters or bytes of a value that are looked at, where it may be large
 COUNTED_ROWS = 100_000  # a server's table is counted up to here; a SQLite file's as far as the time goes
 TIMES = {"date", "datetime", "datetimetz"}
 NUMBERS = {"integer", "decimal"}
@@ -176,8 +177,8 @@ def _sampled(
     resolved = [resolve(dialect, column, column.name) for column in table.columns]
     order = ", ".join(f"s.{dialect.quoted(name)}" for name in keys[0]) if keys else ""
     sql = _first(
-        database, ", ".join(column.read for column in resolved), _quoted(database, table.schema, table.name),
-        SAMPLE_ROWS, order,
+        database, ", ".join(column.capped(SAMPLE_VALUE) for column in resolved),
+        _quoted(database, table.schema, table.name), SAMPLE_ROWS, order,
     )  # fmt: skip
     try:
         rows = database.rows(sql)

@@ -23,6 +23,7 @@ from crossdock.errors import ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql import taken
 from crossdock_agent.sql.connections import Database, SqliteDatabase
+from crossdock_agent.sql.paging import FIRST_PAGE_ROWS, PAGE_BYTES, SMALLEST_PAGE_ROWS, fitting
 from crossdock_agent.sql.reading import connect
 from crossdock_agent.sql.releasing import Deed, Releaser, Taking
 from crossdock_agent.sql.rows import Batch, Page
@@ -31,8 +32,6 @@ from crossdock_agent.sql.taken import Key, Taken
 from crossdock_agent.sql.window import row_hash
 
 CHECKPOINT_VERSION = 1
-FIRST_PAGE_ROWS = 50
-PAGE_BYTES = 16 * 1024 * 1024
 SCATTERED_RUNS = 5_000  # up to so many runs of ids in flight, each pass looks through the whole table
 NOTHING = -(2**61)  # below every id
 ASIDE_ROWS = 10_000  # rows too long to travel that are remembered, so that each is reported once
@@ -151,7 +150,8 @@ class Taker:
         self._context.counters.set("rows_in_flight", self._taken.rows)
         if self._is_full():
             return
-        changes = database.changes() if self._settings.where is None else None
+        by_commits = self._settings.where is None and not taking.reading.table.is_view  # and not by the clock
+        changes = database.changes() if by_commits else None
         if changes is not None and changes == self._quiet:
             return
         now = self._context.monotonic()
@@ -285,9 +285,11 @@ class Taker:
     def _pages(self, taking: Taking, begun: UnderWay) -> Iterator[Page]:
         reading, limit, bound = taking.reading, self._settings.page_rows, begun.bound
         after: Sequence[object] | None = begun.at or None
+        least = SMALLEST_PAGE_ROWS
         while not self._context.stop.is_set():
-            asked = min(self._rows, limit)
-            rows = reading.database.rows(*reading.statements.page(self._beyond(after), asked))
+            beyond = self._beyond(after)
+            asked = fitting(reading, beyond, min(self._rows, limit), least, self._settings.max_lob_bytes)
+            rows = reading.database.rows(*reading.statements.page(beyond, asked))
             full = len(rows) >= asked
             if bound is not None and rows and _above(rows[-1][reading.shape.position[0]], bound):
                 rows = [row for row in rows if not _above(row[reading.shape.position[0]], bound)]
@@ -303,9 +305,10 @@ class Taker:
                 )
             if not full:
                 return
-            large = page.bytes > PAGE_BYTES
+            large = page.bytes > PAGE_BYTES and page.ends
+            least = SMALLEST_PAGE_ROWS if page.ends else min(limit, asked * 10)  # rows of one key: whatever their size
             del rows, page  # before the next one is fetched
-            self._rows = max(2, asked // 4) if large else min(limit, asked * 10)
+            self._rows = max(SMALLEST_PAGE_ROWS, asked // 4) if large else min(limit, asked * 10)
 
     def _beyond(self, after: Sequence[object] | None) -> Sequence[object] | None:
         """*after*, or the end of the run in flight that it is in."""

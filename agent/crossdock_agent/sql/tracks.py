@@ -110,14 +110,20 @@ class Tracks:
         children = (f"{child.name}={child.table} {child.on} {child.key}" for child in self._aggregate.children)
         return f"aggregate {self._settings.basis} {'; '.join(children)}"
 
+    @property
+    def _bases(self) -> list[str]:
+        return [track.settings.basis for track in self._tracks]
+
     def _decoded(self, checkpoint: bytes) -> Position:
         name = self._context.name
         try:
             stored = msgspec.msgpack.decode(checkpoint, type=Position)
         except msgspec.DecodeError as error:
             raise ConfigError(f"source {name}: its checkpoint cannot be read: {error}", hint=_RENAME) from error
-        if stored.version != CHECKPOINT_VERSION or stored.basis != self._basis:
-            raise ConfigError(f"source {name} stands at a position of another reading ({stored.basis})", hint=_RENAME)
+        tracks = [track.basis for track in stored.tracks]
+        if stored.version != CHECKPOINT_VERSION or stored.basis != self._basis or tracks != self._bases:
+            said = "; ".join([stored.basis, *tracks])
+            raise ConfigError(f"source {name} stands at a position of another reading ({said})", hint=_RENAME)
         return stored
 
     # --- marks

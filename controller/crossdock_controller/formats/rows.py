@@ -17,6 +17,9 @@ import msgspec
 from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.formats.base import SAMPLE_BYTES, Decoded, Fault, FormatSettings, register
 
+# A row as it was first seen is the same event with and without these marks: a source may come to send them later.
+_MARKS = ("$op", "$version")
+_FIRST = ["upsert", 0]
 _ARRAY_32 = struct.Struct(">BI")  # the msgpack head of an array with a 32-bit count
 
 
@@ -55,10 +58,14 @@ class RowsFormat:
         return decoded.select(keep)
 
     def contents(self, decoded: Decoded) -> list[bytes]:
-        return [self._encode(row) for row in decoded.rows]
+        if decoded.columns[-2:] != _MARKS:
+            return [self._encode(row) for row in decoded.rows]
+        return [self._encode(row[:-2] if row[-2:] == _FIRST else row) for row in decoded.rows]
 
     def content(self, row: dict[str, object]) -> bytes:
-        return self._encode([_as_array(value) for value in row.values()])
+        cells = [_as_array(value) for value in row.values()]
+        marked = tuple(row)[-2:] == _MARKS
+        return self._encode(cells[:-2] if marked and cells[-2:] == _FIRST else cells)
 
     def glimpse(self, header: BatchHeader, sample: bytes) -> dict[str, object]:  # noqa: ARG002
         return {}
