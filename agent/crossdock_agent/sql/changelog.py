@@ -165,7 +165,7 @@ class ChangeLogTable:
         return Draft(header, b"".join(batch.rows), (), token)
 
     def _look(self, database: Database) -> bool:
-        """Set the counters, and begin to read anew after a gap. Raises ConfigError when changes are not logged.
+        """Set the counters, and begin to read anew after a gap. Raises NotInstalledError when changes are not logged.
 
         False when the connection is to be made anew: it broke, or the log has other columns than when it was made.
         """

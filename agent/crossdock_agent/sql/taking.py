@@ -5,13 +5,16 @@ there later. A pass looks through the whole table, in pages of one short stateme
 are in flight. Only while those are scattered over many runs does it go on from the last id read, and looks at the rest
 every `rescan_seconds`.
 
-A pass ends at the greatest id there was when it began. With *ordered*, that keeps the order within each key: a later
-version of a row gets its id after the earlier one was committed (the row is locked until then), so whichever pass reads
-the later version below its end began when the earlier one was there to be read before it.
+With *ordered*, a pass takes what one state of the table shows, up to a page of rows, always from the beginning; the
+next state is looked at when those rows are in a batch. That keeps the order within each key: of two changes of a row,
+the later one is visible only where the earlier one is, whether one transaction made both or two, one behind the other
+(the row is locked until the first is committed). Reading on from page to page would not do: a transaction that commits
+between two of them shows its later change first.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +34,7 @@ from crossdock_agent.sql.settings import SqlTableSettings
 from crossdock_agent.sql.taken import Key, Taken
 from crossdock_agent.sql.window import row_hash
 
+STATE_BYTES = 1024 * 1024  # of one state of the table so much at a time, or a page of rows
 CHECKPOINT_VERSION = 1
 SCATTERED_RUNS = 5_000  # up to so many runs of ids in flight, each pass looks through the whole table
 NOTHING = -(2**61)  # below every id
@@ -105,7 +109,7 @@ class Taker:
         self._under_way: UnderWay | None = None
         self._scanned = float("-inf")
         self._quiet: object = None  # `Database.changes` as it was before all was read
-        self._paused = False
+        self._paused = self._more = False
         self._rows = FIRST_PAGE_ROWS
         self.extra = b""
         self._log = logger.bind(source=context.name, table=settings.table)
@@ -156,17 +160,23 @@ class Taker:
             return
         now = self._context.monotonic()
         begun, fresh = self._under_way, self._under_way is None
+        if plan.ordered:
+            begun, fresh = None, True  # the rest of a broken-off pass is part of the next state
         whole = begun.whole if begun else (
             self._taken.scattered <= SCATTERED_RUNS or now - self._scanned >= plan.rescan_seconds
         )  # fmt: skip
         if not whole and plan.ordered:
             return
         if begun is None:
-            begun = UnderWay(([] if whole else self._high) or [], self._bound(taking), whole)
+            bound = None if plan.ordered else self._bound(taking)
+            begun = UnderWay(([] if whole else self._high) or [], bound, whole)
             if whole:
                 self._scanned = now
-        self._loaded = False  # until the pass has come to its end
-        yield from self._run(taking, begun)
+        self._more = True
+        while self._more:
+            self._loaded = self._more = False  # until the pass has come to its end
+            yield from self._run(taking, begun)
+            self._more = self._more and self._loaded and not self._paused
         if self._loaded:
             # one that went on from where it was broken off ended at a bound of then
             self._quiet = changes if whole and fresh and not self._paused else None
@@ -234,8 +244,8 @@ class Taker:
         gathered = _Gathered()
         last: Sequence[object] = begun.at
         self._paused = False
-        for page in self._pages(taking, begun):
-            rows = _Rows(page)
+        for rows in self._one_state(taking) if self._plan.ordered else map(_Rows, self._pages(taking, begun)):
+            page = rows.page
             for start, end in self._fresh(rows):
                 at = start
                 while at < end:
@@ -281,6 +291,27 @@ class Taker:
         if newest is None:
             return NOTHING
         return newest if taken.is_whole(newest) else None
+
+    def _one_state(self, taking: Taking) -> Iterator[_Rows]:
+        """Up to a page of rows that are not in flight, of one state; `_more`: there may be others.
+
+        A database without a snapshot of several statements gives what its first page shows, and no more while that is
+        in flight.
+        """
+        database, found, fresh, size = taking.reading.database, deque[_Rows](), 0, 0
+        with database.snapshot():
+            for page in self._pages(taking, UnderWay([], None, whole=True)):
+                rows = _Rows(page)
+                count = sum(end - start for start, end in self._fresh(rows))
+                if count:
+                    found.append(rows)
+                    fresh, size = fresh + count, size + page.bytes
+                del page, rows  # before the next one is fetched
+                if not database.dialect.snapshot or fresh >= self._settings.page_rows or size >= STATE_BYTES:
+                    self._more = fresh > 0
+                    break
+        while found:
+            yield found.popleft()
 
     def _pages(self, taking: Taking, begun: UnderWay) -> Iterator[Page]:
         reading, limit, bound = taking.reading, self._settings.page_rows, begun.bound
