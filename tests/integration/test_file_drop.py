@@ -724,6 +724,12 @@ def test_a_file_that_has_another_number_where_it_was_moved_to_is_archived(drop: 
     assert [p.name for p in drop.iterdir()] == ["archive"]
 
 
+def test_a_token_of_a_source_of_another_kind_is_refused_with_the_next_step(drop: Path) -> None:
+    with pytest.raises(Corrupt) as caught:
+        site_of(drop, afterwards="delete").source.release(b"another kind")
+    assert "new name" in caught.value.hint
+
+
 def test_a_release_fails_loudly_while_the_share_is_away_and_works_when_it_is_back(drop: Path, tmp_path: Path) -> None:
     (drop / "a.csv").write_bytes(HEADER + b"1;x\n")
     site = site_of(drop, afterwards="delete")

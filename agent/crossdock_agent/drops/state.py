@@ -97,6 +97,14 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
     def encode(self) -> bytes:
         return msgspec.msgpack.encode(self)
 
+    @classmethod
+    def decode(cls, token: bytes) -> Token:
+        """Raises Corrupt."""
+        try:
+            return msgspec.msgpack.decode(token, type=cls)
+        except msgspec.DecodeError as error:
+            raise Corrupt(f"what is to be released is no file: {error}", hint=_HINT) from error
+
 
 class _Copy(msgspec.Struct, frozen=True, array_like=True):
     """Content was taken: when, and under which name."""

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from loguru import logger
-from msgspec import Meta, Struct, msgpack
+from msgspec import Meta, Struct
 
 from crossdock.codec import MAX_RAW_BYTES
 from crossdock.errors import ConfigError, SourceUnavailable
@@ -174,9 +174,10 @@ class FileDrop:
     def release(self, token: bytes) -> None:
         """Archive, move or delete the file the token names, if it is there and still what was read.
 
-        If it is not, it is left for the next pass to judge. Raises SourceUnavailable when it cannot be done now.
+        If it is not, it is left for the next pass to judge. Raises SourceUnavailable when it cannot be done now,
+        Corrupt when the token is of a source of another kind.
         """
-        due = msgpack.decode(token, type=Token)
+        due = Token.decode(token)
         path = Path(self._location(os.fsdecode(due.name)))
         try:
             self._releasing.release(due, path, self._context.wall_us())
