@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from crossdock.errors import ConfigError, SourceUnavailable
+from crossdock.errors import ConfigError, CrossdockError, SourceUnavailable
+from crossdock_agent.sql.connections import OdbcDatabase
+from crossdock_agent.sql.dialects import DIALECTS
 from support.mariadb import Mariadb
 from support.table_site import Server, TableSite, site_of
 from support.waiting import until
@@ -177,6 +180,25 @@ def test_a_stop_breaks_a_running_statement_off_without_an_error(database: Server
         assert not thread.is_alive()
         assert not failed
         until(lambda: not sleeping(database))
+
+
+def test_a_statement_may_be_broken_off_in_the_very_moment_it_ends(mariadb: Mariadb) -> None:
+    """The driver frees what it breaks off: unless one waits for the other, that ends the whole process."""
+    for attempt in range(200):
+        database = OdbcDatabase(DIALECTS["mariadb"], mariadb.odbc(), "table t", 20.0)
+
+        def read(database: OdbcDatabase = database) -> None:
+            with contextlib.suppress(CrossdockError):
+                for _ in range(3):
+                    database.rows("SELECT SLEEP(0.002)")
+            database.close()
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        threading.Event().wait(attempt % 40 * 0.0002)  # no synchronisation: every moment of the statement is meant
+        database.cancel()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_a_locked_table_is_given_up_on_and_the_writer_is_not_disturbed(database: Server, mariadb: Mariadb) -> None:

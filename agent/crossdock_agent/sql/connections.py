@@ -239,6 +239,7 @@ class OdbcDatabase:
         self.dialect, self._subject, self._timeout = dialect, subject, timeout_seconds
         self._error: type[Exception] = pyodbc.Error
         self._running: Any = None
+        self._cancelling = threading.Lock()  # held while a driver breaks a statement off: nothing of it may be freed then
         self._thread = PatientThread(subject)
         self._connection: Any = None
         self._cursors: dict[str, Any] = {}
@@ -285,7 +286,8 @@ class OdbcDatabase:
         try:
             return cursor.execute(sql, *values)
         finally:
-            self._running = None
+            with self._cancelling:
+                self._running = None
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -364,8 +366,9 @@ class OdbcDatabase:
             canceller.join(GRACE_SECONDS)
 
     def _cancel(self, cursor: Any) -> None:
-        with contextlib.suppress(self._error):  # it may have ended meanwhile
-            cursor.cancel()
+        with self._cancelling, contextlib.suppress(self._error):
+            if self._running is cursor:  # else it has ended meanwhile
+                cursor.cancel()
 
     def close(self) -> None:
         if not self._thread.is_lost and self._connection is not None:
