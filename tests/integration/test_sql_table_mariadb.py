@@ -184,18 +184,18 @@ def test_a_stop_breaks_a_running_statement_off_without_an_error(database: Server
 
 def test_a_statement_may_be_broken_off_in_the_very_moment_it_ends(mariadb: Mariadb) -> None:
     """The driver frees what it breaks off: unless one waits for the other, that ends the whole process."""
-    for attempt in range(200):
+    for attempt in range(300):
         database = OdbcDatabase(DIALECTS["mariadb"], mariadb.odbc(), "table t", 20.0)
 
         def read(database: OdbcDatabase = database) -> None:
             with contextlib.suppress(CrossdockError):
                 for _ in range(3):
-                    database.rows("SELECT SLEEP(0.002)")
+                    database.rows("SELECT SLEEP(0.004)")
             database.close()
 
         thread = threading.Thread(target=read)
         thread.start()
-        threading.Event().wait(attempt % 40 * 0.0002)  # no synchronisation: every moment of the statement is meant
+        threading.Event().wait(attempt % 40 * 0.0004)  # no synchronisation: every moment of the statement is meant
         database.cancel()
         thread.join(20)
         assert not thread.is_alive()
