@@ -239,7 +239,7 @@ class OdbcDatabase:
         self.dialect, self._subject, self._timeout = dialect, subject, timeout_seconds
         self._error: type[Exception] = pyodbc.Error
         self._running: Any = None
-        self._cancelling = threading.Lock()  # held while a driver breaks a statement off: nothing of it may be freed then
+        self._cancelling = threading.Lock()  # while a driver breaks a statement off, nothing of it may be freed
         self._thread = PatientThread(subject)
         self._connection: Any = None
         self._cursors: dict[str, Any] = {}
