@@ -337,6 +337,40 @@ def test_two_changes_of_one_transaction_that_commits_between_two_pages_arrive_in
         assert [row[1] for row in rows if row[0] == 2] == [*(f"b{turn}" for turn in range(6)), "last"]
 
 
+def test_a_state_of_the_log_is_one_state_however_many_statements_look_at_it(
+    server: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in flight is jumped over: a later statement may follow a commit that an earlier one did not see."""
+    server.execute("INSERT INTO t VALUES (1, 'v0', 1), (2, 'v0', 1)")
+    server.install()
+    with server.site(start="now", page_rows=2) as site:
+        site.poll()
+        for text in ("b0", "b1"):
+            server.execute("UPDATE t SET x = ? WHERE id = 2", text)
+        rows = site.poll(advance=1)
+        slow = server.connect()
+        slow.execute("DELETE FROM t WHERE id = 1")
+        server.execute("UPDATE t SET x = 'b2' WHERE id = 2")
+        rows += site.poll(advance=1)
+        beyond = rows[-1][-1]  # the number of b2: the statement behind it comes after one that passed the delete
+        slow.execute("INSERT INTO t VALUES (1, 'v1', 1)")
+        server.execute("UPDATE t SET x = 'last' WHERE id = 2")
+        database: Any = site.source._taker._taking.reading.database  # type: ignore[attr-defined]
+        ask, committed = database.rows, threading.Event()
+
+        def asking(sql: str, values: Any = ()) -> Any:
+            if [int(value) for value in values if isinstance(value, int)] == [beyond] and not committed.is_set():
+                slow.commit()
+                committed.set()
+            return ask(sql, values)
+
+        monkeypatch.setattr(database, "rows", asking)
+        for advance in (1, 1, 31):
+            rows += site.poll(advance=advance)
+        assert committed.is_set()
+        assert [(row[1], row[-2]) for row in rows if row[0] == 1] == [("v0", "delete"), ("v1", "upsert")]
+
+
 def test_numbers_that_a_restored_database_gives_again_are_not_deleted_with_the_rows_that_had_them(
     machine: Machine,
 ) -> None:

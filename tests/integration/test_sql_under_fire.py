@@ -57,6 +57,10 @@ class Ledger:
     lock: threading.Lock = field(default_factory=threading.Lock)
     commits: int = 0
 
+    def changes(self, table: str) -> list[tuple[int, str]]:
+        upserts = [(val, "upsert") for val in self.added.get(table, ())]
+        return upserts + [(val, "delete") for val in self.deleted.get(table, ())]
+
 
 class Writer(threading.Thread):
     """Writes in transactions that stay open for up to a second and a half; one in ten is rolled back."""
@@ -294,7 +298,7 @@ def _missing(server: Server, ledger: Ledger, state: Path) -> list[str]:
             wrong = {key for key in now.keys() | replayed.keys() if now.get(key) != replayed.get(key)}
             found.append(f"{table}: {len(wrong)} of {len(now)} rows are not as in the table: {sorted(wrong)[:5]}")
     versions = [(row["val"], row["$op"]) for row in rows(state, "logged") if row["$version"]]
-    due = [(val, "upsert") for val in ledger.added["logged"]] + [(val, "delete") for val in ledger.deleted["logged"]]
+    due = ledger.changes("logged")
     if lost_versions := Counter(due) - Counter(versions):
         found.append(f"logged: {len(lost_versions)} of {len(due)} versions have not come")
     orders = {row["id"]: (row["val"], {line[1]: line[2] for line in row["lines"]}) for row in rows(state, "head")}
@@ -333,7 +337,7 @@ def _exactly_once(server: Server, ledger: Ledger, state: Path) -> None:
         assert not [c for c, n in contents.items() if n > 1], f"{name}: rows came twice"
     # version 0 is the table's state at the first reading: what was committed before it is in the log as well
     versions = Counter((row["val"], row["$op"]) for row in rows(state, "logged") if row["$version"])
-    due = [(val, "upsert") for val in ledger.added["logged"]] + [(val, "delete") for val in ledger.deleted["logged"]]
+    due = ledger.changes("logged")
     assert versions == Counter(due), "logged: versions came that nobody committed"
 
 
