@@ -3,6 +3,8 @@
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -59,6 +61,22 @@ def test_two_processes_that_migrate_at_once_both_find_the_schema(tmp_path: Path)
     started = [subprocess.Popen([sys.executable, "-W", "error", "-c", code]) for _ in range(2)]
     assert [process.wait(60) for process in started] == [0, 0]
     assert schema.version(path) == schema.HEAD
+
+
+def test_many_that_switch_a_new_file_at_once_all_find_the_schema(tmp_path: Path) -> None:
+    """SQLite refuses one of two that switch to WAL together at once, whatever its busy timeout is."""
+    for attempt in range(15):
+        path = tmp_path / f"{attempt}.db"
+        together = threading.Barrier(4)
+
+        def make(path: Path = path, together: threading.Barrier = together) -> None:
+            together.wait()
+            migrate(path)
+
+        with ThreadPoolExecutor(4) as pool:
+            for made in [pool.submit(make) for _ in range(4)]:
+                made.result(60)
+        assert schema.version(path) == schema.HEAD
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
