@@ -2,8 +2,11 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
+SECONDS ?= 600
+SEED ?= 1
+SEEDS ?= 1
 
-.PHONY: demo test bench lint stubs pins setup
+.PHONY: demo test bench chaos lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -25,6 +28,11 @@ lint:
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_transfer.py --rows $(ROWS) --out bench-results
+
+chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir writes the table there as chaos.md
+	@packaging/setup.sh test
+	PYTHONPATH=tests $(PY) -m chaos --seconds $(SECONDS) --seed $(SEED) --seeds $(SEEDS) $(if $(OUT),--out $(OUT)) \
+	  --shown "make chaos SECONDS=$(SECONDS) SEED=$(SEED) SEEDS=$(SEEDS)"
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

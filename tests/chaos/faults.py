@@ -1,0 +1,51 @@
+"""How each kind of fault of the schedule is done to the plant, and how it is lifted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from chaos.plant import Plant
+from chaos.proxy import Direction, Proxy
+from chaos.schedule import Fault
+
+Lift = Callable[[], None]
+
+
+def inject(plant: Plant, fault: Fault) -> Lift | None:
+    """Do *fault* now; what ends it, or None when it had no effect (its target is down already)."""
+    return _KINDS[fault.kind](plant, fault)
+
+
+def _nothing() -> None:
+    """The fault ends by itself."""
+
+
+def _kill(plant: Plant, fault: Fault) -> Lift | None:
+    return _nothing if plant.kill(fault.target, fault.seconds) else None
+
+
+def _freeze(plant: Plant, fault: Fault) -> Lift | None:
+    pid = plant.freeze(fault.target)
+    return None if pid is None else lambda: plant.thaw(pid)
+
+
+def _on_link(act: Callable[[Proxy, Fault], None]) -> Callable[[Plant, Fault], Lift | None]:
+    def inject_it(plant: Plant, fault: Fault) -> Lift:
+        proxy = plant.proxies[fault.target]
+        act(proxy, fault)
+        return proxy.heal
+
+    return inject_it
+
+
+_KINDS: dict[str, Callable[[Plant, Fault], Lift | None]] = {
+    "kill": _kill,
+    "freeze": _freeze,
+    "cut": _on_link(lambda proxy, _: proxy.cut()),
+    "stall": _on_link(lambda proxy, _: proxy.stall()),
+    "half-open": _on_link(lambda proxy, fault: proxy.half_open(cast("Direction", fault.word))),
+    "reset": _on_link(lambda proxy, _: proxy.reset()),
+    "limited": _on_link(lambda proxy, fault: proxy.limit(int(fault.value))),
+    "slow": _on_link(lambda proxy, fault: proxy.slow(fault.value)),
+}

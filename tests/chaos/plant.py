@@ -1,0 +1,170 @@
+"""The whole installation of one run: controller, agents, proxies between them, sources and sinks, in one directory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+
+from chaos.ledger import Ledger
+from chaos.proxy import Proxy
+from chaos.schedule import AGENTS, WORKERS
+from chaos.sinks import FileSink, HttpSink, SqlSinks
+from chaos.tree import STATES_ONLY, Tree
+from chaos.workload import Business
+from support.processes import Centre, Process
+
+RESTART_SECONDS = 1.0  # a service manager starts again what ended by itself
+
+
+class Plant:
+    """`with Plant(directory, seed) as plant:` everything runs, and the businesses give."""
+
+    def __init__(self, directory: Path, seed: int, pause_seconds: float = 0.25, certificate_hours: float = 24) -> None:
+        self.directory, self.seed = directory, seed
+        self.ledger = Ledger(STATES_ONLY)
+        self.notes: list[tuple[float, str]] = []  # what happened, in seconds since the run began
+        self.ended: list[str] = []  # processes that ended by themselves
+        self.centre = Centre(
+            directory, "--certificate-hours", str(certificate_hours), env=self.environment("controller")
+        )
+        self.agents: dict[str, Process] = {}
+        self.proxies: dict[str, Proxy] = {}
+        self.businesses: dict[str, Business] = {}
+        self._pause = pause_seconds
+        self._stack = ExitStack()
+        self._frozen: set[int] = set()
+        self._down: dict[str, float] = {}  # killed or ended, and when to start it again (monotonic)
+
+    def environment(self, _name: str) -> Mapping[str, str]:
+        return {}
+
+    def __enter__(self) -> Plant:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.centre)
+            stack.callback(self.thaw_all)
+            self.sql = SqlSinks(self.directory)
+            self.web = stack.enter_context(HttpSink(self.seed))
+            self.files = FileSink(self.directory / "files")
+            roots = {site: self.directory / site for site in AGENTS}
+            self.tree = Tree(
+                self.directory / "config",
+                roots,
+                {
+                    "rows": self.sql.rows.as_posix(), "latest": self.sql.latest.as_posix(),
+                    "web": self.web.url, "files": self.files.directory.as_posix(),
+                },
+            )  # fmt: skip
+            self.centre.run("apply", str(self.tree.write()))
+            port = int(json.loads((self.centre.data / "addresses.json").read_text("utf-8"))["link"].rpartition(":")[2])
+            for site in AGENTS:
+                self.proxies[site] = stack.enter_context(Proxy(port))
+                self.businesses[site] = stack.enter_context(
+                    Business(site, roots[site], self.ledger, self.seed, self._pause)
+                )
+                self._enrol(site)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def note(self, text: str) -> None:
+        self.notes.append((round(time.monotonic() - self.ledger.began, 2), text))
+
+    # --- processes
+
+    def kill(self, name: str, down_seconds: float) -> bool:
+        """SIGKILL; False when it is down already. `keep` starts it again (workers are started by the controller)."""
+        if name in WORKERS:
+            return self.centre.process.kill_child(name)
+        if name in self._down:
+            return False
+        self._process(name).kill()
+        self._down[name] = time.monotonic() + down_seconds
+        return True
+
+    def freeze(self, name: str) -> int | None:
+        """SIGSTOP; the process stopped, for `thaw`."""
+        pid = self._pid(name)
+        if pid is None:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            self._frozen.add(pid)
+            return pid
+        return None
+
+    def thaw(self, pid: int) -> None:
+        if pid in self._frozen:
+            self._frozen.discard(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def thaw_all(self) -> None:
+        for pid in list(self._frozen):
+            self.thaw(pid)
+
+    def keep(self) -> None:
+        """What a service manager does: start again what is down and due, and what ended by itself."""
+        now = time.monotonic()
+        for name in self._services():
+            if name not in self._down and not self._process(name).alive():
+                text = f"{name} ended by itself: {self._process(name).tail(3)}"
+                self.note(text)
+                self.ended.append(text)
+                self._down[name] = now + RESTART_SECONDS
+            if self._down.get(name, now + 1) <= now:
+                del self._down[name]
+                self._start(name)
+
+    def keep_all(self) -> None:
+        """Everything up, at once."""
+        for name in self._down:
+            self._down[name] = 0.0
+        self.keep()
+
+    def _start(self, name: str) -> None:
+        if name == "controller":
+            self.centre.launch()
+        else:
+            self._process(name).start()
+
+    def _services(self) -> Iterator[str]:
+        yield "controller"
+        for site in self.agents:
+            yield f"agent-{site}"
+
+    def _process(self, name: str) -> Process:
+        return self.centre.process if name == "controller" else self.agents[name.removeprefix("agent-")]
+
+    def _pid(self, name: str) -> int | None:
+        if name not in WORKERS:
+            return self._process(name).pid if self._process(name).alive() else None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.centre.process.pid).children(recursive=True):
+                if name in child.cmdline():
+                    return int(child.pid)
+        return None
+
+    def _enrol(self, site: str) -> None:
+        self.agents[site] = self.centre.enrol(site, self.environment(f"agent-{site}"))
+        self.through_proxy(site)
+        self.agents[site].start()
+
+    def state_of(self, site: str) -> Path:
+        return self.directory / f"agent-{site}"
+
+    def through_proxy(self, site: str) -> None:
+        """The agent knows the controller by the address of its proxy: no name service is asked in between."""
+        path = self.state_of(site) / "identity" / "identity.json"
+        identity = json.loads(path.read_text("utf-8"))
+        identity["link_address"] = f"127.0.0.1:{self.proxies[site].port}"
+        path.write_text(json.dumps(identity), "utf-8")
