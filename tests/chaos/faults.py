@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import cast
 
 from chaos.plant import Plant
@@ -39,6 +40,29 @@ def _on_link(act: Callable[[Proxy, Fault], None]) -> Callable[[Plant, Fault], Li
     return inject_it
 
 
+def _web(plant: Plant, fault: Fault) -> Lift:
+    if fault.word == "refused":
+        plant.web.close_port()
+        return plant.web.open_port
+    plant.web.mode = fault.word
+
+    def lift() -> None:
+        plant.web.mode = ""
+
+    return lift
+
+
+def _locked(plant: Plant, fault: Fault) -> Lift:
+    stack = ExitStack()
+    stack.enter_context(plant.sql.locked(fault.target))
+    return stack.close
+
+
+def _push(plant: Plant, fault: Fault) -> Lift:
+    plant.pusher.push(fault.word)
+    return lambda: plant.pusher.push("")
+
+
 _KINDS: dict[str, Callable[[Plant, Fault], Lift | None]] = {
     "kill": _kill,
     "freeze": _freeze,
@@ -47,5 +71,8 @@ _KINDS: dict[str, Callable[[Plant, Fault], Lift | None]] = {
     "half-open": _on_link(lambda proxy, fault: proxy.half_open(cast("Direction", fault.word))),
     "reset": _on_link(lambda proxy, _: proxy.reset()),
     "limited": _on_link(lambda proxy, fault: proxy.limit(int(fault.value))),
+    "web": _web,
+    "locked": _locked,
+    "push": _push,
     "slow": _on_link(lambda proxy, fault: proxy.slow(fault.value)),
 }

@@ -15,10 +15,13 @@ import psutil
 
 from chaos.ledger import Ledger
 from chaos.proxy import Proxy
+from chaos.pushes import Pusher
 from chaos.schedule import AGENTS, WORKERS
 from chaos.sinks import FileSink, HttpSink, SqlSinks
+from chaos.stray import Stray
 from chaos.tree import STATES_ONLY, Tree
 from chaos.workload import Business
+from crossdock_controller.paths import DataDirectory
 from support.processes import Centre, Process
 
 RESTART_SECONDS = 1.0  # a service manager starts again what ended by itself
@@ -53,6 +56,7 @@ class Plant:
             self.sql = SqlSinks(self.directory)
             self.web = stack.enter_context(HttpSink(self.seed))
             self.files = FileSink(self.directory / "files")
+            self.more = FileSink(self.directory / "files-more")
             roots = {site: self.directory / site for site in AGENTS}
             self.tree = Tree(
                 self.directory / "config",
@@ -70,6 +74,8 @@ class Plant:
                     Business(site, roots[site], self.ledger, self.seed, self._pause)
                 )
                 self._enrol(site)
+            self.pusher = stack.enter_context(Pusher(self.tree, self.centre.data, self.note))
+            self.stray = stack.enter_context(Stray(DataDirectory(self.centre.data), self.ledger, self.seed))
             self._stack = stack.pop_all()
         return self
 

@@ -88,10 +88,15 @@ def _quiet(plant: Plant) -> None:
         proxy.heal()
     plant.thaw_all()
     plant.keep_all()
+    plant.web.mode = ""
+    plant.web.open_port()
+    plant.stray.end()
     for business in plant.businesses.values():
         business.end()
         if business.failure is not None:
             raise business.failure
+    plant.pusher.push("")
+    plant.pusher.wait()
 
 
 def _drained(plant: Plant) -> Verdict:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 AGENTS = ("atl1", "rtm1")
+CHANGES = ("poll", "batch", "source", "route")  # of the configuration, see `tree.Tree`
 WORKERS = ("normalize", "dispatch")
 PROCESSES = (*(f"agent-{site}" for site in AGENTS), "controller", *WORKERS)
 
@@ -66,6 +67,18 @@ def _slow(rng: random.Random) -> tuple[str, float, float, str]:
     return rng.choice(AGENTS), rng.uniform(1, 6), float(rng.choice((2_000, 10_000, 50_000))), ""
 
 
+def _web(rng: random.Random) -> tuple[str, float, float, str]:
+    return "web", rng.uniform(1, 6), 0, rng.choice(("500", "429", "hang", "close", "slow", "refused"))
+
+
+def _locked(rng: random.Random) -> tuple[str, float, float, str]:
+    return rng.choice(("rows", "latest")), rng.uniform(1, 8), 0, ""
+
+
+def _push(rng: random.Random) -> tuple[str, float, float, str]:
+    return "tree", rng.uniform(3, 8), 0, rng.choice(CHANGES)
+
+
 KINDS = (
     Kind("kill", 5, "process killed (SIGKILL)", _kill),
     Kind("freeze", 2, "process stopped and continued (SIGSTOP, SIGCONT)", _freeze),
@@ -75,6 +88,9 @@ KINDS = (
     Kind("reset", 1.5, "link reset (RST)", _link(0, 0)),
     Kind("limited", 1, "link cut after every n bytes", _limited),
     Kind("slow", 1, "link slow", _slow),
+    Kind("web", 1.5, "HTTP sink fails: 500, 429, hangs, closes, is slow, refuses connections", _web),
+    Kind("locked", 1, "SQL sink locked by another program", _locked),
+    Kind("push", 0.7, "configuration pushed, and changed back", _push),
 )
 
 

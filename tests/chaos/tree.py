@@ -68,9 +68,7 @@ WEB_SOURCES = ("orders", "journal")  # one request a document: not all of it
 
 
 class Tree:
-    """The files of one run. `write` puts them there as they are by default, or with one of CHANGES."""
-
-    CHANGES = ("poll", "batch", "source", "route", "sink")
+    """The files of one run. `write` puts them there as they are by default, or with a change."""
 
     def __init__(self, directory: Path, roots: dict[str, Path], sinks: dict[str, str]) -> None:
         """*roots*: where the business of each site is; *sinks*: url or directory of rows, latest, web and files."""
@@ -78,7 +76,8 @@ class Tree:
         self._roots, self._sinks = roots, sinks
 
     def write(self, change: str = "") -> Path:
-        """*change*: `poll` and `batch` change settings, `source` takes one away, `route` and `sink` add one."""
+        """*change*, one of CHANGES: `poll` and `batch` alter settings, `source` takes one from a site, `route` adds one and a
+        sink."""
         wanted = {**self._sites(), **self._sources(change), **self._mappings(), **self._rest(change)}
         for path in self.directory.rglob("*.yaml"):
             if path.relative_to(self.directory).as_posix() not in wanted:
@@ -101,8 +100,9 @@ class Tree:
         found = {
             f"sources/{name}.yaml": f"source: {name}\non: {{real: yes}}\n{_changed(text, change)}"
             for name, text in _SOURCES.items()
-            if not (change == "source" and name == "orders")
         }
+        if change == "source":
+            found["sources/orders.yaml"] = found["sources/orders.yaml"].replace("real: yes", "site: atl1")
         found[f"sources/{STRAY_SOURCE}.yaml"] = (
             f"source: {STRAY_SOURCE}\non: {{site: {STRAY_SITE}}}\nkind: file_tail\ndirectory: /nowhere\n"
             "format: {kind: jsonl}\n"
@@ -151,7 +151,7 @@ concurrency: 4
 """,
             "sinks/files.yaml": f"sink: files\nkind: file\ndirectory: {self._sinks['files']}\n",
         }
-        if change in {"route", "sink"}:
+        if change == "route":
             found["routes/some.yaml"] = 'when: document == "StockLevel" && source == "stock"\nto: [files, more]\n'
             found["sinks/more.yaml"] = f"sink: more\nkind: file\ndirectory: {self._sinks['files']}-more\n"
         return found

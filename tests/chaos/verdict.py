@@ -39,6 +39,8 @@ def judge(plant: Plant, *, thorough: bool) -> Verdict:
     to_web = {r for r in may if plant.ledger.given[r].source in WEB_SOURCES}
     balance("web", plant.web.got(findings), must & to_web, to_web, strict_order=True, findings=findings)
     verdict.requests = plant.web.requests
+    balance("more", plant.more.got(), set(), may, strict_order=True, findings=findings)
+    _stray(plant, findings)
     _states(plant, must, findings)
     _sources(plant, findings)
     if findings and not thorough:
@@ -46,6 +48,15 @@ def judge(plant: Plant, *, thorough: bool) -> Verdict:
     verdict.account = _ask(plant)
     _account(plant, verdict.account, {got.record for got in rows}, findings)
     return verdict
+
+
+def _stray(plant: Plant, findings: Findings) -> None:
+    for lie in plant.stray.lies:
+        findings.add(f"the misbehaving client was told: {lie}")
+    if not plant.stray.done():
+        findings.add(f"the misbehaving client: {plant.stray.acknowledged} of {plant.stray.sent} batches acknowledged")
+    if plant.pusher.failure:
+        findings.add(plant.pusher.failure)
 
 
 def _states(plant: Plant, must: set[Record], findings: Findings) -> None:
