@@ -11,20 +11,21 @@ from pathlib import Path
 
 from chaos.report import markdown
 from chaos.run import Outcome, run
-from chaos.schedule import plan
+from chaos.schedule import KINDS, plan
 
 
 def main() -> int:
     options = _options()
+    kinds = [kind for kind in KINDS if kind.name in options.only.split(",")] or list(KINDS)
     if options.plan:
-        print("\n".join(str(fault) for fault in plan(options.seed, options.seconds, every_seconds=options.every)))
+        print("\n".join(str(fault) for fault in plan(options.seed, options.seconds, kinds, options.every)))
         return 0
     root = Path(options.directory) if options.directory else Path(tempfile.mkdtemp(prefix="chaos-"))
     outcomes: list[Outcome] = []
     seconds = options.seconds / options.seeds
     for seed in range(options.seed, options.seed + options.seeds):
         _say(f"seed {seed}: {seconds:.0f} s of faults")
-        outcomes.append(run(root / f"seed-{seed}", seed, seconds, _say, every_seconds=options.every))
+        outcomes.append(run(root / f"seed-{seed}", seed, seconds, _say, kinds, options.every))
         _conclude(outcomes[-1])
     table = markdown(outcomes, options.shown or f"python -m chaos --seconds {options.seconds:g} --seed {options.seed}")
     print(table, flush=True)
@@ -57,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600.0, help="of faults, over all seeds")
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--seeds", type=int, default=1, help="so many runs, one after another")
+    parser.add_argument("--only", default="", help="kinds of faults, with commas; default: all")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two faults, on average")
     parser.add_argument("--out", help="write the table there as chaos.md")
     parser.add_argument("--directory", help="keep everything there; default: a temporary one, kept on failure")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import cast
 
+from chaos.damage import damage
 from chaos.plant import Plant
 from chaos.proxy import Direction, Proxy
 from chaos.schedule import Fault
@@ -63,6 +64,33 @@ def _push(plant: Plant, fault: Fault) -> Lift:
     return lambda: plant.pusher.push("")
 
 
+def _disk(plant: Plant, fault: Fault) -> Lift:
+    name = fault.target if fault.target.startswith("agent") else "controller"
+    path = "outbox.db" if fault.target.startswith("agent") else fault.target
+    plant.disk(name, fault.word, path)
+    return lambda: plant.disk(name, "", "")
+
+
+def _clock(plant: Plant, fault: Fault) -> Lift:
+    plant.clock(fault.target, fault.value * 3600)
+    return lambda: plant.clock(fault.target, 0.0)
+
+
+def _expiry(plant: Plant, fault: Fault) -> Lift:
+    """By the controller's clock every certificate has expired, and every connection must be made anew."""
+    plant.clock("controller", fault.value * 3600)
+    for proxy in plant.proxies.values():
+        proxy.reset()
+    return lambda: plant.clock("controller", 0.0)
+
+
+def _outbox(plant: Plant, fault: Fault) -> Lift | None:
+    if not plant.kill(fault.target, 0.0):
+        return None
+    path = plant.state_of(fault.target.removeprefix("agent-")) / "outbox.db"
+    return _nothing if damage(path, fault.word, int(fault.value)) else None
+
+
 _KINDS: dict[str, Callable[[Plant, Fault], Lift | None]] = {
     "kill": _kill,
     "freeze": _freeze,
@@ -74,5 +102,9 @@ _KINDS: dict[str, Callable[[Plant, Fault], Lift | None]] = {
     "web": _web,
     "locked": _locked,
     "push": _push,
+    "disk": _disk,
+    "clock": _clock,
+    "expiry": _expiry,
+    "outbox": _outbox,
     "slow": _on_link(lambda proxy, fault: proxy.slow(fault.value)),
 }

@@ -17,6 +17,7 @@ from chaos.ledger import Ledger
 from chaos.proxy import Proxy
 from chaos.pushes import Pusher
 from chaos.schedule import AGENTS, WORKERS
+from chaos.shim import Shim
 from chaos.sinks import FileSink, HttpSink, SqlSinks
 from chaos.stray import Stray
 from chaos.tree import STATES_ONLY, Tree
@@ -35,9 +36,11 @@ class Plant:
         self.ledger = Ledger(STATES_ONLY)
         self.notes: list[tuple[float, str]] = []  # what happened, in seconds since the run began
         self.ended: list[str] = []  # processes that ended by themselves
-        self.centre = Centre(
-            directory, "--certificate-hours", str(certificate_hours), env=self.environment("controller")
-        )
+        self.shim = Shim(directory / "shim")
+        self._clock: dict[str, float] = {}
+        self._disk: dict[str, tuple[str, str]] = {}
+        hours = ("--certificate-hours", str(certificate_hours))
+        self.centre = Centre(directory, *hours, env=self.environment("controller"))
         self.agents: dict[str, Process] = {}
         self.proxies: dict[str, Proxy] = {}
         self.businesses: dict[str, Business] = {}
@@ -46,12 +49,35 @@ class Plant:
         self._frozen: set[int] = set()
         self._down: dict[str, float] = {}  # killed or ended, and when to start it again (monotonic)
 
-    def environment(self, _name: str) -> Mapping[str, str]:
-        return {}
+    def environment(self, name: str) -> Mapping[str, str]:
+        return self.shim.environment(name)
+
+    def clock(self, name: str, seconds: float) -> None:
+        """The wall clock of process *name* and its children is off by *seconds*."""
+        self._clock[name] = seconds
+        self._set(name)
+
+    def disk(self, name: str, error: str, path: str) -> None:
+        """Process *name* meets *error* at files whose path contains *path*; empty: the disk is well."""
+        self._disk[name] = (error, path)
+        self._set(name)
+
+    def well(self) -> None:
+        """No fault of clock or disk anywhere."""
+        for name in {*self._clock, *self._disk}:
+            self.shim.set(name)
+        self._clock.clear()
+        self._disk.clear()
+
+    def _set(self, name: str) -> None:
+        error, path = self._disk.get(name, ("", ""))
+        self.shim.set(name, self._clock.get(name, 0.0), error, path)
 
     def __enter__(self) -> Plant:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self.shim)
             stack.enter_context(self.centre)
+            stack.callback(self.well)
             stack.callback(self.thaw_all)
             self.sql = SqlSinks(self.directory)
             self.web = stack.enter_context(HttpSink(self.seed))

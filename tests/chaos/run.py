@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.faults import Lift, inject
 from chaos.history import explain
 from chaos.plant import Plant
-from chaos.schedule import Fault, plan
+from chaos.schedule import KINDS, Fault, Kind, plan
 from chaos.verdict import Verdict, judge
 
 DRAIN_SECONDS = 240.0
@@ -32,10 +32,12 @@ class Outcome:
     directory: Path = Path()
 
 
-def run(directory: Path, seed: int, seconds: float, say: Say, *, every_seconds: float = 1.0) -> Outcome:
+def run(
+    directory: Path, seed: int, seconds: float, say: Say, kinds: Sequence[Kind] = KINDS, every_seconds: float = 1.0
+) -> Outcome:
     """The run's outcome; its directory is complete when it returns, and nothing of it runs any more."""
-    directory.mkdir(parents=True, exist_ok=True)
-    schedule = plan(seed, seconds, every_seconds=every_seconds)
+    directory.mkdir(parents=True)  # a new one: what another run left would be taken for its own
+    schedule = plan(seed, seconds, kinds, every_seconds)
     (directory / "schedule.json").write_text(json.dumps([f.as_json() for f in schedule], indent=1), "utf-8")
     with Plant(directory, seed) as plant:
         outcome = Outcome(seed, Verdict(), directory=directory)
@@ -88,6 +90,7 @@ def _quiet(plant: Plant) -> None:
         proxy.heal()
     plant.thaw_all()
     plant.keep_all()
+    plant.well()
     plant.web.mode = ""
     plant.web.open_port()
     plant.stray.end()

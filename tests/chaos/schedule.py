@@ -79,6 +79,25 @@ def _push(rng: random.Random) -> tuple[str, float, float, str]:
     return "tree", rng.uniform(3, 8), 0, rng.choice(CHANGES)
 
 
+def _disk(rng: random.Random) -> tuple[str, float, float, str]:
+    target = rng.choice((*(f"agent-{site}" for site in AGENTS), "intake.db", "state.db", "/files/"))
+    return target, rng.uniform(0.5, 6), 0, rng.choice(("ENOSPC", "EIO"))
+
+
+def _clock(rng: random.Random) -> tuple[str, float, float, str]:
+    hours = rng.choice((-1, 1)) * rng.choice((1.0, 3.0, 12.0))
+    return rng.choice((*(f"agent-{site}" for site in AGENTS), "controller")), rng.uniform(1, 8), hours, ""
+
+
+def _expiry(rng: random.Random) -> tuple[str, float, float, str]:
+    return "controller", rng.uniform(2, 8), 30, ""
+
+
+def _outbox(rng: random.Random) -> tuple[str, float, float, str]:
+    how = rng.choice(("flip", "page", "torn", "wal-flip", "wal-torn"))
+    return f"agent-{rng.choice(AGENTS)}", 0, float(rng.randrange(1, 10**6)), how
+
+
 KINDS = (
     Kind("kill", 5, "process killed (SIGKILL)", _kill),
     Kind("freeze", 2, "process stopped and continued (SIGSTOP, SIGCONT)", _freeze),
@@ -90,6 +109,10 @@ KINDS = (
     Kind("slow", 1, "link slow", _slow),
     Kind("web", 1.5, "HTTP sink fails: 500, 429, hangs, closes, is slow, refuses connections", _web),
     Kind("locked", 1, "SQL sink locked by another program", _locked),
+    Kind("disk", 1.5, "disk full or failing (ENOSPC, EIO) under outbox, intake, state or file sink", _disk),
+    Kind("clock", 1, "clock stepped by hours, and back", _clock),
+    Kind("expiry", 0.5, "every agent's certificate expired by the controller's clock, and valid again", _expiry),
+    Kind("outbox", 0.7, "outbox damaged: bits flipped, a page zeroed, torn, or its log", _outbox),
     Kind("push", 0.7, "configuration pushed, and changed back", _push),
 )
 

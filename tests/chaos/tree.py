@@ -76,8 +76,8 @@ class Tree:
         self._roots, self._sinks = roots, sinks
 
     def write(self, change: str = "") -> Path:
-        """*change*, one of CHANGES: `poll` and `batch` alter settings, `source` takes one from a site, `route` adds one and a
-        sink."""
+        """*change*, one of CHANGES: `poll` and `batch` alter settings, `source` takes one from a site, `route` adds a
+        route and a sink."""
         wanted = {**self._sites(), **self._sources(change), **self._mappings(), **self._rest(change)}
         for path in self.directory.rglob("*.yaml"):
             if path.relative_to(self.directory).as_posix() not in wanted:
