@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,6 +69,22 @@ class Plant:
             self.shim.set(name)
         self._clock.clear()
         self._disk.clear()
+
+    def effects(self) -> Counter[str]:
+        """What the faults did, as seen from outside."""
+        found: Counter[str] = Counter()
+        found["calls that met a full or failing disk"] = sum(
+            self.shim.hits(name) for name in ("controller", *(f"agent-{site}" for site in AGENTS))
+        )
+        for site in AGENTS:
+            aside = [p for p in self.state_of(site).glob("outbox.db.corrupt-*") if p.name.endswith("Z")]
+            found["outboxes set aside"] += len(aside)
+        found["processes that ended by themselves and were started again"] = len(self.ended)
+        found["revisions applied"] = self.pusher.applied
+        found["requests at the HTTP sink beyond one a document"] = self.web.requests - self.web.effects
+        for deed, times in self.stray.misdeeds.items():
+            found[f"batches or calls of the misbehaving client {deed}"] = times
+        return found
 
     def _set(self, name: str) -> None:
         error, path = self._disk.get(name, ("", ""))

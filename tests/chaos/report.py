@@ -22,6 +22,9 @@ def markdown(outcomes: Sequence[Outcome], command: str) -> str:
         parts = ", ".join(f"{target} {n}" for target, n in sorted(targets.get(known.name, Counter()).items()))
         lines.append(f"| {known.title} | {total[known.name]} | {parts} |")
     lines += [f"| all | {sum(total.values())} | |", ""]
+    effects: Counter[str] = sum((outcome.effects for outcome in outcomes), Counter())
+    lines += ["| what it did | times |", "| --- | ---: |"]
+    lines += [f"| {name} | {count} |" for name, count in effects.items()] + [""]
     lines += ["| seed | seconds | faults | records | arrived | drained in | verdict |",
               "| ---: | ---: | ---: | ---: | ---: | ---: | --- |"]  # fmt: skip
     for o in outcomes:

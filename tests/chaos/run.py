@@ -28,6 +28,7 @@ class Outcome:
     seconds: float = 0.0
     drain_seconds: float = 0.0
     injected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)  # by which it shows that the faults were felt
     ended: list[str] = field(default_factory=list)
     directory: Path = Path()
 
@@ -48,7 +49,7 @@ def run(
         calm = time.monotonic()
         outcome.verdict = _drained(plant)
         outcome.drain_seconds = time.monotonic() - calm
-        outcome.ended = plant.ended
+        outcome.ended, outcome.effects = plant.ended, plant.effects()
         if outcome.verdict.findings:
             explain(plant, outcome.verdict.findings, say)
         _write_notes(plant)

@@ -144,6 +144,10 @@ class HttpSink:
     def requests(self) -> int:
         return len(self._last.requests)
 
+    @property
+    def effects(self) -> int:
+        return len(self._last.effects)
+
 
 class _Moody(HttpReceiver):
     def __init__(self, owner: HttpSink, earlier: HttpReceiver | None = None) -> None:
