@@ -117,7 +117,8 @@ async def _serve(settings: ControllerSettings, data: DataDirectory, writer: Inta
 
 
 class ServerCredentials:
-    """The controller's own certificate, made anew at two thirds of its life; gRPC asks for it at every handshake."""
+    """The controller's own certificate, made anew at two thirds of its life, and when the clock turns out to have been
+    ahead as it was made; gRPC asks for it at every handshake."""
 
     def __init__(self, authority: Authority, names: list[str]) -> None:
         self._authority = authority
@@ -134,11 +135,18 @@ class ServerCredentials:
             self._configuration(), self._configuration, require_client_authentication=False
         )
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        if self._pair.expires_us - time.time_ns() // 1000 < SERVER_LIFE.total_seconds() * 1_000_000 / 3:
+    def pair(self) -> ServerPair:
+        """The one that is good now."""
+        life_us = SERVER_LIFE.total_seconds() * 1_000_000
+        left_us = self._pair.expires_us - time.time_ns() // 1000
+        if left_us < life_us / 3 or left_us > life_us:
             self._pair = self._issue()
+        return self._pair
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        pair = self.pair()
         return grpc.ssl_server_certificate_configuration(
-            [(self._pair.key, self._pair.certificate)], root_certificates=self._authority.bundle
+            [(pair.key, pair.certificate)], root_certificates=self._authority.bundle
         )
 
     def _issue(self) -> ServerPair:

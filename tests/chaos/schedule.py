@@ -85,7 +85,7 @@ def _disk(rng: random.Random) -> tuple[str, float, float, str]:
 
 
 def _clock(rng: random.Random) -> tuple[str, float, float, str]:
-    hours = rng.choice((-1, 1)) * rng.choice((1.0, 3.0, 12.0))
+    hours = rng.choice((-1, 1)) * rng.choice((1.0, 3.0, 12.0, 20.0))  # 20: an agent takes its certificate for old
     return rng.choice((*(f"agent-{site}" for site in AGENTS), "controller")), rng.uniform(1, 8), hours, ""
 
 

@@ -127,6 +127,7 @@ class Tree:
             "routes/web.yaml": f'when: document == "StockLevel" && source in [{web}]\nto: [web]\n',
             "sinks/rows.yaml": f"""sink: rows
 kind: sql
+retry_hours: 8760
 url: sqlite:///{self._sinks["rows"]}
 tables:
   StockLevel:
@@ -136,6 +137,7 @@ tables:
 """,
             "sinks/latest.yaml": f"""sink: latest
 kind: sql
+retry_hours: 8760
 url: sqlite:///{self._sinks["latest"]}
 tables:
   StockLevel:
@@ -145,6 +147,7 @@ tables:
 """,
             "sinks/web.yaml": f"""sink: web
 kind: http
+retry_hours: 8760
 url: {self._sinks["web"]}
 timeout_seconds: 2
 concurrency: 4
