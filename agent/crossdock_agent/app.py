@@ -95,7 +95,9 @@ class _Life:
         pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng)
         stack.callback(pumps.stop)
         configuration = Configuration(settings.config_path, identities, pumps, problems)
-        uplink = Uplink(outbox, identities, problems, rng)
+
+        def behind() -> None:
+            control.stream.reconnect()  # the next welcome says how far the controller is
 
         def welcomed() -> None:
             configuration.resume()
@@ -105,13 +107,14 @@ class _Life:
             uplink.stream.reconnect()
             control.stream.reconnect()
 
+        uplink = Uplink(outbox, identities, problems, rng, on_behind=behind)
         health = Health(
             outbox, pumps, identities, configuration, problems,
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         control = Control(
             outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
-            health.heartbeat, welcomed, certificate_renewed, rng,
+            health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()

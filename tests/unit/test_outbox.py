@@ -56,7 +56,8 @@ def test_batch_checkpoint_ledger_and_token_are_there_after_reopening(tmp_path: P
 
 
 def test_the_file_is_wal_and_gives_space_back_in_steps(tmp_path: Path) -> None:
-    with opened(tmp_path) as outbox:
+    limits = OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_bytes=1_000_000)
+    with opened(tmp_path, limits) as outbox:
         payload = os.urandom(200_000)
         append(outbox, *[batch(payload=payload) for _ in range(150)])
         file = sqlite3.connect(tmp_path / "outbox.db")

@@ -233,6 +233,7 @@ class Hello(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CONFIG_HASH_FIELD_NUMBER: _builtins.int
     CLOCK_US_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     version: _builtins.str
     host: _builtins.str
@@ -245,6 +246,8 @@ class Hello(_message.Message):
     revision: _builtins.int
     config_hash: _builtins.str
     clock_us: _builtins.int
+    store: _builtins.bytes
+    """The store this agent was last welcomed by; empty when it knows none."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -261,10 +264,11 @@ class Hello(_message.Message):
         revision: _builtins.int = ...,
         config_hash: _builtins.str = ...,
         clock_us: _builtins.int = ...,
+        store: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "clock_us", b"clock_us", "config_hash", b"config_hash", "epoch", b"epoch", "host", b"host", "instance", b"instance", "platform", b"platform", "protocol", b"protocol", "revision", b"revision", "version", b"version", "wants_checkpoints", b"wants_checkpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "clock_us", b"clock_us", "config_hash", b"config_hash", "epoch", b"epoch", "host", b"host", "instance", b"instance", "platform", b"platform", "protocol", b"protocol", "revision", b"revision", "store", b"store", "version", b"version", "wants_checkpoints", b"wants_checkpoints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,15 +284,25 @@ class Welcome(_message.Message):
     CLOCK_US_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    YOURS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     version: _builtins.str
     clock_us: _builtins.int
     heartbeat_seconds: _builtins.int
+    store: _builtins.bytes
+    """Made with the controller's store, and anew by each restore of it; 16 bytes."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCheckpoint]:
         """The last acknowledged position of every source this agent has sent from."""
+
+    @_builtins.property
+    def yours(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCheckpoint]:
+        """With the capability "give-back", in every welcome: how far the controller has each source in hello's epoch. What is
+        not named it has nothing of. The checkpoint is left out.
+        """
 
     def __init__(
         self,
@@ -299,10 +313,12 @@ class Welcome(_message.Message):
         clock_us: _builtins.int = ...,
         checkpoints: _abc.Iterable[Global___SourceCheckpoint] | None = ...,
         heartbeat_seconds: _builtins.int = ...,
+        store: _builtins.bytes = ...,
+        yours: _abc.Iterable[Global___SourceCheckpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "checkpoints", b"checkpoints", "clock_us", b"clock_us", "heartbeat_seconds", b"heartbeat_seconds", "protocol", b"protocol", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "checkpoints", b"checkpoints", "clock_us", b"clock_us", "heartbeat_seconds", b"heartbeat_seconds", "protocol", b"protocol", "store", b"store", "version", b"version", "yours", b"yours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
