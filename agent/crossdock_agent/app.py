@@ -26,6 +26,7 @@ from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.outbox import Outbox, Quarantined, quarantine
+from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
@@ -108,8 +109,9 @@ class _Life:
             control.stream.reconnect()
 
         uplink = Uplink(outbox, identities, problems, rng, on_behind=behind)
+        outlook = Outlook(outbox, settings.rates_path, problems, lambda: control.stream.connected)
         health = Health(
-            outbox, pumps, identities, configuration, problems,
+            outbox, pumps, identities, configuration, problems, outlook,
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         control = Control(

@@ -185,7 +185,9 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
         "outbox": {
             "batches": beat.outbox_batches, "records": beat.outbox_records, "bytes": beat.outbox_bytes,
             "limit_bytes": beat.outbox_limit_bytes, "disk_free_bytes": beat.disk_free_bytes,
-            "oldest_us": beat.oldest_us,
+            "oldest_us": beat.oldest_us, "fills_at_us": beat.fills_at_us, "drained_at_us": beat.drained_at_us,
+            "in_bytes_per_hour": beat.in_bytes_per_hour if beat.HasField("in_bytes_per_hour") else None,
+            "out_bytes_per_hour": beat.out_bytes_per_hour if beat.HasField("out_bytes_per_hour") else None,
         },
         "certificate_expires_us": beat.certificate_expires_us,
         "problems": list(beat.problems),
@@ -193,7 +195,7 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
             {
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
-                "counters": dict(s.counters),
+                "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us,
             }
             for s in beat.sources
         ],

@@ -17,6 +17,7 @@ from crossdock.errors import ConfigError
 Lane = Literal["critical", "standard", "bulk"]
 LANES: tuple[Lane, ...] = ("critical", "standard", "bulk")
 LANE_WEIGHTS: dict[str, int] = {"critical": 8, "standard": 3, "bulk": 1}  # shares of the uplink under backlog
+LANE_SHARES: dict[str, float] = {"critical": 1.0, "standard": 0.95, "bulk": 0.9}  # of the outbox, from the bottom up
 
 KEEP_BYTES = 1024**3  # acknowledged batches an agent keeps
 

@@ -79,18 +79,20 @@ class Writer:
 
 
 class GroupCommit:
-    """The queue and the thread. *refuse* says why a batch of a size cannot be taken; *on_corrupt* is called once."""
+    """The queue and the thread. *refuse* says why a batch of a size and lane cannot be taken; *on_corrupt* is called
+    once."""
 
     def __init__(
         self,
         store: Store,
         limits: OutboxConfig,
-        refuse: Callable[[int], BufferFull | None],
+        refuse: Callable[[int, str], BufferFull | None],
         on_corrupt: Callable[[BufferCorrupt], None],
     ) -> None:
         self.changed = threading.Condition()  # notified when anything below changes
         self.positions: dict[str, Position] = store.positions()
         self.queued_bytes = 0
+        self.appended_bytes = 0  # sealed bytes committed since opening
         self.closing = False
         self.corrupt: BufferCorrupt | None = None
         self._store = store
@@ -129,7 +131,7 @@ class GroupCommit:
             self._wait(writer, writer.has_room)
             if writer.closed:
                 raise Retryable(f"source {writer.source} was stopped")
-            refusal = self._refuse(len(batch.sealed))
+            refusal = self._refuse(len(batch.sealed), batch.lane)
             if refusal is not None:
                 raise refusal
             self._appends.append((writer, batch))
@@ -237,6 +239,8 @@ class GroupCommit:
         with self.changed:
             for writer, batch in appends:
                 self._count(writer, -1, batch)
+                if failure is None and writer.error is None:
+                    self.appended_bytes += len(batch.sealed)
                 writer.error = writer.error or failure
             if failure is None:
                 self.positions = self._store.positions()
