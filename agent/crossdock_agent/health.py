@@ -11,15 +11,16 @@ import msgspec
 
 from crossdock import __version__
 from crossdock.lifecycle import Stop
-from crossdock.v1.link_pb2 import Heartbeat, SourceHealth
+from crossdock.v1.link_pb2 import Heartbeat, LimitHealth, SourceHealth
 from crossdock_agent import memory
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import Governor
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.pumps import Pumps
-from crossdock_agent.status import SourceStatus, Status
+from crossdock_agent.status import LimitStatus, SourceStatus, Status
 
 WRITE_SECONDS = 3.0
 TRIM_SECONDS = 60.0
@@ -36,6 +37,7 @@ class Health:
         identities: IdentityStore,
         configuration: Configuration,
         problems: Problems,
+        governor: Governor,
         link: Callable[[], tuple[bool, str, int | None]],
     ) -> None:
         self._outbox = outbox
@@ -43,6 +45,7 @@ class Health:
         self._identities = identities
         self._configuration = configuration
         self._problems = problems
+        self._governor = governor
         self._link = link
         self._started_us = time.time_ns() // 1000
 
@@ -59,6 +62,7 @@ class Health:
             sources=self._pumps.health(),
             certificate_expires_us=self._identities.current().expires_us,
             problems=self._problems.sentences(),
+            limits=self._governor.health(stats.bytes),
         )
 
     def status(self) -> Status:
@@ -86,6 +90,7 @@ class Health:
             oldest_us=beat.oldest_us,
             problems=list(beat.problems),
             sources=[_source(health) for health in beat.sources],
+            limits=[_limit(health) for health in beat.limits],
         )
 
 
@@ -129,4 +134,16 @@ def _source(health: SourceHealth) -> SourceStatus:
         health.error,
         health.hint,
         dict(health.counters),
+        health.throttled_by,
+    )
+
+
+def _limit(health: LimitHealth) -> LimitStatus:
+    return LimitStatus(
+        health.resource,
+        health.limit,
+        health.used,
+        health.throttling,
+        health.waiting_bytes,
+        health.throttled_seconds,
     )

@@ -20,6 +20,18 @@ class SourceStatus(msgspec.Struct, frozen=True):
     error: str
     hint: str
     counters: dict[str, int]
+    throttled_by: str = ""
+
+
+class LimitStatus(msgspec.Struct, frozen=True):
+    """See `LimitHealth` of the link."""
+
+    resource: str
+    limit: str
+    used: str
+    throttling: bool
+    waiting_bytes: int
+    throttled_seconds: int
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +57,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     oldest_us: int
     problems: list[str]
     sources: list[SourceStatus]
+    limits: list[LimitStatus] = []
 
 
 def read_status(path: Path) -> Status | None:

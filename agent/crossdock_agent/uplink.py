@@ -12,6 +12,7 @@ import threading
 
 from crossdock.lifecycle import Stop
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import OPEN, Gate
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.streams import Stream
@@ -21,10 +22,17 @@ from crossdock_agent.transfer import Transfer
 class Uplink:
     """`run` is a supervised part."""
 
-    def __init__(self, outbox: Outbox, identities: IdentityStore, problems: Problems, rng: random.Random) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        identities: IdentityStore,
+        problems: Problems,
+        rng: random.Random,
+        gate: Gate = OPEN,
+    ) -> None:
         self._welcomed = threading.Event()
         self._problems = problems
-        self.stream = Stream("Uplink", lambda: Transfer(outbox, problems, rng), identities, problems, rng)
+        self.stream = Stream("Uplink", lambda: Transfer(outbox, problems, rng, gate), identities, problems, rng)
 
     def welcomed(self) -> None:
         """The controller has welcomed this process and its outbox: sending may begin, and a refusal is over."""

@@ -181,6 +181,12 @@ class Outbox:
             self.limits = limits
             self._group.changed.notify_all()
 
+    def set_queue(self, limit_bytes: int | None) -> None:
+        """How many bytes of batches may wait for their commit, of all sources together; None: each has its own."""
+        with self._group.changed:
+            self._group.queue_limit = limit_bytes
+            self._group.changed.notify_all()
+
     def _refusal(self, size: int) -> BufferFull | None:
         held = self._group.queued_bytes + sum(p.bytes for p in self._group.positions.values())
         if held and held + size > self.limits.max_bytes:

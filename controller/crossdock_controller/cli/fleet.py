@@ -90,7 +90,19 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         for problem in agent.problems:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
+    show_throttled(found)
     next_steps(steps(found))
+
+
+def show_throttled(found: list[fleet.AgentView]) -> None:
+    """What holds connected agents back now, on purpose: no problem, and good to know."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent in found:
+        for limit in agent.limits if agent.state == "connected" else ():
+            if limit.throttling:
+                screen().print(f"[cyan]~[/] {agent.agent}: ", end="")
+                screen().print(limit.sentence, markup=False)
 
 
 def revision_of(agent: fleet.AgentView) -> str:
