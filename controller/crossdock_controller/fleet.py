@@ -195,8 +195,15 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
             {
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
-                "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us,
+                "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us, "throttled_by": s.throttled_by,
             }
             for s in beat.sources
+        ],
+        "limits": [
+            {
+                "resource": limit.resource, "limit": limit.limit, "used": limit.used, "throttling": limit.throttling,
+                "waiting_bytes": limit.waiting_bytes, "throttled_seconds": limit.throttled_seconds,
+            }
+            for limit in beat.limits
         ],
     }  # fmt: skip

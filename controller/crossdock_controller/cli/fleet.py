@@ -91,6 +91,7 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         for problem in agent.problems:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
+    show_throttled(found)
     next_steps(steps(found))
 
 
@@ -108,6 +109,17 @@ def forecast_of(agent: fleet.AgentView, now_us: int) -> str:
     if outbox.fills_at_us:
         return f"full {words.ahead(outbox.fills_at_us, now_us)}"
     return f"drained {words.ahead(outbox.drained_at_us, now_us)}" if outbox.drained_at_us else "-"
+
+
+def show_throttled(found: list[fleet.AgentView]) -> None:
+    """What holds connected agents back now, on purpose: no problem, and good to know."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent in found:
+        for limit in agent.limits if agent.state == "connected" else ():
+            if limit.throttling:
+                screen().print(f"[cyan]~[/] {agent.agent}: ", end="")
+                screen().print(limit.sentence, markup=False)
 
 
 def revision_of(agent: fleet.AgentView) -> str:

@@ -59,6 +59,25 @@ class SourceHealth:
     hint: str
     counters: dict[str, int]
     blocked_since_us: int = 0
+    throttled_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitHealth:
+    """One limit of an agent as a whole, in words, and whether it holds something back now."""
+
+    resource: str
+    limit: str
+    used: str
+    throttling: bool
+    waiting_bytes: int
+    throttled_seconds: int
+
+    @property
+    def sentence(self) -> str:
+        """ "throttled by bandwidth: 250 KB/s of 256 KB/s (mon-fri 08:00-18:00), 12.3 MB wait in the outbox"."""
+        waits = f", {self.waiting_bytes / 1e6:.1f} MB wait in the outbox" if self.waiting_bytes else ""
+        return f"throttled by {self.resource}: {self.used} of {self.limit}{waits}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +101,7 @@ class AgentView:
     sources: list[SourceHealth] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     own_problems: list[str] = field(default_factory=list)  # those of them that the agent put into words itself
+    limits: list[LimitHealth] = field(default_factory=list)
 
 
 def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int) -> JoinToken:
@@ -131,7 +151,7 @@ def view(row: rows.AgentRow, now_us: int) -> AgentView:
     sources = [
         SourceHealth(
             s["source"], s["state"], s["records"], s["pending_records"], s["last_read_us"], s["error"], s["hint"],
-            s["counters"], s.get("blocked_since_us", 0),
+            s["counters"], s.get("blocked_since_us", 0), s.get("throttled_by", ""),
         )
         for s in health.get("sources", [])
     ]  # fmt: skip
@@ -143,6 +163,7 @@ def view(row: rows.AgentRow, now_us: int) -> AgentView:
         row.agent, row.site, state, row.last_seen_us, row.host, row.platform, row.version, row.revision,
         row.desired_revision, row.config_state, row.config_reason, row.certificate_expires_us, offset_us, outbox,
         sources, _problems(row, state, health, offset_us, now_us), own,
+        [LimitHealth(**limit) for limit in health.get("limits", [])],
     )  # fmt: skip
 
 
