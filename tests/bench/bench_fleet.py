@@ -89,7 +89,7 @@ async def _steady(centre: Centre, agents: list[SimulatedAgent], tally: Tally, op
         "heartbeats_per_second": round(beats / seconds, 1),
         "heartbeat_seconds": max(a.heartbeat_seconds for a in agents),
         "ack_ms": {
-            "p50": _share(waits, 0.5), "p99": _share(waits, 0.99), "p99.9": _share(waits, 0.999), "max": _share(waits, 1),
+            name: _share(waits, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0))
         },
         "cpu_percent_of_one_core": {
             _role(name): round(u.cpu_seconds / seconds * 100, 1) for name, u in own.items() if "simulators:" not in name

@@ -1,4 +1,4 @@
-"""A whole fleet against one real controller: enrolment over the wire, a tree of as many sites, what became of it all."""
+"""A whole fleet against one real controller: enrolment over the wire, a tree of as many sites, what became of all."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class SimulatedAgent:
         self.confirmed = 0.0  # when the last acknowledged batch was sent
         self.resting = False  # makes no more batches by itself
         self.heartbeat_seconds = 15.0
-        self._identity, self._address, self._tally, self._records = identity, address, tally, records
+        self._identity, self._address, self._tally, self.records = identity, address, tally, records
         self._rng = random.Random(name)
         self._instance, self._epoch = os.urandom(16), os.urandom(16)
         self._sequence = 0
@@ -90,12 +90,12 @@ class SimulatedAgent:
     def make_batch(self) -> None:
         self._sequence += 1
         lines = b"".join(
-            f"{self.name};{self.name}-{self._sequence:05}-{i:03};{i},5;{_TEXT}\n".encode() for i in range(self._records)
+            f"{self.name};{self.name}-{self._sequence:05}-{i:03};{i},5;{_TEXT}\n".encode() for i in range(self.records)
         )
         name = f"stock{self._sequence:05}.csv"
         unit = blake2b(f"{self.name}/{name}".encode(), digest_size=16).digest()
         header = BatchHeader(
-            format="csv", records=self._records, prefix=PREFIX, checkpoint=b"%d" % self._sequence, closes=True,
+            format="csv", records=self.records, prefix=PREFIX, checkpoint=b"%d" % self._sequence, closes=True,
             origin=Origin(kind="file", name=name, unit=unit, offset=len(PREFIX), first_line=2),
             read_at_us=time.time_ns() // 1000, revision=self._revision,
         )  # fmt: skip
@@ -130,7 +130,7 @@ class SimulatedAgent:
                             answered = True
                             self._tally.opened.append(time.monotonic())
                 except grpc.aio.AioRpcError as error:
-                    reason = f"{error.code().name}: {(error.details() or '')[:60]}"
+                    reason = f"{error.code().name}: {(error.details() or '')[-90:]}"
                     self._tally.reasons[reason] = self._tally.reasons.get(reason, 0) + 1
             failures = 1 if answered else failures + 1
             self._tally.failures += not answered
@@ -181,12 +181,12 @@ class SimulatedAgent:
         self._tally.heartbeats += 1
         beat = link_pb2.Heartbeat(
             clock_us=time.time_ns() // 1000, outbox_batches=len(self.outbox),
-            outbox_records=len(self.outbox) * self._records, outbox_limit_bytes=2**34, disk_free_bytes=2**36,
+            outbox_records=len(self.outbox) * self.records, outbox_limit_bytes=2**34, disk_free_bytes=2**36,
             oldest_us=0, certificate_expires_us=time.time_ns() // 1000 + 86_400_000_000,
         )  # fmt: skip
         beat.sources.add(
-            source=SOURCE, state="running", records=self._sequence * self._records, batches=self._sequence,
-            pending_records=len(self.outbox) * self._records, last_read_us=time.time_ns() // 1000,
+            source=SOURCE, state="running", records=self._sequence * self.records, batches=self._sequence,
+            pending_records=len(self.outbox) * self.records, last_read_us=time.time_ns() // 1000,
         )  # fmt: skip
         return link_pb2.Report(heartbeat=beat)
 
