@@ -1,4 +1,4 @@
-"""Many handshakes at once. gRPC ended the process (grpc/grpc#36693) while it was told of a "new" certificate each time."""
+"""Many handshakes at once: they ended the process (grpc/grpc#36693) while gRPC was given a certificate at each one."""
 
 import asyncio
 import contextlib
