@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossdock.errors import ConfigError
+from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents as rows
 from crossdock_controller.store import connection
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
-HEARTBEAT_SECONDS = 5
-SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # three heartbeats missed, and a little patience
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
 EXPIRY_SECONDS = 3600.0
 FAR_HOURS = 90 * 24  # an outbox that fills later than this has no forecast
@@ -135,7 +135,7 @@ def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float,
 def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
     """Every agent that ever enrolled, by name."""
     with closing(connection.connect(data.state)) as db:
-        return [view(row, now_us) for row in rows.list_all(db)]
+        return judged(rows.list_all(db), now_us)
 
 
 def revoke(data: DataDirectory, agent: str) -> None:
@@ -145,8 +145,13 @@ def revoke(data: DataDirectory, agent: str) -> None:
             raise ConfigError(f"there is no agent {agent!r}", hint="'crossdock agents' lists all of them")
 
 
-def view(row: rows.AgentRow, now_us: int) -> AgentView:
-    """What a row and its last heartbeat say, judged at *now_us*."""
+def judged(fleet: Sequence[rows.AgentRow], now_us: int) -> list[AgentView]:
+    """What rows and last heartbeats say, judged at *now_us*. *fleet* is all of it: its size decides who is silent."""
+    patience = silent_seconds(sum(row.state == "active" for row in fleet))
+    return [_view(row, now_us, patience) for row in fleet]
+
+
+def _view(row: rows.AgentRow, now_us: int, patience_seconds: float) -> AgentView:
     health: dict[str, Any] = json.loads(row.health) if row.health else {}
     sources = [
         SourceHealth(
@@ -155,7 +160,7 @@ def view(row: rows.AgentRow, now_us: int) -> AgentView:
         )
         for s in health.get("sources", [])
     ]  # fmt: skip
-    state = _state(row, now_us)
+    state = _state(row, now_us, patience_seconds)
     offset_us = int(health.get("clock_offset_us", 0))
     outbox = _ahead(OutboxHealth(**health.get("outbox", {})), state, row.last_seen_us, offset_us)
     own = [] if state == "revoked" else list(health.get("problems", []))
@@ -167,12 +172,12 @@ def view(row: rows.AgentRow, now_us: int) -> AgentView:
     )  # fmt: skip
 
 
-def _state(row: rows.AgentRow, now_us: int) -> str:
+def _state(row: rows.AgentRow, now_us: int, patience_seconds: float) -> str:
     if row.state == "revoked":
         return "revoked"
     if row.last_seen_us == 0:
         return "enrolled"
-    quiet = (now_us - row.last_seen_us) / 1_000_000 > SILENT_SECONDS
+    quiet = (now_us - row.last_seen_us) / 1_000_000 > patience_seconds
     if row.connected:
         return "silent" if quiet else "connected"
     return "offline"

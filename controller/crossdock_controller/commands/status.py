@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands.fleet import AgentView, SourceHealth, view
+from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, views
 
@@ -85,7 +85,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     """Everything at *now_us*. Reads only; works whether or not the controller runs."""
     controller = controller_view(data)
     with closing(connection.connect(data.state)) as db:
-        fleet = [view(row, now_us) for row in agents.list_all(db)]
+        fleet = judged(agents.list_all(db), now_us)
         head = next(iter(revisions.list_all(db)), None)
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}

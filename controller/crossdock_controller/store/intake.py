@@ -210,6 +210,19 @@ class IntakeReader:
         )
         return [StreamInfo(*row) for row in rows]
 
+    def newest(self) -> int:
+        """A mark for `arrivals`: everything stored so far. Take it first, then read `streams`."""
+        mark: int = self._db.execute("SELECT coalesce(max(id), 0) FROM batches").fetchone()[0]
+        return mark
+
+    def arrivals(self, mark: int) -> tuple[int, dict[int, int]]:
+        """(the next mark, {stream id: its last sequence}) of what was stored after *mark*: costs what came, not what
+        there is."""
+        rows = self._db.execute(
+            "SELECT max(id), stream_id, max(sequence) FROM batches WHERE id > ? GROUP BY stream_id", (mark,)
+        ).fetchall()
+        return max((i for i, _, _ in rows), default=mark), {stream: sequence for _, stream, sequence in rows}
+
     def batches(self, stream_id: int, from_sequence: int, limit: int) -> list[StoredBatch]:
         """At most *limit* batches of a stream, by sequence, from *from_sequence* on."""
         rows = self._db.execute(
