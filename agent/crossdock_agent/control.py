@@ -2,7 +2,8 @@
 
 A fresh outbox begins where the controller's checkpoints say, and not before it heard them. An outbox that the
 controller has seen further than it is now was restored from an older copy: its sequences would be taken for duplicates,
-so it is given up for a new epoch before anything is sent.
+so it is given up for a new epoch before anything is sent. Sources of an outbox that is not fresh read before the
+welcome, so the comparison is with where it stood before the first process that had none.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from crossdock.v1.link_pb2 import (
 )
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.identity import IdentityStore
-from crossdock_agent.outbox import Outbox, Position
+from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.streams import Stream
@@ -91,9 +92,7 @@ class Control:
         self._on_certificate = on_certificate
         self._instance = os.urandom(16)
         self._compared = False  # the outbox with what the controller knows of it
-        self._opened_at = (
-            outbox.positions()
-        )  # nothing is sent before the welcome: the controller knows no more than this
+        self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
         self.stream = Stream("Control", lambda: _Talk(self), identities, problems, rng)
 
     def run(self, stop: Stop) -> None:
@@ -110,15 +109,17 @@ class Control:
         if welcome.heartbeat_seconds:
             self.heartbeat_seconds = float(welcome.heartbeat_seconds)
         for known in welcome.checkpoints if not self._compared else ():
-            at = self._opened_at.get(known.source, Position("standard"))
-            if _went_back(known, self.outbox.epoch, at):
+            last, acked = self._opened_at.get(known.source, (0, 0))
+            if _went_back(known, self.outbox.epoch, last, acked):
                 self.outbox.condemn(
-                    f"source {known.source} is at batch {at.last_sequence}, the controller already has "
+                    f"source {known.source} is at batch {last}, the controller already has "
                     f"{known.sequence} of this or a later epoch; was this machine restored from a backup?"
                 )
                 return
         if self.outbox.fresh:
             self.outbox.adopt({known.source: known.checkpoint for known in welcome.checkpoints})
+        if not self._compared:
+            self.outbox.compared()
         self._compared = True
         logger.bind(controller=welcome.version, offset_ms=self.clock_offset_us // 1000).info(
             "welcomed by the controller"
@@ -138,15 +139,15 @@ class Control:
             self._problems.clear(SKEW_PROBLEM)
 
 
-def _went_back(known: SourceCheckpoint, epoch: bytes, at: Position) -> bool:
+def _went_back(known: SourceCheckpoint, epoch: bytes, last: int, acked: int) -> bool:
     """True when the controller has had more from this agent than the outbox knows of.
 
     *known* is the newest epoch it has of the source. An outbox of another epoch, of which it has acknowledged some, is
     older than that.
     """
     if known.epoch == epoch:
-        return known.sequence > at.last_sequence
-    return at.acked_sequence > 0
+        return known.sequence > last
+    return acked > 0
 
 
 class _Talk:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError
 from crossdock.siteconfig import OutboxConfig
@@ -159,6 +159,19 @@ class Outbox:
         renumbered = bool(self._group.call(lambda store: store.bind(agent)))
         self.epoch = self._read(Store.epoch)
         return renumbered
+
+    def opening(self) -> dict[str, tuple[int, int]]:
+        """Where each source stood, {name: (last, acknowledged sequence)}, before any process appended to this file that
+        the controller has not yet compared it with: `compared` ends that. Ask before any source reads.
+
+        It is in the file, because a process may read, and end, before it reaches the controller.
+        """
+        now = {name: (at.last_sequence, at.acked_sequence) for name, at in self.positions().items()}
+        return cast("dict[str, tuple[int, int]]", self._group.call(lambda store: store.opening(now)))
+
+    def compared(self) -> None:
+        """The controller knows of nothing that this file does not: sending may begin."""
+        self._group.call(Store.forget_opening)
 
     def condemn(self, reason: str) -> None:
         """The file cannot be trusted for a reason only the caller can see (it went back in time)."""
