@@ -143,4 +143,5 @@ def _health(pump: Pump, position: Position) -> SourceHealth:
         error=progress.error,
         hint=progress.hint,
         counters=pump.counters.snapshot(),
+        blocked_since_us=progress.blocked_since_us,
     )

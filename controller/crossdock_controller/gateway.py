@@ -32,6 +32,7 @@ PROTOCOL = 1
 HEARTBEAT_SECONDS = 5
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 EPOCH_BYTES = 16
+CAPABILITIES = ("config", "certificate", "give-back")
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -95,6 +96,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _authenticate(self, context: _Context) -> Caller:
         caller = self._fleet.caller(context)
         if caller is None:
+            await self._fleet.note_stranger(context)
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
@@ -126,6 +128,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
         )  # fmt: skip
         log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
         log.info("agent connected")
+        if hello.store and hello.store != self._fleet.store:
+            log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
     async def _close_session(self, session: Session, context: _Context) -> None:
@@ -138,8 +142,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
         welcome = link_pb2.Welcome(
-            protocol=PROTOCOL, version=__version__, clock_us=time.time_ns() // 1000, heartbeat_seconds=HEARTBEAT_SECONDS
-        )
+            protocol=PROTOCOL, capabilities=CAPABILITIES, version=__version__, clock_us=time.time_ns() // 1000,
+            heartbeat_seconds=HEARTBEAT_SECONDS, store=self._fleet.store,
+        )  # fmt: skip
+        for source, sequence in await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch):
+            welcome.yours.add(source=source, epoch=hello.epoch, sequence=sequence)
         if hello.wants_checkpoints:
             known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
             for source, epoch, sequence, checkpoint in known:

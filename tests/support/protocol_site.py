@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from crossdock.errors import BufferCorrupt, CrossdockError
@@ -46,7 +47,7 @@ class Clock:
         return self.now
 
 
-class Idle(Exception):
+class IdleError(Exception):
     """The sender would wait now."""
 
 
@@ -73,19 +74,19 @@ class AgentSide:
         self.outbox = Outbox(directory / "outbox.db", ROOMY, on_corrupt=self.condemned.append)
         self.outbox.__enter__()
         assert self.outbox.quarantined is None
+        self.given_back = False  # streams must begin anew
         nothing: Any = None
+        unconfigured: Any = SimpleNamespace(revision=0, hash="")
         self.control = Control(
-            self.outbox, nothing, nothing, nothing, Problems(), Heartbeat, self._welcome, lambda: None, random.Random(1)
-        )
-        self.control.hello = self._hello  # type: ignore[method-assign]
-
-    def _hello(self) -> Any:
-        from crossdock_agent.control import hello
-
-        return hello(b"i", self.outbox.epoch, ask=not self.control._compared)
+            self.outbox, nothing, unconfigured, nothing, Problems(), Heartbeat, self._welcome, lambda: None,
+            self._on_given_back, random.Random(1),
+        )  # fmt: skip
 
     def _welcome(self) -> None:
         self.welcomed = True
+
+    def _on_given_back(self) -> None:
+        self.given_back = True
 
     def settle(self) -> None:
         """Wait until the commit thread has done all it was given."""
@@ -141,10 +142,11 @@ class _Writer(IntakeWriter):
 
 
 class ControllerSide:
-    """A process of the controller: its intake, open, and the loop on which its streams live."""
+    """A process of the controller: its intake, open, and the loop on which its streams live. *store* is its id."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store: bytes) -> None:
         self.directory = directory
+        self.store = store
         self.writer = _Writer(directory / "intake.db")
         self.reader = IntakeReader(directory / "intake.db")
         self.loop = asyncio.new_event_loop()
@@ -153,8 +155,8 @@ class ControllerSide:
         self.committer._thread.shutdown()
         self.committer._thread = self._held  # type: ignore[assignment]
         self._run = self.loop.create_task(self.committer.run())
-        nothing: Any = None
-        self._link = LinkService(nothing, self.committer, self.reader)
+        fleet: Any = SimpleNamespace(store=store)
+        self._link = LinkService(fleet, self.committer, self.reader)
 
     def turn(self) -> None:
         """Let every task come to where it waits."""
@@ -201,7 +203,7 @@ class ControllerSide:
         self.close()
         for gone in (self.directory, *copies[:-1]):
             shutil.rmtree(gone)
-        return ControllerSide(copies[-1])
+        return ControllerSide(copies[-1], self.store)
 
 
 class Line:
@@ -212,7 +214,7 @@ class Line:
         self.down: deque[Ack] = deque()
         self.mine = True  # the agent's end is open
         self.theirs = True
-        self.transfer = Transfer(agent.outbox, problems, rng)
+        self.transfer = Transfer(agent.outbox, problems, rng, lambda: None)
         self.transfer._changed.wait = self._would_wait  # type: ignore[method-assign]
         self._controller = controller
         self._arriving: asyncio.Queue[Batch | None] = asyncio.Queue()
@@ -230,7 +232,7 @@ class Line:
             while sent < count:
                 self.up.append(next(requests))
                 sent += 1
-        except (Idle, StopIteration):
+        except (IdleError, StopIteration):
             pass
         finally:
             requests.close()  # type: ignore[attr-defined]
@@ -275,4 +277,4 @@ class Line:
 
     @staticmethod
     def _would_wait(_seconds: float | None = None) -> bool:
-        raise Idle
+        raise IdleError

@@ -56,7 +56,8 @@ def test_batch_checkpoint_ledger_and_token_are_there_after_reopening(tmp_path: P
 
 
 def test_the_file_is_wal_and_gives_space_back_in_steps(tmp_path: Path) -> None:
-    with opened(tmp_path) as outbox:
+    limits = OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_bytes=1_000_000)
+    with opened(tmp_path, limits) as outbox:
         payload = os.urandom(200_000)
         append(outbox, *[batch(payload=payload) for _ in range(150)])
         file = sqlite3.connect(tmp_path / "outbox.db")
@@ -122,9 +123,9 @@ def test_a_full_outbox_refuses_keeps_what_it_has_and_takes_again_when_there_is_s
     with opened(tmp_path, OutboxConfig(max_bytes=10_000, min_free_disk_bytes=0)) as outbox:
         writer = outbox.writer("wms")
         for _ in range(10):
-            writer.append(batch(payload=bytes(1000)))
+            writer.append(batch(payload=bytes(1000), lane="critical"))
         with pytest.raises(BufferFull, match="10000 of 10000"):
-            writer.append(batch(payload=bytes(1000)))
+            writer.append(batch(payload=bytes(1000), lane="critical"))
         writer.flush()
         assert outbox.stats().batches == 10
         assert not outbox.wait_for_space(1000, 0.05)
@@ -132,9 +133,28 @@ def test_a_full_outbox_refuses_keeps_what_it_has_and_takes_again_when_there_is_s
         released.start()
         assert outbox.wait_for_space(1000, 10)
         released.join()
-        writer.append(batch(payload=bytes(1000)))
+        writer.append(batch(payload=bytes(1000), lane="critical"))
         writer.flush()
         assert [b.sequence for b in outbox.page("wms", 0, 1_000_000)] == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_the_last_places_are_kept_for_the_lanes_above(tmp_path: Path) -> None:
+    with opened(tmp_path, OutboxConfig(max_bytes=100_000, min_free_disk_bytes=0)) as outbox:
+        taken = {}
+        for lane in ("bulk", "standard", "critical"):
+            writer, taken[lane] = outbox.writer(lane), 0
+            while outbox.takes(lane):
+                try:
+                    writer.append(batch(lane, bytes(1000), lane=lane))
+                except BufferFull:
+                    break
+                taken[lane] += 1
+            writer.flush()
+        assert taken == {"bulk": 90, "standard": 5, "critical": 5}
+        outbox.acknowledge("bulk", outbox.epoch, 5)  # the room belongs to critical first
+        eventually(lambda: outbox.takes("critical"))
+        assert not outbox.takes("standard")
+        assert not outbox.takes("bulk")
 
 
 def test_reading_stops_at_the_free_disk_floor(tmp_path: Path) -> None:

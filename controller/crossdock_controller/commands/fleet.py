@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossdock.errors import ConfigError
@@ -18,6 +18,7 @@ HEARTBEAT_SECONDS = 5
 SILENT_SECONDS = 4 * HEARTBEAT_SECONDS  # three heartbeats missed, and a little patience
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
 EXPIRY_SECONDS = 3600.0
+FAR_HOURS = 90 * 24  # an outbox that fills later than this has no forecast
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class OutboxHealth:
     limit_bytes: int = 0
     disk_free_bytes: int = 0
     oldest_us: int = 0
+    fills_at_us: int = 0  # by our clock; 0: not at the present rates, or not known
+    drained_at_us: int = 0
+    in_bytes_per_hour: int | None = None  # None: not known
+    out_bytes_per_hour: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class SourceHealth:
     error: str
     hint: str
     counters: dict[str, int]
+    blocked_since_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class AgentView:
     outbox: OutboxHealth
     sources: list[SourceHealth] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    own_problems: list[str] = field(default_factory=list)  # those of them that the agent put into words itself
 
 
 def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int) -> JoinToken:
@@ -121,20 +128,21 @@ def revoke(data: DataDirectory, agent: str) -> None:
 def view(row: rows.AgentRow, now_us: int) -> AgentView:
     """What a row and its last heartbeat say, judged at *now_us*."""
     health: dict[str, Any] = json.loads(row.health) if row.health else {}
-    outbox = OutboxHealth(**{k: int(v) for k, v in health.get("outbox", {}).items()})
     sources = [
         SourceHealth(
             s["source"], s["state"], s["records"], s["pending_records"], s["last_read_us"], s["error"], s["hint"],
-            s["counters"],
+            s["counters"], s.get("blocked_since_us", 0),
         )
         for s in health.get("sources", [])
     ]  # fmt: skip
     state = _state(row, now_us)
     offset_us = int(health.get("clock_offset_us", 0))
+    outbox = _ahead(OutboxHealth(**health.get("outbox", {})), state, row.last_seen_us, offset_us)
+    own = [] if state == "revoked" else list(health.get("problems", []))
     return AgentView(
         row.agent, row.site, state, row.last_seen_us, row.host, row.platform, row.version, row.revision,
         row.desired_revision, row.config_state, row.config_reason, row.certificate_expires_us, offset_us, outbox,
-        sources, _problems(row, state, health, offset_us, now_us),
+        sources, _problems(row, state, health, offset_us, now_us), own,
     )  # fmt: skip
 
 
@@ -149,6 +157,19 @@ def _state(row: rows.AgentRow, now_us: int) -> str:
     return "offline"
 
 
+def _ahead(outbox: OutboxHealth, state: str, last_seen_us: int, offset_us: int) -> OutboxHealth:
+    """The forecast by our clock. Of an agent that is not connected: what comes if it reads on as it last did."""
+    if state == "connected":
+        fills, drained = outbox.fills_at_us, outbox.drained_at_us
+        return replace(
+            outbox, fills_at_us=fills and fills - offset_us, drained_at_us=drained and drained - offset_us
+        )  # fmt: skip
+    room = max(0, outbox.limit_bytes - outbox.bytes)
+    hours = room / outbox.in_bytes_per_hour if outbox.in_bytes_per_hour else FAR_HOURS
+    fills = last_seen_us + int(hours * 3.6e9) if hours < FAR_HOURS and state != "revoked" else 0
+    return replace(outbox, fills_at_us=fills, drained_at_us=0)
+
+
 def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us: int, now_us: int) -> list[str]:
     """What a person should know, most urgent first; nothing of an agent that was revoked."""
     if state == "revoked":
@@ -157,11 +178,11 @@ def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us:
     if row.config_state == "failed":
         found.append(f"refused revision {row.desired_revision}: {row.config_reason}")
     for source in health.get("sources", []):
-        if source["error"]:
+        if source["state"] == "blocked":
+            found.append(f"{source['source']}: {_blocked(source, now_us)}")
+        elif source["error"]:
             hint = f" ({source['hint']})" if source["hint"] else ""
             found.append(f"{source['source']}: {source['error']}{hint}")
-        elif source["state"] == "blocked":
-            found.append(f"{source['source']}: reading stopped, the outbox is full")
     found += health.get("problems", [])
     if abs(offset_us) > CLOCK_SECONDS * 1_000_000:
         found.append(f"its clock is {offset_us / 1_000_000:+.0f} s off ours: set the time service on {row.host}")
@@ -169,3 +190,9 @@ def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us:
     if row.certificate_expires_us and left < EXPIRY_SECONDS and state != "connected":
         found.append("its certificate has expired: enrol it anew" if left < 0 else "its certificate expires soon")
     return list(dict.fromkeys(found))
+
+
+def _blocked(source: dict[str, Any], now_us: int) -> str:
+    since = source.get("blocked_since_us", 0)
+    hours = f" {max(0.0, (now_us - since) / 3.6e9):.1f} h ago" if since else ""
+    return f"reading stopped{hours}, the outbox has no more room for its lane; the source keeps its data"

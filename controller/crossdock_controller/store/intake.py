@@ -247,5 +247,12 @@ class IntakeReader:
         )
         return list(rows)
 
+    def of_epoch(self, agent: str, epoch: bytes) -> list[tuple[str, int]]:
+        """(source, last sequence) of what the log holds of the agent's *epoch*."""
+        rows = self._db.execute(
+            "SELECT source, last_sequence FROM streams WHERE agent = ? AND epoch = ?", (agent, epoch)
+        )
+        return list(rows)
+
     def close(self) -> None:
         self._db.close()
