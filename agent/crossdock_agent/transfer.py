@@ -1,7 +1,8 @@
 """One uplink stream's bookkeeping: which batch next, what is under way, what each answer means.
 
 Order per source is kept: a source sends on only from the batch after its last one under way, and after a refusal it
-first waits until nothing of it is under way, then goes back. Whatever a refusal stops, it stops for one source.
+first waits until nothing of it is under way, then goes back. Whatever a refusal stops, it stops for one source; but a
+conflict says that the outbox is not the one that was sent from before, and ends it.
 """
 
 from __future__ import annotations
@@ -195,6 +196,12 @@ class Transfer:
     def _refuse(self, refusal: Refusal) -> None:
         flow = self._flows.get(refusal.source)
         if flow is None or refusal.epoch != self._epoch:
+            return
+        if refusal.code == "conflict":
+            self._outbox.condemn(
+                f"source {refusal.source}: the controller has batch {refusal.sequence} with other content; was this"
+                " machine restored from a backup, or cloned?"
+            )
             return
         if refusal.code == "gap":
             self._give_back(refusal)

@@ -186,6 +186,7 @@ class _UplinkStream:
         self._caller = caller
         self._committer = committer
         self._items: deque[_InFlight | link_pb2.Refused] = deque()
+        self._conflicts: dict[tuple[str, bytes], int] = {}  # see `Incoming`
         self._changed = asyncio.Event()
         self._ended = False
         self._bytes = 0
@@ -248,7 +249,7 @@ class _UplinkStream:
             return
         incoming = Incoming(
             self._caller.agent, self._caller.site, batch.source, batch.epoch, batch.sequence, batch.lane,
-            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32,
+            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32, self._conflicts,
         )  # fmt: skip
         self._grow(len(batch.sealed))
         self._items.append(_InFlight(batch, self._committer.submit(incoming)))
@@ -276,8 +277,8 @@ def _refusal(batch: link_pb2.Batch, stored: Stored) -> link_pb2.Refused:
     reason = f"batch {batch.sequence} came, {stored.last + 1} was expected"
     if stored.state == "conflict":
         reason = (
-            f"batch {batch.sequence} is stored already with other content:"
-            " the agent's outbox is an old copy; its sending stops until a person looks"
+            f"batch {batch.sequence}, or one before it, is stored already with other content: the agent's outbox is an"
+            " old copy, or that of a cloned machine; the agent sets it aside and reads again from what is stored here"
         )
         logger.bind(source=batch.source, sequence=batch.sequence).error("{}", reason)
     return link_pb2.Refused(

@@ -272,6 +272,26 @@ def test_a_fresh_outbox_adopts_the_controllers_checkpoints_and_numbers_from_one(
         assert not outbox.fresh
 
 
+def test_where_it_stood_before_anything_unseen_by_the_controller_is_remembered_until_it_was_compared(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path) as outbox:
+        append(outbox, batch(), batch())
+        outbox.acknowledge("wms", outbox.epoch, 1)
+        outbox.adopt({})
+        assert outbox.opening() == {"wms": (2, 1)}
+        append(outbox, batch())
+    with opened(tmp_path) as outbox:
+        assert outbox.opening() == {"wms": (2, 1)}  # that process never reached the controller
+        append(outbox, batch("erp"))
+        outbox.compared()
+    with opened(tmp_path) as outbox:
+        assert outbox.opening() == {"wms": (3, 1), "erp": (1, 0)}
+        assert outbox.bind("atl1") is False
+        assert outbox.bind("rtm1") is True  # a new epoch: sequences of before mean nothing
+        assert outbox.opening() == {"wms": (2, 0), "erp": (1, 0)}
+
+
 def test_batches_of_an_earlier_identity_are_renumbered_in_a_new_epoch(tmp_path: Path) -> None:
     with opened(tmp_path) as outbox:
         assert not outbox.bind("atl1")

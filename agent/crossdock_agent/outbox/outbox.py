@@ -188,6 +188,19 @@ class Outbox:
         self._group.call(lambda file: file.set_controller(store))
         self.store = store
 
+    def opening(self) -> dict[str, tuple[int, int]]:
+        """Where each source stood, {name: (last, acknowledged sequence)}, before any process appended to this file that
+        the controller has not yet compared it with: `compared` ends that. Ask before any source reads.
+
+        It is in the file, because a process may read, and end, before it reaches the controller.
+        """
+        now = {name: (at.last_sequence, at.acked_sequence) for name, at in self.positions().items()}
+        return cast("dict[str, tuple[int, int]]", self._group.call(lambda store: store.opening(now)))
+
+    def compared(self) -> None:
+        """The controller knows of nothing that this file does not: sending may begin."""
+        self._group.call(Store.forget_opening)
+
     def condemn(self, reason: str) -> None:
         """The file cannot be trusted for a reason only the caller can see (it went back in time)."""
         self._group.condemn(BufferCorrupt(f"outbox {self.path}: {reason}"))
