@@ -2,8 +2,6 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
-AGENTS ?= 1000
-SECONDS ?= 300
 
 .PHONY: demo test bench bench-fleet bench-faults lint stubs pins setup
 
@@ -30,7 +28,7 @@ bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick on
 
 bench-fleet:     ## AGENTS on one controller for SECONDS, then it is killed: bench-results/fleet.{json,md}
 	@packaging/setup.sh bench
-	$(PY) tests/bench/bench_fleet.py --agents $(AGENTS) --seconds $(SECONDS) --out bench-results
+	$(PY) tests/bench/bench_fleet.py --agents $(or $(AGENTS),1000) --seconds $(or $(SECONDS),300) --out bench-results
 
 bench-faults:    ## Beside rsyslog while both sides are killed: bench-results/faults.{json,md}
 	@packaging/setup.sh bench
