@@ -3,7 +3,7 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
-.PHONY: demo test bench lint stubs pins setup
+.PHONY: demo test bench bench-fleet bench-faults lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -25,6 +25,14 @@ lint:
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_transfer.py --rows $(ROWS) --out bench-results
+
+bench-fleet:     ## AGENTS on one controller for SECONDS, then it is killed: bench-results/fleet.{json,md}
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_fleet.py --agents $(or $(AGENTS),1000) --seconds $(or $(SECONDS),300) --out bench-results
+
+bench-faults:    ## Beside rsyslog while both sides are killed: bench-results/faults.{json,md}
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_faults_rsyslog.py --out bench-results
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

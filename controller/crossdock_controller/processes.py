@@ -32,6 +32,7 @@ from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import EnrollmentService, LinkService
+from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.retention import Retention
 from crossdock_controller.store import migrate
@@ -64,14 +65,17 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
     with ExitStack() as stack:
         stack.enter_context(SingleInstance(data.lock))
         migrate(data.state)
+        open_files = OpenFiles(raise_open_files())
         writer = IntakeWriter(data.intake)
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, data, stop))
-        asyncio.run(_serve(settings, data, writer, stop))
+        asyncio.run(_serve(settings, data, writer, open_files, stop))
 
 
-async def _serve(settings: ControllerSettings, data: DataDirectory, writer: IntakeWriter, stop: Stop) -> None:
+async def _serve(
+    settings: ControllerSettings, data: DataDirectory, writer: IntakeWriter, open_files: OpenFiles, stop: Stop
+) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -98,11 +102,16 @@ async def _serve(settings: ControllerSettings, data: DataDirectory, writer: Inta
         link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
         service = EnrollmentService(fleet, addresses.link)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
-        await fleet.refresh()
+
+        async def refresh() -> None:
+            await fleet.refresh()
+            open_files.check(fleet.size)
+
+        await refresh()
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         tasks = [
             asyncio.create_task(_forever("intake", committer.run)),
-            asyncio.create_task(_every(REFRESH_SECONDS, "fleet", fleet.refresh)),
+            asyncio.create_task(_every(REFRESH_SECONDS, "fleet", refresh)),
             asyncio.create_task(_every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()
