@@ -3,7 +3,7 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
-.PHONY: demo test bench lint stubs pins setup
+.PHONY: demo test bench bench-felt lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -25,6 +25,10 @@ lint:
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_transfer.py --rows $(ROWS) --out bench-results
+
+bench-felt:      ## What a month-end burst costs the host, without and with the limits of a site; some minutes
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_felt.py --out bench-results $(FELT)
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py
