@@ -23,7 +23,6 @@ from crossdock_agent.limits.resources import (
     MemoryLimit,
 )
 from crossdock_agent.limits.rules import Rules
-from crossdock_agent.limits.words import percent, rate
 
 DISK_LOOK_SECONDS = 0.1
 TRIM_SECONDS = 5.0
@@ -195,10 +194,10 @@ class Governor:
                 found.append(report.bandwidth(self._bandwidth, now, wall_us, outbox_bytes))
             if self._cpu is not None:
                 self._cpu.measured(self._machine.cpu(), now)
-                found.append(report.measured("cpu", self._cpu, percent, now))
+                found.append(report.cpu(self._cpu, now))
             if self._disk is not None:
                 self._look_at_disk(self._disk, now)
-                found.append(report.measured("disk", self._disk, rate, now))
+                found.append(report.disk(self._disk, now))
             if self._memory is not None:
                 self._look_at_memory(self._memory, now)
                 found.append(report.memory(self._memory, now))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from crossdock.v1.link_pb2 import LimitHealth
 from crossdock_agent.limits.resources import BandwidthLimit, MeasuredLimit, MemoryLimit
 from crossdock_agent.limits.rules import ruling_words
-from crossdock_agent.limits.words import rate, size
+from crossdock_agent.limits.words import percent, rate, size
 
 
 def bandwidth(limit: BandwidthLimit, now: float, wall_us: int, outbox_bytes: int) -> LimitHealth:
@@ -23,11 +23,19 @@ def bandwidth(limit: BandwidthLimit, now: float, wall_us: int, outbox_bytes: int
     )
 
 
-def measured(resource: str, limit: MeasuredLimit, words: Callable[[float], str], now: float) -> LimitHealth:
+def cpu(limit: MeasuredLimit, now: float) -> LimitHealth:
+    return _measured("cpu", f"{percent(limit.rate)} of a core", percent, limit, now)
+
+
+def disk(limit: MeasuredLimit, now: float) -> LimitHealth:
+    return _measured("disk", rate(limit.rate), rate, limit, now)
+
+
+def _measured(resource: str, words: str, used: Callable[[float], str], limit: MeasuredLimit, now: float) -> LimitHealth:
     return LimitHealth(
         resource=resource,
-        limit=words(limit.rate),
-        used=words(limit.meter.rate(limit.total, now)),
+        limit=words,
+        used=used(limit.meter.rate(limit.total, now)),
         throttling=limit.held.is_recent(now),
         throttled_seconds=int(limit.held.seconds),
     )

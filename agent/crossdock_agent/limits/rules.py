@@ -30,7 +30,7 @@ def describe(rules: Rules, wall_us: int) -> str:
     if rules.windows is not None:
         said.append(f"bandwidth {ruling_words(rules.windows.at(wall_us))} now")
     if limits.cpu_percent is not None:
-        said.append(f"cpu {percent(limits.cpu_percent / 100)}")
+        said.append(f"cpu {percent(limits.cpu_percent / 100)} of a core")
     if limits.disk is not None:
         said.append(f"disk {rate(limits.disk)}")
     if limits.disk_idle:
