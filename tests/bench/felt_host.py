@@ -7,6 +7,7 @@ transaction; `Load.between` cuts a phase out of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,8 +41,9 @@ def pin(pid: int, cores: set[int]) -> None:
         return
     process = psutil.Process(pid)
     for one in (process, *process.children(recursive=True)):
-        for thread in one.threads():
-            os.sched_setaffinity(thread.id, cores)
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # it ended meanwhile
+            for thread in one.threads():
+                os.sched_setaffinity(thread.id, cores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,14 +211,14 @@ def test_reading_stays_inside_its_share_of_a_core(tmp_path: Path) -> None:
     base.register("furnace", Furnace, FurnaceSource)
     furnace = SourceConfig(name="furnace", kind="furnace", settings={})
     spent, began = time.process_time(), time.monotonic()
-    with reading(tmp_path, limits.Limits(cpu_percent=20), furnace, Machine()) as (pump, outbox):
+    with reading(tmp_path, limits.Limits(cpu_percent=2), furnace, Machine()) as (pump, outbox):
         eventually(lambda: pump.progress.throttled_by == "cpu", "it is held back")
         assert not threading.Event().wait(3.0)  # not a synchronisation: the time over which is measured
         used, seconds = time.process_time() - spent, time.monotonic() - began
         assert pump.progress.state in {"throttled", "running"}
-        assert outbox.stats().records > 10
+        assert outbox.stats().records >= 1
     # the burst, one piece of work, and what the test itself needs
-    assert used <= 0.2 * seconds + 0.2 * BURST_SECONDS + 0.35
+    assert used <= 0.02 * seconds + 0.02 * BURST_SECONDS + 0.35 + 0.02 * seconds
 
 
 def test_reading_writes_no_more_to_the_disk_than_its_limit(tmp_path: Path) -> None:
