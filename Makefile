@@ -3,7 +3,7 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
-.PHONY: demo test bench bench-fleet bench-faults lint stubs pins setup
+.PHONY: demo test bench bench-fleet bench-faults lint stubs pins setup bench-felt
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -33,6 +33,10 @@ bench-fleet:     ## AGENTS on one controller for SECONDS, then it is killed: ben
 bench-faults:    ## Beside rsyslog while both sides are killed: bench-results/faults.{json,md}
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_faults_rsyslog.py --out bench-results
+
+bench-felt:      ## What a month-end burst costs the host, without and with the limits of a site; some minutes
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_felt.py --out bench-results $(FELT)
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

@@ -268,7 +268,8 @@ class Pump:
         progress = self.progress
         progress.state = "running" if not progress.failures else "failing"
         self._pause(self._throttle.worked(self._clock.cpu(), self._clock.monotonic()), stop, releases=True)
-        self._wait_for_limits(stop, releases=True)
+        if self.settled.is_set():  # the first pass shows whether the settings are right: that must not wait
+            self._wait_for_limits(stop, releases=True)
         try:
             self._read(stop)
         except BufferFull as error:
@@ -320,6 +321,7 @@ class Pump:
             seconds, resource = self._gate.read_wait(self.config.lane)
             if not seconds:
                 return
+            self.settled.set()  # it can be read
             self._pause(seconds, stop, releases=releases, by=resource)
             if resource == "memory":  # a pause a batch: what is in hand must be able to leave
                 return

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from crossdock import limits
-from crossdock_agent.limits import ENOUGH, Governor, Machine, rules_of
+from crossdock_agent.limits import ENOUGH, Governor, Machine, describe, rules_of
 from crossdock_agent.limits.resources import CRITICAL_SECONDS, LOOK_SECONDS, MEMORY_BASE_BYTES, MIN_PART_BYTES
 
 MB = 10**6
@@ -195,6 +195,15 @@ def test_a_ceiling_shrinks_what_is_queued_and_under_way() -> None:
     assert governor.send_wait("critical", 2 * MB) == 0
     assert governor.send_wait("bulk", 2 * MB - 1) == 0
     assert governed(Host(), memory=64 * MB).queue_bytes == max(MIN_PART_BYTES, 2 * MB)
+
+
+def test_what_limits_allow_at_a_moment_is_one_sentence() -> None:
+    window = limits.BandwidthWindow(hours="00:00-12:00", limit=None)
+    bandwidth = limits.Bandwidth(default=256_000, windows=(window,))
+    rules = rules_of(limits.Limits(bandwidth=bandwidth, cpu_percent=25, disk=5 * MB, memory=200 * MB), "UTC")
+    assert describe(rules, 13 * 3600 * MB) == ("bandwidth 256 KB/s now, cpu 25 % of a core, disk 5 MB/s, memory 200 MB")
+    assert describe(rules, 0).startswith("bandwidth unlimited (00:00-12:00) now")
+    assert describe(rules_of(limits.Limits(disk_idle=True), "UTC"), 0) == "disk when idle"
 
 
 def test_the_disk_class_is_set_when_it_changes_and_given_back() -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from crossdock.limits import Limits
 from crossdock.v1.link_pb2 import LimitHealth
-from crossdock_agent.limits import usage
+from crossdock_agent.limits import report, usage
 from crossdock_agent.limits.gate import ENOUGH
 from crossdock_agent.limits.resources import (
     LOOK_SECONDS,
@@ -22,8 +22,7 @@ from crossdock_agent.limits.resources import (
     MeasuredLimit,
     MemoryLimit,
 )
-from crossdock_agent.limits.windows import Windows
-from crossdock_agent.limits.words import percent, rate, size
+from crossdock_agent.limits.rules import Rules
 
 DISK_LOOK_SECONDS = 0.1
 TRIM_SECONDS = 5.0
@@ -49,21 +48,6 @@ class Machine:
     resident: Callable[[], int | None] = usage.resident_bytes
     trim: Callable[[], None] = _nothing
     disk_idle: Callable[[bool], None] = _nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Limits that were found sound here."""
-
-    limits: Limits = field(default_factory=Limits)
-    windows: Windows | None = None
-
-
-def rules_of(limits: Limits | None, zone: str) -> Rules:
-    """Raises ConfigError when this machine does not know *zone* and needs to."""
-    if limits is None:
-        return Rules()
-    return Rules(limits, Windows(limits.bandwidth, zone) if limits.bandwidth is not None else None)
 
 
 class Governor:
@@ -207,48 +191,14 @@ class Governor:
         found = []
         with self._lock:
             if self._bandwidth is not None:
-                found.append(_bandwidth(self._bandwidth, now, wall_us, outbox_bytes))
+                found.append(report.bandwidth(self._bandwidth, now, wall_us, outbox_bytes))
             if self._cpu is not None:
                 self._cpu.measured(self._machine.cpu(), now)
-                found.append(_measured("cpu", self._cpu, percent, now))
+                found.append(report.cpu(self._cpu, now))
             if self._disk is not None:
                 self._look_at_disk(self._disk, now)
-                found.append(_measured("disk", self._disk, rate, now))
+                found.append(report.disk(self._disk, now))
             if self._memory is not None:
                 self._look_at_memory(self._memory, now)
-                found.append(_memory(self._memory, now))
+                found.append(report.memory(self._memory, now))
         return found
-
-
-def _bandwidth(limit: BandwidthLimit, now: float, wall_us: int, outbox_bytes: int) -> LimitHealth:
-    ruling = limit.look(now, wall_us)
-    throttling = ruling.rate is not None and limit.held.is_recent(now)
-    return LimitHealth(
-        resource="bandwidth",
-        limit=(rate(ruling.rate) if ruling.rate is not None else "unlimited")
-        + (f" ({ruling.hours})" if ruling.hours else ""),
-        used=rate(limit.meter.rate(limit.total, now)),
-        throttling=throttling,
-        waiting_bytes=outbox_bytes if throttling else 0,
-        throttled_seconds=int(limit.held.seconds),
-    )
-
-
-def _measured(resource: str, limit: MeasuredLimit, words: Callable[[float], str], now: float) -> LimitHealth:
-    return LimitHealth(
-        resource=resource,
-        limit=words(limit.rate),
-        used=words(limit.meter.rate(limit.total, now)),
-        throttling=limit.held.is_recent(now),
-        throttled_seconds=int(limit.held.seconds),
-    )
-
-
-def _memory(limit: MemoryLimit, now: float) -> LimitHealth:
-    return LimitHealth(
-        resource="memory",
-        limit=size(limit.ceiling),
-        used=size(limit.resident),
-        throttling=limit.is_over or limit.held.is_recent(now),
-        throttled_seconds=int(limit.held.seconds),
-    )

@@ -19,4 +19,4 @@ def rate(amount: float) -> str:
 
 
 def percent(share: float) -> str:
-    return f"{round(share * 100, 1):g} % of a core"
+    return f"{round(share * 100, 1):g} %"
