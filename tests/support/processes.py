@@ -56,6 +56,13 @@ class Process:
         self._process.wait(10)
         self._close()
 
+    def pause(self) -> None:
+        """SIGSTOP: it does nothing until `resume`, and its connections stay."""
+        psutil.Process(self.pid).suspend()
+
+    def resume(self) -> None:
+        psutil.Process(self.pid).resume()
+
     def kill_child(self, marker: str) -> bool:
         """SIGKILL one child whose command line has *marker*; False when there is none now."""
         try:
