@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def main() -> int:
         out = Path(options.out)
         out.mkdir(parents=True, exist_ok=True)
         (out / "chaos.md").write_text(table, "utf-8")
+        (out / "chaos.json").write_text(json.dumps([o.as_json() for o in outcomes], indent=1), "utf-8")
     failed = [o for o in outcomes if o.verdict.findings]
     if not failed and not options.directory:
         shutil.rmtree(root)

@@ -60,8 +60,8 @@ def _locked(plant: Plant, fault: Fault) -> Lift:
 
 
 def _push(plant: Plant, fault: Fault) -> Lift:
-    plant.pusher.push(fault.word)
-    return lambda: plant.pusher.push("")
+    plant.person.push(fault.word)
+    return lambda: plant.person.push("")
 
 
 def _disk(plant: Plant, fault: Fault) -> Lift:
@@ -82,6 +82,10 @@ def _expiry(plant: Plant, fault: Fault) -> Lift:
     for proxy in plant.proxies.values():
         proxy.reset()
     return lambda: plant.clock("controller", 0.0)
+
+
+def _lapse(plant: Plant, fault: Fault) -> Lift | None:
+    return (lambda: plant.enrol_again(fault.target)) if plant.lapse(fault.target) else None
 
 
 def _outbox(plant: Plant, fault: Fault) -> Lift | None:
@@ -106,5 +110,6 @@ _KINDS: dict[str, Callable[[Plant, Fault], Lift | None]] = {
     "clock": _clock,
     "expiry": _expiry,
     "outbox": _outbox,
+    "lapse": _lapse,
     "slow": _on_link(lambda proxy, fault: proxy.slow(fault.value)),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import datetime as dt
 import json
 import os
 import signal
@@ -13,17 +15,21 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chaos.ledger import Ledger
+from chaos.person import Person
 from chaos.proxy import Proxy
-from chaos.pushes import Pusher
 from chaos.schedule import AGENTS, WORKERS
 from chaos.shim import Shim
 from chaos.sinks import FileSink, HttpSink, SqlSinks
 from chaos.stray import Stray
 from chaos.tree import STATES_ONLY, Tree
 from chaos.workload import Business
+from crossdock_controller.authority import Authority
 from crossdock_controller.paths import DataDirectory
+from support.gateway import csr_of
 from support.processes import Centre, Process
 
 RESTART_SECONDS = 1.0  # a service manager starts again what ended by itself
@@ -80,7 +86,10 @@ class Plant:
             aside = [p for p in self.state_of(site).glob("outbox.db.corrupt-*") if p.name.endswith("Z")]
             found["outboxes set aside"] += len(aside)
         found["processes that ended by themselves and were started again"] = len(self.ended)
-        found["revisions applied"] = self.pusher.applied
+        found["certificates renewed"] = sum(
+            agent.log.read_text("utf-8").count("certificate renewed") for agent in self.agents.values()
+        )
+        found.update(self.person.did)
         found["requests at the HTTP sink beyond one a document"] = self.web.requests - self.web.effects
         for deed, times in self.stray.misdeeds.items():
             found[f"batches or calls of the misbehaving client {deed}"] = times
@@ -117,7 +126,7 @@ class Plant:
                     Business(site, roots[site], self.ledger, self.seed, self._pause)
                 )
                 self._enrol(site)
-            self.pusher = stack.enter_context(Pusher(self.tree, self.centre.data, self.note))
+            self.person = stack.enter_context(Person(self.tree, self.centre.data, self.note))
             self.stray = stack.enter_context(Stray(DataDirectory(self.centre.data), self.ledger, self.seed))
             self._stack = stack.pop_all()
         return self
@@ -126,7 +135,10 @@ class Plant:
         self._stack.close()
 
     def note(self, text: str) -> None:
+        """Kept, and written to notes.log at once: what happened is of most use when the run hangs."""
         self.notes.append((round(time.monotonic() - self.ledger.began, 2), text))
+        with (self.directory / "notes.log").open("a", encoding="utf-8") as file:
+            file.write(f"{self.notes[-1][0]:8.2f} {text}\n")
 
     # --- processes
 
@@ -139,6 +151,36 @@ class Plant:
         self._process(name).kill()
         self._down[name] = time.monotonic() + down_seconds
         return True
+
+    def lapse(self, site: str) -> bool:
+        """The agent's certificate has expired while it was down: it is shut out until somebody enrols it again."""
+        if not self.kill(f"agent-{site}", 0.0):
+            return False
+        path = self.state_of(site) / "identity" / "identity.json"
+        identity = json.loads(path.read_text("utf-8"))
+        key = load_pem_private_key((path.parent / identity["key_file"]).read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        then = dt.datetime.now(dt.UTC) - dt.timedelta(hours=30)
+        authority = Authority.open(DataDirectory(self.centre.data).authority)
+        issued = authority.issue_agent(csr_of(key), site, dt.timedelta(hours=24), then)
+        identity["certificate"] = base64.b64encode(issued.certificate).decode()
+        identity["issued_us"], identity["expires_us"] = int(then.timestamp() * 1e6), issued.expires_us
+        path.write_text(json.dumps(identity), "utf-8")
+        return True
+
+    def enrol_again(self, site: str) -> None:
+        """The operator's way back in after `lapse`; takes a while, and the agent is down meanwhile."""
+        name = f"agent-{site}"
+
+        def stop() -> None:
+            self._down[name] = float("inf")
+            self.agents[site].kill()
+
+        def start() -> None:
+            self.through_proxy(site)
+            self._down[name] = 0.0
+
+        self.person.enrol(site, self.state_of(site), stop, start)
 
     def freeze(self, name: str) -> int | None:
         """SIGSTOP; the process stopped, for `thaw`."""

@@ -32,6 +32,14 @@ class Outcome:
     ended: list[str] = field(default_factory=list)
     directory: Path = Path()
 
+    def as_json(self) -> dict[str, object]:
+        return {
+            "seed": self.seed, "seconds": self.seconds, "drain_seconds": self.drain_seconds,
+            "records": self.verdict.records, "arrived": self.verdict.arrived,
+            "findings": self.verdict.findings.sentences, "effects": self.effects, "ended": self.ended,
+            "injected": [[kind, target, count] for (kind, target), count in sorted(self.injected.items())],
+        }  # fmt: skip
+
 
 def run(
     directory: Path, seed: int, seconds: float, say: Say, kinds: Sequence[Kind] = KINDS, every_seconds: float = 1.0
@@ -52,7 +60,6 @@ def run(
         outcome.ended, outcome.effects = plant.ended, plant.effects()
         if outcome.verdict.findings:
             explain(plant, outcome.verdict.findings, say)
-        _write_notes(plant)
     return outcome
 
 
@@ -90,7 +97,6 @@ def _quiet(plant: Plant) -> None:
     for proxy in plant.proxies.values():
         proxy.heal()
     plant.thaw_all()
-    plant.keep_all()
     plant.well()
     plant.web.mode = ""
     plant.web.open_port()
@@ -99,8 +105,9 @@ def _quiet(plant: Plant) -> None:
         business.end()
         if business.failure is not None:
             raise business.failure
-    plant.pusher.push("")
-    plant.pusher.wait()
+    plant.person.push("")
+    plant.person.wait()
+    plant.keep_all()
 
 
 def _drained(plant: Plant) -> Verdict:
@@ -113,8 +120,3 @@ def _drained(plant: Plant) -> Verdict:
         if not verdict.findings or late:
             return verdict
         time.sleep(1.0)
-
-
-def _write_notes(plant: Plant) -> None:
-    lines = [f"{at:8.2f} {text}" for at, text in plant.notes]
-    (plant.directory / "notes.log").write_text("\n".join(lines) + "\n", "utf-8")

@@ -93,6 +93,10 @@ def _expiry(rng: random.Random) -> tuple[str, float, float, str]:
     return "controller", rng.uniform(2, 8), 30, ""
 
 
+def _lapse(rng: random.Random) -> tuple[str, float, float, str]:
+    return rng.choice(AGENTS), rng.uniform(2, 6), 0, ""
+
+
 def _outbox(rng: random.Random) -> tuple[str, float, float, str]:
     how = rng.choice(("flip", "page", "torn", "wal-flip", "wal-torn"))
     return f"agent-{rng.choice(AGENTS)}", 0, float(rng.randrange(1, 10**6)), how
@@ -112,6 +116,7 @@ KINDS = (
     Kind("disk", 1.5, "disk full or failing (ENOSPC, EIO) under outbox, intake, state or file sink", _disk),
     Kind("clock", 1, "clock stepped by hours, and back", _clock),
     Kind("expiry", 0.5, "every agent's certificate expired by the controller's clock, and valid again", _expiry),
+    Kind("lapse", 0.4, "an agent's certificate expired while it was down; enrolled again by a person", _lapse),
     Kind("outbox", 0.7, "outbox damaged: bits flipped, a page zeroed, torn, or its log", _outbox),
     Kind("push", 0.7, "configuration pushed, and changed back", _push),
 )

@@ -55,8 +55,8 @@ def _stray(plant: Plant, findings: Findings) -> None:
         findings.add(f"the misbehaving client was told: {lie}")
     if not plant.stray.done():
         findings.add(f"the misbehaving client: {plant.stray.acknowledged} of {plant.stray.sent} batches acknowledged")
-    if plant.pusher.failure:
-        findings.add(plant.pusher.failure)
+    for failure in plant.person.failures:
+        findings.add(failure)
 
 
 def _states(plant: Plant, must: set[Record], findings: Findings) -> None:
