@@ -46,9 +46,8 @@ def restore(data: DataDirectory, directory: Path, now_us: int, progress: Progres
     """
     data.prepare()
     with SingleInstance(data.lock, LOCK_SECONDS):
-        there = _contents(data)
         unfinished = data.restoring.exists()
-        if there and not (replace or unfinished):
+        if _contents(data) and not (replace or unfinished):
             raise ConfigError(
                 f"{data.root} holds a controller's data already",
                 hint="give --replace to set that aside (nothing is deleted), or name another --data directory",
@@ -70,7 +69,7 @@ def restore(data: DataDirectory, directory: Path, now_us: int, progress: Progres
             new / "state.db", backup_us=manifest.created_us, now_us=now_us, beyond=lost.last_event, revoked=again
         )
         copies.sync(new / "state.db")
-        aside = _exchange(data, new, there, now_us)
+        aside = _exchange(data, new, now_us)
         unknown = [a for a in lost.agents if a.agent not in known and a.state == "active"]
         return Restored(
             str(data.root), manifest.created_us, manifest.version, store.hex(), before, str(aside) if aside else "",
@@ -87,13 +86,19 @@ class _Lost:
 
 
 def _lost(data: DataDirectory) -> _Lost:
-    """Nothing, where it cannot be read: that may be why it is replaced."""
-    if not data.state.exists():
-        return _Lost([], 0)
-    try:
-        return _Lost(copies.agents(data.state), copies.last_event(data.state))
-    except (sqlite3.Error, CrossdockError):
-        return _Lost([], 0)
+    """Nothing, where it cannot be read: that may be why it is replaced. A restore that was interrupted may have set it
+    aside already."""
+    aside = sorted(data.root.glob("replaced-*/state.db")) if data.restoring.exists() else []
+    agents: dict[str, copies.AgentState] = {}
+    last_event = 0
+    for path in (data.state, *aside):
+        try:
+            found, last = copies.agents(path), copies.last_event(path)
+        except (sqlite3.Error, CrossdockError):
+            continue
+        last_event = max(last_event, last)
+        agents |= {a.agent: a for a in found if a.agent not in agents or a.state == "revoked"}
+    return _Lost(list(agents.values()), last_event)
 
 
 def _contents(data: DataDirectory) -> list[Path]:
@@ -116,8 +121,9 @@ def _copy(directory: Path, new: Path, manifest: backup.Manifest, progress: Progr
         copies.sync(target)
 
 
-def _exchange(data: DataDirectory, new: Path, there: list[Path], now_us: int) -> Path | None:
+def _exchange(data: DataDirectory, new: Path, now_us: int) -> Path | None:
     """Old files out, new ones in; where the old ones are now."""
+    there = _contents(data)  # only now: reading a store may have folded its log away
     data.restoring.write_text("a restore was interrupted here; give it again\n", encoding="utf-8")
     backup.sync_directory(data.root)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -17,7 +19,7 @@ import msgspec
 from crossdock.errors import Corrupt
 from crossdock_controller.store import facts
 from crossdock_controller.store.connection import transaction
-from crossdock_controller.store.intake import SCHEMA_VERSION as INTAKE_VERSION
+from crossdock_controller.store.intake_schema import VERSIONS
 
 STEP_BYTES = 4 * 1024 * 1024  # copied between two looks at *progress*
 JUMP = 1_000_000_000  # of event numbers at a restore, at least: INTEGER columns of 32 bits stand one of them ...
@@ -64,7 +66,11 @@ def size(path: Path) -> int:
 
 def take(path: Path, target: Path, progress: Callable[[int, int], None]) -> Taken:
     """Copy the file as it is now to the new file *target*. *progress* hears (bytes done, bytes in all)."""
-    with _reading(path) as db, closing(sqlite3.connect(target, isolation_level=None)) as copy:
+    with (
+        _reading(path) as db,
+        closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        _sound(path),
+    ):
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # from here on it is this moment
         counts, schema = counted(db)
@@ -90,13 +96,19 @@ def counted(db: sqlite3.Connection) -> tuple[dict[str, int], str]:
 
 
 def faults(path: Path, taken: Taken) -> list[str]:
-    """What is wrong with a copy, judged alone: damage, or another content than was noted."""
+    """What is wrong with a copy, judged alone: damage, or another content than was noted.
+
+    SQLite's own check sees the structure of pages, not the bytes of a batch: those have a checksum of their own.
+    """
     try:
         with closing(frozen(path)) as db:
             found = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)") if row[0] != "ok"]
             if found:
                 return [f"{path.name} is damaged: {'; '.join(found)[:300]}"]
             counts, schema = counted(db)
+            found = _unlike_their_sums(db) if "batches" in counts else []
+            if found:
+                return [f"{path.name} has damaged batches: {'; '.join(found)}"]
     except sqlite3.Error as error:
         return [f"{path.name} is damaged: {error}"]
     wrong = [f"{path.name} has {counts.get(n)} {n}, {was} were noted" for n, was in taken.counts.items()
@@ -104,6 +116,13 @@ def faults(path: Path, taken: Taken) -> list[str]:
     if schema != taken.schema:
         wrong.append(f"{path.name} has schema {schema}, {taken.schema} was noted")
     return wrong
+
+
+def _unlike_their_sums(db: sqlite3.Connection) -> list[str]:
+    """At most three of the batches that differ from their checksum."""
+    rows = db.execute("SELECT stream_id, sequence, crc32, sealed FROM batches ORDER BY id")
+    wrong = (f"stream {stream}, batch {n}" for stream, n, crc32, sealed in rows if zlib.crc32(sealed) != crc32)
+    return list(islice(wrong, 3))
 
 
 def uncovered(state: Path, intake: Path) -> list[str]:
@@ -176,7 +195,7 @@ def make_restored(path: Path, *, backup_us: int, now_us: int, beyond: int, revok
 def newer(taken: Taken, state_head: str) -> bool:
     """True when a later release wrote it. *state_head* is the schema of state.db in this one."""
     if taken.schema.isdigit() and taken.name.startswith("intake"):
-        return int(taken.schema) > INTAKE_VERSION
+        return int(taken.schema) > len(VERSIONS)
     return taken.schema > state_head
 
 
@@ -189,6 +208,19 @@ def sync(path: Path) -> None:
     """The file's content is on the disk."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Damage that shows while *path* is read becomes Corrupt; a disk that is full or busy stays what it is."""
+    try:
+        yield
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise Corrupt(
+            f"{path} is damaged: {error}", hint="there is nothing to back up: stop the controller, restore the last one"
+        ) from error
 
 
 @contextmanager
