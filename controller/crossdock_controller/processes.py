@@ -64,6 +64,8 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
     data.prepare()
     with ExitStack() as stack:
         stack.enter_context(SingleInstance(data.lock))
+        if data.restoring.exists():
+            raise ConfigError(f"a restore of {data.root} was interrupted", hint="give it again: crossdock restore DIR")
         migrate(data.state)
         open_files = OpenFiles(raise_open_files())
         writer = IntakeWriter(data.intake)

@@ -13,7 +13,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents as rows
-from crossdock_controller.store import connection
+from crossdock_controller.store import connection, strangers
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
@@ -82,7 +82,8 @@ class LimitHealth:
 
 @dataclass(frozen=True, slots=True)
 class AgentView:
-    """*state*: connected, silent (a heartbeat is overdue), offline, enrolled (never seen yet) or revoked."""
+    """*state*: connected, silent (a heartbeat is overdue), offline, enrolled (never seen yet), revoked, or unknown: it
+    has a certificate of ours and is on no list, as one that enrolled after the backup this store was restored from."""
 
     agent: str
     site: str
@@ -133,9 +134,43 @@ def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float,
 
 
 def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
-    """Every agent that ever enrolled, by name."""
+    """Every agent that ever enrolled, by name; after them those that knock and are on no list."""
     with closing(connection.connect(data.state)) as db:
-        return judged(rows.list_all(db), now_us)
+        listed = judged(rows.list_all(db), now_us)
+        return listed + [_unknown(stranger) for stranger in strangers.list_all(db)]
+
+
+def adopt(data: DataDirectory, agent: str, site: str, now_us: int) -> str:
+    """Put an unknown *agent* on the list again, at *site* (by default named like it); its site. Raises ConfigError when
+    none of that name has knocked with a certificate of ours, or it is on the list."""
+    site = site or agent
+    if not NAME.fullmatch(site):
+        raise ConfigError(f"site {site!r} cannot be a name", hint="use small letters, digits, dots and dashes")
+    with closing(connection.connect(data.state)) as db:
+        if rows.get(db, agent) is not None:
+            raise ConfigError(
+                f"agent {agent!r} is on the list", hint="one that was revoked enrols anew: crossdock token create"
+            )
+        knocked = {s.agent: s for s in strangers.list_all(db)}
+        if agent not in knocked:
+            raise ConfigError(
+                f"no unknown agent {agent!r} has knocked with a certificate of this controller",
+                hint="'crossdock agents' shows those that have, a minute after the controller started",
+            )
+        with connection.transaction(db):
+            rows.record_enrolled(
+                db, agent, site, host=knocked[agent].peer, platform="", version="", expires_us=0, now_us=now_us
+            )
+            strangers.forget(db, agent)
+    return site
+
+
+def _unknown(stranger: strangers.Stranger) -> AgentView:
+    return AgentView(
+        stranger.agent, "-", "unknown", stranger.last_us, stranger.peer, "", "", 0, 0, "", "", 0, 0, OutboxHealth(),
+        problems=["is refused: it has a certificate of this controller and is on no list. Did it enrol after the "
+                  "backup that was restored?"],
+    )  # fmt: skip
 
 
 def revoke(data: DataDirectory, agent: str) -> None:
