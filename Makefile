@@ -3,7 +3,9 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
-.PHONY: demo test bench lint stubs pins setup
+EVERY ?= 1
+
+.PHONY: demo test bench killpoints lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -25,6 +27,10 @@ lint:
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_transfer.py --rows $(ROWS) --out bench-results
+
+killpoints:      ## Kills every process at every point of a transfer; EVERY=10 each tenth, POWER=1 power cuts instead
+	@packaging/setup.sh test
+	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) --out killpoint-results
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py
