@@ -119,3 +119,13 @@ def test_a_process_dies_once_and_its_successor_goes_on(disk: Disk) -> None:
     assert sorted(p.name for p in disk.root.iterdir() if p.read_text() == "x") == ["a0.txt"]
     assert disk.run(program) == 0
     assert [e.ordinal for e in disk.machine.events()] == [1, 2, 3, 4, 5]
+
+
+def test_the_authority_is_still_there_after_a_power_cut(disk: Disk) -> None:
+    """Without it every agent that was enrolled meanwhile would have to enrol anew."""
+    assert not disk.run(
+        "from crossdock_controller.authority import Authority; Authority.open(pathlib.Path('authority').absolute())"
+    )
+    disk._shadow.restore("strict")
+    kept = {p.name: p.stat().st_size > 0 for p in (disk.root / "authority").iterdir()}
+    assert kept == {"ca.key": True, "ca.pem": True}
