@@ -3,8 +3,8 @@
 The ledger decides (see `file_ledger`): a run's lines are written and synced under a temporary name, and the name is
 synced, then the ledger entry with its number and event ids, then the file takes its final name. A crash before the
 entry leaves nothing; after it, the next start finishes the renaming. So a resend is known by its event ids, even when
-the consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is written
-again, and whoever needs more than that compares the `event_id` of the lines.
+the consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is
+written again, and whoever needs more than that compares the `event_id` of the lines.
 """
 
 from __future__ import annotations
