@@ -18,7 +18,7 @@ from chaos.shim import Shim
 from chaos.transfer import EXPECTED, FIRST_HALF, Ground, Ledger, base_environment, commands
 from crossdock_controller.commands import configuration
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(slots=True)
