@@ -27,6 +27,7 @@ from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
 from crossdock_agent.outbox import Outbox, Quarantined, quarantine
+from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
@@ -97,7 +98,9 @@ class _Life:
         pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor)
         stack.callback(pumps.stop)
         configuration = Configuration(settings.config_path, identities, pumps, problems)
-        uplink = Uplink(outbox, identities, problems, rng, governor)
+
+        def behind() -> None:
+            control.stream.reconnect()  # the next welcome says how far the controller is
 
         def welcomed() -> None:
             configuration.resume()
@@ -107,13 +110,15 @@ class _Life:
             uplink.stream.reconnect()
             control.stream.reconnect()
 
+        uplink = Uplink(outbox, identities, problems, rng, on_behind=behind, gate=governor)
+        outlook = Outlook(outbox, settings.rates_path, problems, lambda: control.stream.connected)
         health = Health(
-            outbox, pumps, identities, configuration, problems, governor,
+            outbox, pumps, identities, configuration, problems, outlook, governor,
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         control = Control(
             outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
-            health.heartbeat, welcomed, certificate_renewed, rng,
+            health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()

@@ -243,11 +243,13 @@ def _print_status(status: Status) -> None:
         f"{status.outbox_bytes / 1e6:.1f} of {status.outbox_limit_bytes / 1e6:.0f} MB, "
         f"oldest read {at(status.oldest_us)}"
     )
+    click.echo(f"forecast    {_forecast(status)}")
     for limit in status.limits:
         click.echo(f"limit       {limit.resource}: {limit.used} of {limit.limit}" + _held(limit))
     for source in status.sources:
         click.echo(
             f"source      {source.source}: {source.state}"
+            + (f" since {at(source.blocked_since_us)}" if source.blocked_since_us else "")
             + (f" by {source.throttled_by}" if source.throttled_by else "")
             + f", {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
@@ -257,3 +259,21 @@ def _print_status(status: Status) -> None:
             click.echo(f"            {source.error}" + (f" ({source.hint})" if source.hint else ""))
     for problem in status.problems:
         click.echo(f"problem     {problem}")
+
+
+def _forecast(status: Status) -> str:
+    """What comes in and goes out, and where that leads."""
+    from crossdock_agent.outlook import moment, size
+
+    def rate(per_hour: int | None) -> str:
+        return "not known yet" if per_hour is None else f"{size(per_hour)}/h"
+
+    def ahead(at_us: int) -> str:
+        return moment(status.written_us, max(0.0, (at_us - status.written_us) / 1e6))
+
+    said = f"in {rate(status.in_bytes_per_hour)}, out {rate(status.out_bytes_per_hour)}"
+    if status.fills_at_us:
+        return f"{said}; full at about {ahead(status.fills_at_us)}"
+    if status.drained_at_us:
+        return f"{said}; drained at about {ahead(status.drained_at_us)}"
+    return said

@@ -57,6 +57,7 @@ class Progress:
     error: str = ""
     hint: str = ""
     failures: int = 0
+    blocked_since_us: int = 0  # 0 unless blocked
     throttled_by: str = ""  # "budget", or the limit of the whole agent; with the state "throttled"
     misconfigured: bool = False  # the last failure was about the settings, not the world
 
@@ -389,12 +390,16 @@ class Pump:
             self._log.bind(origin=header.origin.name, total=header.origin.first_record + records).info("unit read")
 
     def _wait_for_space(self, error: BufferFull, stop: Stop) -> None:
-        self.progress.state, self.progress.error, self.progress.hint = "blocked", error.message, error.hint
+        progress = self.progress
+        progress.state, progress.error, progress.hint = "blocked", error.message, error.hint
+        progress.blocked_since_us = self._clock.wall_us()
         self._log.warning("reading stops: {}", error)
         self.settled.set()
-        while not stop.is_set() and not self._outbox.wait_for_space(self._need_bytes, BLOCKED_SECONDS):
+        while not stop.is_set() and not self._outbox.wait_for_space(
+            self._need_bytes, BLOCKED_SECONDS, self.config.lane
+        ):
             self._releases.run()
-        self.progress.error = self.progress.hint = ""
+        progress.error, progress.hint, progress.blocked_since_us = "", "", 0
         self._log.info("reading goes on")
 
     def _failed(self, error: Exception) -> None:

@@ -160,5 +160,6 @@ def _health(pump: Pump, position: Position) -> SourceHealth:
         error=progress.error,
         hint=progress.hint,
         counters=pump.counters.snapshot(),
+        blocked_since_us=progress.blocked_since_us,
         throttled_by=progress.throttled_by if progress.state == "throttled" else "",
     )

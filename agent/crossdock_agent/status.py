@@ -20,6 +20,7 @@ class SourceStatus(msgspec.Struct, frozen=True):
     error: str
     hint: str
     counters: dict[str, int]
+    blocked_since_us: int = 0
     throttled_by: str = ""
 
 
@@ -57,6 +58,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     oldest_us: int
     problems: list[str]
     sources: list[SourceStatus]
+    in_bytes_per_hour: int | None = None  # None: not known yet
+    out_bytes_per_hour: int | None = None
+    fills_at_us: int = 0  # 0: not at these rates, or not known
+    drained_at_us: int = 0
     limits: list[LimitStatus] = []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 
 from crossdock.lifecycle import Stop
 from crossdock_agent.identity import IdentityStore
@@ -19,8 +20,13 @@ from crossdock_agent.streams import Stream
 from crossdock_agent.transfer import Transfer
 
 
+def _nobody() -> None:
+    """Without a control stream there is nobody to ask."""
+
+
 class Uplink:
-    """`run` is a supervised part."""
+    """`run` is a supervised part. *on_behind* is called when the controller lacks more than can be sent again under the
+    old numbers."""
 
     def __init__(
         self,
@@ -28,11 +34,14 @@ class Uplink:
         identities: IdentityStore,
         problems: Problems,
         rng: random.Random,
+        on_behind: Callable[[], None] = _nobody,
         gate: Gate = OPEN,
     ) -> None:
         self._welcomed = threading.Event()
         self._problems = problems
-        self.stream = Stream("Uplink", lambda: Transfer(outbox, problems, rng, gate), identities, problems, rng)
+        self.stream = Stream(
+            "Uplink", lambda: Transfer(outbox, problems, rng, on_behind, gate), identities, problems, rng
+        )
 
     def welcomed(self) -> None:
         """The controller has welcomed this process and its outbox: sending may begin, and a refusal is over."""

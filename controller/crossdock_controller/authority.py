@@ -1,7 +1,7 @@
 """The private certificate authority. The server sets every name itself; a CSR contributes its public key, no more.
 
 Agent certificates carry one SPIFFE URI and client authentication only; the controller's carries `SERVER_NAME` and the
-names it is reached by. Not-before is back-dated an hour for sites with slow clocks. Files: `ca.key` (owner only),
+names it is reached by. Not-before is back-dated a week for clocks that are wrong. Files: `ca.key` (owner only),
 `ca.pem`, in the data directory's `authority/`.
 """
 
@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from crossdock.errors import Corrupt, Refused
 from crossdock.tls import SERVER_NAME, TRUST_DOMAIN, agent_uri
 
-BACKDATE = dt.timedelta(hours=1)
+BACKDATE = dt.timedelta(days=7)  # so far a clock may be wrong, here when it is issued or there when it is looked at
 CA_LIFE = dt.timedelta(days=3650)
 SERVER_LIFE = dt.timedelta(days=30)
 MAX_CSR_BYTES = 16 * 1024

@@ -46,9 +46,7 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
                 )
                 for source in sources
             ],
-            outbox=siteconfig.OutboxConfig(
-                max_bytes=model.outbox.max_bytes, min_free_disk_bytes=model.outbox.min_free_disk_bytes
-            ),
+            outbox=siteconfig.OutboxConfig(**model.outbox.model_dump()),
             stop_all=model.stop_all,
             zone=model.zone if _goes_by_the_clock(sources, limited) else "UTC",
             limits=limited,

@@ -86,10 +86,17 @@ class _Model(BaseModel):
 
 
 class OutboxLimits(_Model):
-    """When an agent stops reading. The source keeps the data; nothing is dropped."""
+    """When an agent stops reading (the source keeps the data; nothing is dropped), and what it keeps after that."""
 
     max_bytes: Size = Field(default=10 * 1024**3, ge=1024**2, description="the outbox file grows no further than this")
     min_free_disk_bytes: Size = Field(default=1024**3, ge=0, description="reading stops below this much free disk")
+    keep_acknowledged_hours: float = Field(
+        default=48.0, ge=0, le=24 * 366,
+        description="how long acknowledged batches stay, for a controller restored from a backup; 0: none stays",
+    )  # fmt: skip
+    keep_acknowledged_bytes: Size | None = Field(
+        default=None, ge=0, description="... and how many bytes of them; by default 1 GiB, at most a fifth of max_bytes"
+    )
 
 
 def _sound_hours(text: str) -> str:
