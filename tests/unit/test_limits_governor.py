@@ -148,6 +148,11 @@ def test_what_was_counted_and_never_written_is_no_credit_for_ever() -> None:
     assert governor.read_wait("bulk")[1] == "disk"
 
 
+def test_a_limit_of_the_disk_makes_strokes_small() -> None:
+    assert governed(Host(), disk=4 * MB).stroke_bytes == 2 * MB
+    assert governed(Host(), cpu_percent=5).stroke_bytes is None
+
+
 def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
     host = Host()
     window = limits.BandwidthWindow(hours="00:00-12:00", limit=256_000)

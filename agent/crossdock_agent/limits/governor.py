@@ -26,6 +26,7 @@ from crossdock_agent.limits.rules import Rules
 
 DISK_LOOK_SECONDS = 0.1
 TRIM_SECONDS = 5.0
+STROKE_SECONDS = 0.5  # of the disk's rate
 AHEAD_BYTES = 48 * 1024 * 1024  # counted and not yet seen: what SQLite's log holds, and what waits for its commit
 BATCH_OVERHEAD_BYTES = 120  # names, sequence and frames around a batch on the wire, as measured
 
@@ -99,6 +100,12 @@ class Governor:
         """What batches may hold of memory while they wait for their commit; None: as ever."""
         with self._lock:
             return self._memory.part_bytes if self._memory is not None else None
+
+    @property
+    def stroke_bytes(self) -> int | None:
+        """What may be written to the disk at one stroke, so that no second is far above the others; None: as ever."""
+        with self._lock:
+            return int(self._disk.rate * STROKE_SECONDS) if self._disk is not None else None
 
     # --- asked by the uplink
 
