@@ -187,6 +187,10 @@ class Store:
         self._writes.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()  # a page a row: fetch all of them
         return self.free_pages()
 
+    def set_log(self, limit_bytes: int) -> None:
+        """How much SQLite's log takes before all of it goes into the file."""
+        self._writes.execute(f"PRAGMA wal_autocheckpoint = {max(1, limit_bytes // schema.PAGE_BYTES)}").fetchall()
+
     def free_pages(self) -> int:
         return int(self._writes.execute("PRAGMA freelist_count").fetchone()[0])
 
