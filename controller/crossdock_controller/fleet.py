@@ -23,10 +23,12 @@ from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
-from crossdock_controller.store import agents, revisions
+from crossdock_controller.store import agents, facts, revisions, strangers
 from crossdock_controller.store.shared import SharedConnection
 
 _T = TypeVar("_T")
+
+STRANGER_SECONDS = 60.0  # between two notes of one that is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Fleet:
         self._state = SharedConnection(state_file, "fleet")
         agents.disconnect_all(self._state.db)
         self._allowed = agents.active(self._state.db)
+        self.store = facts.store_id(self._state.db)
+        self._strangers: dict[str, float] = {}  # when each was last noted
         self._runtime: Runtime | None = None
         self._revision = self._refused = 0
         self._offers: dict[str, link_pb2.ConfigOffer] = {}  # by site, of this revision
@@ -77,12 +81,19 @@ class Fleet:
 
     def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
         """Who calls, or None when no agent of ours that may: names in messages are never asked."""
-        auth = context.auth_context()
-        for uri in (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ())):
-            agent = agent_of(uri.decode("utf-8", "replace"))
-            if agent is not None and agent in self._allowed:
+        for agent in _names(context):
+            if agent in self._allowed:
                 return Caller(agent, self._allowed[agent])
         return None
+
+    async def note_stranger(self, context: grpc.aio.ServicerContext) -> None:
+        """Someone with a certificate of ours is on no list: for a person to see, and to let in (`agents adopt`)."""
+        now, agent = time.monotonic(), next(iter(_names(context)), None)
+        if agent is None or now - self._strangers.get(agent, float("-inf")) < STRANGER_SECONDS:
+            return
+        self._strangers[agent] = now
+        peer, now_us = str(context.peer())[:255], time.time_ns() // 1000
+        await self.do(lambda db: strangers.note(db, agent, peer, now_us))
 
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
@@ -189,6 +200,13 @@ class Fleet:
         self._state.close()
 
 
+def _names(context: grpc.aio.ServicerContext) -> list[str]:
+    """The agents that the caller's certificate names: one, in those we issue."""
+    auth = context.auth_context()
+    uris = (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ()))
+    return list(dict.fromkeys(name for uri in uris if (name := agent_of(uri.decode("utf-8", "replace")))))
+
+
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
     """A heartbeat as the plain mapping that is stored and shown; `clock_offset_us` is the agent's clock minus ours."""
     return {
@@ -196,7 +214,9 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
         "outbox": {
             "batches": beat.outbox_batches, "records": beat.outbox_records, "bytes": beat.outbox_bytes,
             "limit_bytes": beat.outbox_limit_bytes, "disk_free_bytes": beat.disk_free_bytes,
-            "oldest_us": beat.oldest_us,
+            "oldest_us": beat.oldest_us, "fills_at_us": beat.fills_at_us, "drained_at_us": beat.drained_at_us,
+            "in_bytes_per_hour": beat.in_bytes_per_hour if beat.HasField("in_bytes_per_hour") else None,
+            "out_bytes_per_hour": beat.out_bytes_per_hour if beat.HasField("out_bytes_per_hour") else None,
         },
         "certificate_expires_us": beat.certificate_expires_us,
         "problems": list(beat.problems),
@@ -204,8 +224,15 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
             {
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
-                "counters": dict(s.counters),
+                "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us, "throttled_by": s.throttled_by,
             }
             for s in beat.sources
+        ],
+        "limits": [
+            {
+                "resource": limit.resource, "limit": limit.limit, "used": limit.used, "throttling": limit.throttling,
+                "waiting_bytes": limit.waiting_bytes, "throttled_seconds": limit.throttled_seconds,
+            }
+            for limit in beat.limits
         ],
     }  # fmt: skip

@@ -32,6 +32,7 @@ from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 PROTOCOL = 1
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 EPOCH_BYTES = 16
+CAPABILITIES = ("config", "certificate", "give-back")
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -96,6 +97,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _authenticate(self, context: _Context) -> Caller:
         caller = self._fleet.caller(context)
         if caller is None:
+            await self._fleet.note_stranger(context)
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
@@ -127,6 +129,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
         )  # fmt: skip
         log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
         log.info("agent connected")
+        if hello.store and hello.store != self._fleet.store:
+            log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
     async def _close_session(self, session: Session, context: _Context) -> None:
@@ -139,9 +143,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
         welcome = link_pb2.Welcome(
-            protocol=PROTOCOL, version=__version__, clock_us=time.time_ns() // 1000,
-            heartbeat_seconds=heartbeat_seconds(self._fleet.size),
+            protocol=PROTOCOL, capabilities=CAPABILITIES, version=__version__, clock_us=time.time_ns() // 1000,
+            heartbeat_seconds=heartbeat_seconds(self._fleet.size), store=self._fleet.store,
         )  # fmt: skip
+        async with self._reading:
+            mine = await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch)
+        for source, sequence in mine:
+            welcome.yours.add(source=source, epoch=hello.epoch, sequence=sequence)
         if hello.wants_checkpoints:
             async with self._reading:
                 known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
@@ -178,6 +186,7 @@ class _UplinkStream:
         self._caller = caller
         self._committer = committer
         self._items: deque[_InFlight | link_pb2.Refused] = deque()
+        self._conflicts: dict[tuple[str, bytes], int] = {}  # see `Incoming`
         self._changed = asyncio.Event()
         self._ended = False
         self._bytes = 0
@@ -240,7 +249,7 @@ class _UplinkStream:
             return
         incoming = Incoming(
             self._caller.agent, self._caller.site, batch.source, batch.epoch, batch.sequence, batch.lane,
-            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32,
+            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32, self._conflicts,
         )  # fmt: skip
         self._grow(len(batch.sealed))
         self._items.append(_InFlight(batch, self._committer.submit(incoming)))
@@ -268,8 +277,8 @@ def _refusal(batch: link_pb2.Batch, stored: Stored) -> link_pb2.Refused:
     reason = f"batch {batch.sequence} came, {stored.last + 1} was expected"
     if stored.state == "conflict":
         reason = (
-            f"batch {batch.sequence} is stored already with other content:"
-            " the agent's outbox is an old copy; its sending stops until a person looks"
+            f"batch {batch.sequence}, or one before it, is stored already with other content: the agent's outbox is an"
+            " old copy, or that of a cloned machine; the agent sets it aside and reads again from what is stored here"
         )
         logger.bind(source=batch.source, sequence=batch.sequence).error("{}", reason)
     return link_pb2.Refused(

@@ -64,6 +64,8 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
     data.prepare()
     with ExitStack() as stack:
         stack.enter_context(SingleInstance(data.lock))
+        if data.restoring.exists():
+            raise ConfigError(f"a restore of {data.root} was interrupted", hint="give it again: crossdock restore DIR")
         migrate(data.state)
         open_files = OpenFiles(raise_open_files())
         writer = IntakeWriter(data.intake)
@@ -127,7 +129,8 @@ async def _serve(
 
 
 class ServerCredentials:
-    """The controller's own certificate, made anew at two thirds of its life; gRPC asks for it at every handshake.
+    """The controller's own certificate, made anew at two thirds of its life, and when the clock turns out to have
+    been ahead as it was made; gRPC asks for it at every handshake.
 
     gRPC is told only of a change. A configuration that it takes for new replaces the one that other threads are just
     making handshakes with, and the process ends (grpc/grpc#36693): seen within a second when a fleet connected. Where
@@ -169,7 +172,9 @@ class ServerCredentials:
 
     def _current(self) -> ServerPair:
         with self._lock:
-            if self._pair.expires_us - time.time_ns() // 1000 < SERVER_LIFE.total_seconds() * 1_000_000 / 3:
+            life_us = SERVER_LIFE.total_seconds() * 1_000_000
+            left_us = self._pair.expires_us - time.time_ns() // 1000
+            if left_us < life_us / 3 or left_us > life_us:
                 self._pair = self._issue()
             return self._pair
 

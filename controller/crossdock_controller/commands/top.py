@@ -63,6 +63,7 @@ class Top:
     sources: list[SourceRate]
     sinks: list[SinkRate]
     dead: int
+    agents: list[AgentView]  # those with something to say of their outbox
 
 
 def sample(data: DataDirectory, now_us: int, before: Sample | None = None) -> Sample:
@@ -116,7 +117,7 @@ def between(before: Sample, after: Sample) -> Top:
     return Top(
         after.at_us, seconds, after.controller, sum(s.received_per_second for s in sources),
         sum(s.normalized_per_second for s in sources), sum(s.delivered_per_second for s in sinks), sources, sinks,
-        after.dead,
+        after.dead, [a for a in after.agents if a.own_problems or a.outbox.fills_at_us or a.outbox.drained_at_us],
     )  # fmt: skip
 
 
