@@ -123,6 +123,8 @@ class Store:
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
         """Begin a new epoch: see `Kept.renew`."""
+        for source, sequence in known.items():
+            self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         return self.kept.renew(known)
 
