@@ -396,6 +396,39 @@ def test_an_outbox_restored_from_an_older_copy_is_given_up_before_anything_is_se
         eventually(lambda: "restored from a backup" in agent.problems(), "a person is told")
 
 
+def test_a_restored_outbox_is_recognised_though_sources_read_and_the_agent_restarted_before_the_controller_came_back(
+    controller: FakeController, state: Path
+) -> None:
+    """What is read before the welcome must not make the copy look as far as the controller is: it would take the new
+    batches for those it has."""
+    reel("wms").lines = lines(5)
+    controller.offer(site_config(1, config("wms", batch=2)), 1)
+    with RunningAgent(state) as agent:
+        eventually(lambda: (s := agent.status()) and s.sources and s.sources[0].records == 5, "five are read")
+        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "and acknowledged")
+    shutil.copy(agent.settings.outbox_path, state.parent / "backup.db")
+    with RunningAgent(state):
+        for more in range(5):  # a batch each
+            reel("wms").lines.append(b"later %d" % more)
+            controller.wait(lambda: len(received(controller, "wms")) == 6 + more, "it arrived")  # noqa: B023
+    ((_, epoch),) = list(controller.stored)
+    known = len(controller.stored["wms", epoch])
+    for leftover in state.glob("outbox.db*"):
+        leftover.unlink()
+    shutil.copy(state.parent / "backup.db", agent.settings.outbox_path)
+    controller.stop()
+    reel("wms").lines += lines(5, "last")
+    for _ in range(2):
+        with RunningAgent(state) as agent:
+            eventually(lambda: inspect(agent.settings.outbox_path)[0] >= known - 3, "ten lines are read again")
+    controller.welcome.checkpoints.add(source="wms", epoch=epoch, sequence=known, checkpoint=b"10")
+    controller.start()
+    with RunningAgent(state) as agent:
+        controller.wait(lambda: len(received(controller, "wms")) == 15, "the new lines arrived")
+        assert received(controller, "wms") == lines(5) + lines(5, "later") + lines(5, "last")
+        eventually(lambda: "restored from a backup" in agent.problems(), "a person is told")
+
+
 def test_a_restored_controller_is_given_back_what_it_had_acknowledged(controller: FakeController, state: Path) -> None:
     controller.gives_back = True
     reel("wms").lines, reel("erp").lines = lines(20), lines(8, "erp")

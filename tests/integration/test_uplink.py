@@ -301,6 +301,24 @@ def test_a_damaged_batch_in_the_outbox_ends_the_uplink_and_tells_the_owner(
     assert controller.received == []
 
 
+def test_a_conflict_ends_the_outbox_because_it_is_not_the_one_that_was_sent_from(
+    controller: FakeController, tmp_path: Path
+) -> None:
+    told: list[Exception] = []
+    controller.answer = lambda batch: refusal(batch, "conflict")
+    with Outbox(tmp_path / "old.db", OutboxConfig(min_free_disk_bytes=0), on_corrupt=told.append) as outbox:
+        supervisor = Supervisor(Stop())
+        site = Site(
+            outbox, Uplink(outbox, controller.identity(tmp_path), Problems(), random.Random(1)), Problems(), supervisor
+        )
+        site.append("wms", 3)
+        start(site)
+        eventually(lambda: told, "the owner is told")
+        supervisor.stop.set()
+        assert supervisor.join(10) == []
+    assert "source wms: the controller has batch 1 with other content" in str(told[0])
+
+
 def refusal(batch: link_pb2.Batch, code: str) -> link_pb2.Ack:
     refused = link_pb2.Refused(
         source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code=code, reason="as the test wants"

@@ -67,7 +67,9 @@ class Writer:
         self._group.append(self, batch)
 
     def has_room(self) -> bool:
-        return self.closed or (self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES)
+        if self.closed or not self.queued:
+            return True
+        return self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES and self._group.has_room()
 
     def flush(self) -> None:
         """Wait until all appends are on disk. Raises the error that failed one."""
@@ -79,18 +81,21 @@ class Writer:
 
 
 class GroupCommit:
-    """The queue and the thread. *refuse* says why a batch of a size cannot be taken; *on_corrupt* is called once."""
+    """The queue and the thread. *refuse* says why a batch of a size and lane cannot be taken; *on_corrupt* is called
+    once."""
 
     def __init__(
         self,
         store: Store,
         limits: OutboxConfig,
-        refuse: Callable[[int], BufferFull | None],
+        refuse: Callable[[int, str], BufferFull | None],
         on_corrupt: Callable[[BufferCorrupt], None],
     ) -> None:
         self.changed = threading.Condition()  # notified when anything below changes
         self.positions: dict[str, Position] = store.positions()
         self.queued_bytes = 0
+        self.appended_bytes = 0  # sealed bytes committed since opening
+        self.queue_limit: int | None = None  # of all writers together
         self.closing = False
         self.corrupt: BufferCorrupt | None = None
         self._store = store
@@ -129,12 +134,15 @@ class GroupCommit:
             self._wait(writer, writer.has_room)
             if writer.closed:
                 raise Retryable(f"source {writer.source} was stopped")
-            refusal = self._refuse(len(batch.sealed))
+            refusal = self._refuse(len(batch.sealed), batch.lane)
             if refusal is not None:
                 raise refusal
             self._appends.append((writer, batch))
             self._count(writer, 1, batch)
             self.changed.notify_all()
+
+    def has_room(self) -> bool:
+        return self.queue_limit is None or self.queued_bytes < self.queue_limit
 
     def flush(self, writer: Writer) -> None:
         with self.changed:
@@ -237,6 +245,8 @@ class GroupCommit:
         with self.changed:
             for writer, batch in appends:
                 self._count(writer, -1, batch)
+                if failure is None and writer.error is None:
+                    self.appended_bytes += len(batch.sealed)
                 writer.error = writer.error or failure
             if failure is None:
                 self.positions = self._store.positions()

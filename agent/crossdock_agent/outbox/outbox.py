@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar, cast
 
 from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError
-from crossdock.siteconfig import OutboxConfig
+from crossdock.siteconfig import LANE_SHARES, OutboxConfig
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.groupcommit import GroupCommit, Writer
 from crossdock_agent.outbox.rows import Missing, Position, Stats, StoredBatch
@@ -114,13 +114,13 @@ class Outbox:
         """Call *due*, from the commit thread, when acknowledgements made tokens of *source* due."""
         self._group.on_release(source, due)
 
-    def wait_for_space(self, need_bytes: int, seconds: float) -> bool:
-        """True when *need_bytes* and some more fit; False after *seconds* or when the outbox closes."""
+    def wait_for_space(self, need_bytes: int, seconds: float, lane: str = "critical") -> bool:
+        """True when *need_bytes* of *lane* and some more fit; False after *seconds* or when the outbox closes."""
         deadline = time.monotonic() + seconds
         reserve = max(need_bytes, min(self.limits.max_bytes // RESUME_FRACTION, RESUME_BYTES))
         changed = self._group.changed
         with changed:
-            while self._refusal(reserve) is not None:
+            while self._refusal(reserve, lane) is not None:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._group.closing:
                     return False
@@ -188,6 +188,19 @@ class Outbox:
         self._group.call(lambda file: file.set_controller(store))
         self.store = store
 
+    def opening(self) -> dict[str, tuple[int, int]]:
+        """Where each source stood, {name: (last, acknowledged sequence)}, before any process appended to this file that
+        the controller has not yet compared it with: `compared` ends that. Ask before any source reads.
+
+        It is in the file, because a process may read, and end, before it reaches the controller.
+        """
+        now = {name: (at.last_sequence, at.acked_sequence) for name, at in self.positions().items()}
+        return cast("dict[str, tuple[int, int]]", self._group.call(lambda store: store.opening(now)))
+
+    def compared(self) -> None:
+        """The controller knows of nothing that this file does not: sending may begin."""
+        self._group.call(Store.forget_opening)
+
     def condemn(self, reason: str) -> None:
         """The file cannot be trusted for a reason only the caller can see (it went back in time)."""
         self._group.condemn(BufferCorrupt(f"outbox {self.path}: {reason}"))
@@ -196,6 +209,24 @@ class Outbox:
         at = list(self._group.positions.values())
         oldest = self._read(Store.oldest_us)
         return Stats(sum(p.batches for p in at), sum(p.records for p in at), sum(p.bytes for p in at), oldest)
+
+    @property
+    def appended_bytes(self) -> int:
+        """Sealed bytes committed since opening."""
+        return self._group.appended_bytes
+
+    def held_bytes(self) -> int:
+        """Sealed bytes not yet acknowledged, as committed."""
+        return sum(p.bytes for p in self._group.positions.values())
+
+    def room_bytes(self) -> int:
+        """How many more a critical source may put in: within the limit, and within the disk down to its floor."""
+        held, limits = self.held_bytes(), self.limits
+        return max(0, min(limits.max_bytes - held, self.disk_free() - limits.min_free_disk_bytes))
+
+    def takes(self, lane: str) -> bool:
+        """Whether a batch of *lane* would be taken now."""
+        return self._refusal(1, lane) is None
 
     def disk_free(self, *, fresh: bool = False) -> int:
         """Free bytes where the outbox lies, at most a second old, or read now."""
@@ -208,18 +239,27 @@ class Outbox:
         self.limits = limits
         self._group.set_limits(limits)
 
-    def _refusal(self, size: int) -> BufferFull | None:
-        held = self._group.queued_bytes + sum(p.bytes for p in self._group.positions.values())
-        if held and held + size > self.limits.max_bytes:
+    def set_queue(self, limit_bytes: int | None) -> None:
+        """How many bytes of batches may wait for their commit, of all sources together; None: each has its own."""
+        with self._group.changed:
+            self._group.queue_limit = limit_bytes
+            self._group.changed.notify_all()
+
+    def _refusal(self, size: int, lane: str) -> BufferFull | None:
+        """The last places are kept for the lanes above *lane*: a bulk source cannot take them from a critical one."""
+        share = LANE_SHARES.get(lane, 1.0)
+        held, limit = self._group.queued_bytes + self.held_bytes(), int(self.limits.max_bytes * share)
+        if held and held + size > limit:
+            kept = "" if share == 1.0 else f" (the rest is kept for lanes above {lane})"
             return BufferFull(
-                f"outbox holds {held} of {self.limits.max_bytes} bytes; reading stops, the sources keep their data",
+                f"outbox holds {held} of {limit} bytes{kept}; reading stops, the sources keep their data",
                 hint="it goes on by itself once the controller takes batches; is the controller reachable?",
             )
-        need = size + self._group.queued_bytes + self.limits.min_free_disk_bytes
+        floor = int(self.limits.min_free_disk_bytes * (2.0 - share))
+        need = size + self._group.queued_bytes + floor
         if need > self.disk_free() and need > (free := self.disk_free(fresh=True)) + self._reclaimed(need - free):
             return BufferFull(
-                f"{free} bytes are free on the disk of {self.path}, "
-                f"{self.limits.min_free_disk_bytes} stay reserved; reading stops",
+                f"{free} bytes are free on the disk of {self.path}, {floor} stay reserved; reading stops",
                 hint="free disk space there, or lower the site's outbox.min_free_disk_bytes",
             )
         return None

@@ -6,6 +6,7 @@ A `Store` does not lock: the writing half belongs to the group-commit thread, th
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import zlib
@@ -126,6 +127,7 @@ class Store:
         for source, sequence in known.items():
             self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
+        self.forget_opening()  # its sequences are of the epoch that ended
         return self.kept.renew(known)
 
     def finish_releases(self, ids: Sequence[int]) -> None:
@@ -151,11 +153,24 @@ class Store:
         if owner == agent.encode():
             return False
         self._set_meta("agent", agent.encode())
+        self.forget_opening()
         if owner is None:
             return False
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self._writes.execute("UPDATE sources SET base_sequence = acked_sequence")
         return True
+
+    def opening(self, now: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """Where each source stood, {name: (last, acknowledged sequence)}, when the first process opened this file that
+        no controller has compared it with since; that is *now* when there was none."""
+        kept = self._meta("opening")
+        if kept is None:
+            kept = json.dumps(now).encode()
+            self._set_meta("opening", kept)
+        return {name: (int(last), int(acked)) for name, (last, acked) in json.loads(kept).items()}
+
+    def forget_opening(self) -> None:
+        self._writes.execute("DELETE FROM meta WHERE key = 'opening'")
 
     # --- written by itself
 

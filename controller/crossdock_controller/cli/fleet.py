@@ -88,20 +88,49 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         screen().print("No agent has enrolled yet.")
         next_steps(["crossdock token create --site NAME, and paste what it prints at the site"])
         return
-    grid = table("agent", "site", "state", "last seen", "revision", ">outbox", ">oldest", "~host")
+    grid = table("agent", "site", "state", "last seen", "revision", ">outbox", ">full", ">oldest", "forecast", "~host")
     for agent in found:
         waiting = agent.outbox.records
         grid.add_row(
             agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), revision_of(agent),
-            number(waiting),
-            words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-", agent.host,
+            number(waiting), share_of(agent.outbox),
+            words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-",
+            forecast_of(agent, now_us), agent.host,
         )  # fmt: skip
     screen().print(grid)
     for agent in found:
         for problem in agent.problems:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
+    show_throttled(found)
     next_steps(steps(found))
+
+
+def share_of(outbox: fleet.OutboxHealth) -> str:
+    """How full it is: "-" when empty, "<1%", "83%"."""
+    if not outbox.bytes or not outbox.limit_bytes:
+        return "-"
+    percent = outbox.bytes * 100 // outbox.limit_bytes
+    return f"{percent}%" if percent else "<1%"
+
+
+def forecast_of(agent: fleet.AgentView, now_us: int) -> str:
+    """ "full in 3 d 4 h", "drained in 20 min", or "-"."""
+    outbox = agent.outbox
+    if outbox.fills_at_us:
+        return f"full {words.ahead(outbox.fills_at_us, now_us)}"
+    return f"drained {words.ahead(outbox.drained_at_us, now_us)}" if outbox.drained_at_us else "-"
+
+
+def show_throttled(found: list[fleet.AgentView]) -> None:
+    """What holds connected agents back now, on purpose: no problem, and good to know."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent in found:
+        for limit in agent.limits if agent.state == "connected" else ():
+            if limit.throttling:
+                screen().print(f"[cyan]~[/] {agent.agent}: ", end="")
+                screen().print(limit.sentence, markup=False)
 
 
 def revision_of(agent: fleet.AgentView) -> str:
