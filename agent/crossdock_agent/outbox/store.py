@@ -131,6 +131,8 @@ class Store:
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
         """Begin a new epoch: see `Kept.renew`."""
+        for source, sequence in known.items():
+            self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self.forget_opening()  # its sequences are of the epoch that ended
         return self.kept.renew(known)
