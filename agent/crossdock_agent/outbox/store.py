@@ -131,6 +131,8 @@ class Store:
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
         """Begin a new epoch: see `Kept.renew`."""
+        for source, sequence in known.items():
+            self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self.forget_opening()  # its sequences are of the epoch that ended
         return self.kept.renew(known)
@@ -186,6 +188,10 @@ class Store:
         """Give up to *pages* free pages back to the disk; how many remain free."""
         self._writes.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()  # a page a row: fetch all of them
         return self.free_pages()
+
+    def set_log(self, limit_bytes: int) -> None:
+        """How much SQLite's log takes before all of it goes into the file."""
+        self._writes.execute(f"PRAGMA wal_autocheckpoint = {max(1, limit_bytes // schema.PAGE_BYTES)}").fetchall()
 
     def free_pages(self) -> int:
         return int(self._writes.execute("PRAGMA freelist_count").fetchone()[0])
