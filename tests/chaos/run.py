@@ -119,4 +119,5 @@ def _drained(plant: Plant) -> Verdict:
         verdict = judge(plant, thorough=late)
         if not verdict.findings or late:
             return verdict
+        plant.note(f"draining: {verdict.findings.sentences[0]}")
         time.sleep(1.0)

@@ -1,4 +1,5 @@
-"""A short storm by one seed; the long ones are `make chaos`. What is asserted is the harness's own verdict."""
+"""A short storm by one seed, in which an outbox is damaged, certificates expire and clocks step; the long ones are
+`make chaos`. What is asserted is the harness's own verdict."""
 
 import os
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from chaos.run import run
 
-SEED = int(os.environ.get("CROSSDOCK_CHAOS_SEED", "7"))  # a failing seed replays
+SEED = int(os.environ.get("CROSSDOCK_CHAOS_SEED", "8"))  # a failing seed replays
 SECONDS = 14.0
 
 
