@@ -54,9 +54,9 @@ class Person:
 
         self._wanted.put(act)
 
-    def wait(self) -> None:
-        """Until everything asked for is done."""
-        self._wanted.join()
+    def idle(self) -> bool:
+        """Everything asked for is done."""
+        return not self._wanted.unfinished_tasks
 
     def _run(self) -> None:
         while (act := self._wanted.get()) is not None:

@@ -106,8 +106,10 @@ def _quiet(plant: Plant) -> None:
         if business.failure is not None:
             raise business.failure
     plant.person.push("")
-    plant.person.wait()
     plant.keep_all()
+    while not plant.person.idle():
+        plant.keep()
+        time.sleep(0.1)
 
 
 def _drained(plant: Plant) -> Verdict:
