@@ -3,7 +3,9 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
-.PHONY: demo test bench bench-fleet bench-faults chaos lint stubs pins setup bench-felt
+EVERY ?= 1
+
+.PHONY: demo test bench bench-fleet bench-faults bench-felt chaos killpoints lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -43,6 +45,10 @@ chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir wr
 	PYTHONPATH=tests $(PY) -m chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --seeds $(or $(SEEDS),1) \
 	  $(if $(OUT),--out $(OUT)) \
 	  --shown "make chaos SECONDS=$(or $(SECONDS),600) SEED=$(or $(SEED),1) SEEDS=$(or $(SEEDS),1)"
+
+killpoints:      ## Kills every process at every point of a transfer; EVERY=10 each tenth, POWER=1 power cuts instead
+	@packaging/setup.sh test
+	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) --out killpoint-results
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from crossdock.disk import sync_directory
 from crossdock.errors import Corrupt, Refused
 from crossdock.tls import SERVER_NAME, TRUST_DOMAIN, agent_uri
 
@@ -61,6 +62,7 @@ class Authority:
         key_file, certificate_file = directory / "ca.key", directory / "ca.pem"
         if not certificate_file.exists():
             directory.mkdir(parents=True, exist_ok=True)
+            sync_directory(directory.parent)
             key, certificate = _make_ca(dt.datetime.now(dt.UTC))
             write_private(key_file, _key_pem(key))
             write_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
@@ -155,6 +157,7 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_directory(path.parent)
 
 
 def _make_ca(now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
