@@ -1,6 +1,6 @@
 """The kill-point sweep: the fixed transfer, once for each moment at which a process can die.
 
-    python tests/chaos/killpoints.py [--every N] [--power] [--jobs 2] [--out DIR]
+    python tests/chaos/killpoints.py [--every N] [--power] [--first-start] [--jobs 2] [--out DIR]
 
 A counting run lists every point; then each gets a run of its own in which the process dies there and is started anew,
 and the ledger is compared. A point that a run did not come to is tried once more and else counted as not reached, never
@@ -60,6 +60,7 @@ class Sweep:
 
     directory: Path
     jobs: int
+    first: bool = False  # the first start and the enrolment instead
     grounds: SimpleQueue[tuple[Ground, Path]] = field(default_factory=SimpleQueue)
     counted: list[Event] = field(default_factory=list)
 
@@ -91,7 +92,7 @@ class Sweep:
     def _run(self, point: Point | None, cut: str) -> Outcome:
         ground, work = self.grounds.get()
         try:
-            return Run(ground, work, point, cut)()
+            return Run(ground, work, point, cut, first=self.first)()
         finally:
             self.grounds.put((ground, work))
 
@@ -145,7 +146,7 @@ class _Progress:
             self._done[result.verdict] += 1
             if result.verdict == "broken":
                 self._broken(result)
-            if self._done.total() % 25 == 0 or self._done.total() == self._total:
+            if self._done.total() % 10 == 0 or self._done.total() == self._total:
                 said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._done.items()))
                 print(
                     f"{self._done.total()}/{self._total} in {time.monotonic() - self._started:.0f} s: {said}",
@@ -164,8 +165,9 @@ class _Progress:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="each n-th point alone")
-    parser.add_argument("--first", type=int, default=0, help="with --every: begin with this one")
+    parser.add_argument("--from", dest="begin", type=int, default=0, help="with --every: begin with this one")
     parser.add_argument("--power", action="store_true", help="power cuts of a whole machine instead of kills")
+    parser.add_argument("--first-start", action="store_true", help="the controller's first start and the enrolment")
     parser.add_argument("--jobs", type=int, default=2, help="transfers at a time")
     parser.add_argument("--only", default="", help="points whose text contains this")
     parser.add_argument("--skip", default="", help="a kind of points to leave out, as in the table")
@@ -181,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sweep(chosen: argparse.Namespace, directory: Path) -> int:
-    made = Sweep(directory, chosen.jobs)
+    made = Sweep(directory, chosen.jobs, chosen.first_start)
     made.prepare()
     if chosen.power and not power.supported(directory):
         print(f"{directory} is on a file system without birth times: set TMPDIR to one on ext4, xfs or btrfs")
@@ -192,7 +194,7 @@ def sweep(chosen: argparse.Namespace, directory: Path) -> int:
         return 2
     due = [c for c in cases(counting.events, powerful=chosen.power) if chosen.only in str(c)]
     due = [c for c in due if c.point.event.kind != chosen.skip]
-    due = due[chosen.first :: chosen.every]
+    due = due[chosen.begin :: chosen.every]
     print(f"{len(counting.events)} events in a transfer of {counting.seconds:.1f} s; {len(due)} runs", flush=True)
     started = time.monotonic()
     results = made.run(due, _Progress(len(due), chosen.out))

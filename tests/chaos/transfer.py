@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from crossdock_controller.commands.account import account
@@ -110,6 +111,12 @@ class Ground:
     def reset(self) -> None:
         shutil.rmtree(self.root)
         shutil.copytree(self._kept, self.root, symlinks=True)
+
+    def reset_to_nothing(self) -> None:
+        """The moment before the controller's first start and the agent's enrolment; its ports are as ever."""
+        self.reset()
+        shutil.rmtree(self.state)
+        shutil.rmtree(self.data.root)
 
     def drop_last_file(self) -> None:
         """And the end of the log."""
@@ -221,14 +228,28 @@ class Ledger:
         return said if len(found.sources) == len(due) else [*said, f"the account knows {len(found.sources)} sources"]
 
 
-def commands(ground: Ground) -> dict[str, list[str]]:
-    """How the two machines' processes and the push are started."""
-    data = str(ground.data.root)
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a process is started, on which machine, and what the points of a short one are counted as."""
+
+    machine: str
+    arguments: list[str]
+    role: str | None = None
+
+
+def commands(ground: Ground, token: Path) -> dict[str, Command]:
+    """The two that run on, and what an operator types. *token*: the file with the answer to the one that makes one."""
+    agent, controller = ([sys.executable, "-m", f"crossdock_{side}"] for side in ("agent", "controller"))
+    data, state = ["--data", str(ground.data.root)], ["--state", str(ground.state)]
     listen = ["--listen", ground.addresses["link"], "--enroll-listen", ground.addresses["enrollment"]]
+    secret = json.loads(token.read_text("utf-8") or "{}").get("token", "") if token.exists() else ""
     return {
-        "controller": [sys.executable, "-m", "crossdock_controller", "controller", "run", "--data", data, *listen],
-        "agent": [sys.executable, "-m", "crossdock_agent", "run", "--state", str(ground.state)],
-        "push": [sys.executable, "-m", "crossdock_controller", "apply", "--data", data, str(ground.pushed)],
+        "controller": Command("controller", [*controller, "controller", "run", *data, *listen]),
+        "agent": Command("agent", [*agent, "run", *state]),
+        "apply": Command("controller", [*controller, "apply", *data, str(ground.tree)], "push"),
+        "push": Command("controller", [*controller, "apply", *data, str(ground.pushed)], "push"),
+        "token": Command("controller", [*controller, "token", "create", "--site", "atl1", "--json", *data], "token"),
+        "enroll": Command("agent", [*agent, "enroll", "--token", secret, *state], "enroll"),
     }
 
 

@@ -117,6 +117,42 @@ def test_what_the_system_writes_beyond_that_counts_as_well_and_nothing_twice() -
     assert host.written / (host.now - began) == pytest.approx(1 * MB, rel=0.05)
 
 
+def test_what_is_written_in_two_steps_is_counted_once() -> None:
+    """First a log, batch by batch; then, a hundred batches later, all of it into the file at once."""
+    host = Host()
+    governor = governed(host, disk=1 * MB)
+    began, batches = host.now, 0
+    while host.now < began + 300:
+        seconds, _ = governor.read_wait("standard")
+        host.now += seconds
+        if not seconds:
+            governor.appended(100_000)
+            batches += 1
+            assert host.written is not None
+            host.written += 100_000 + (10_000_000 if batches % 100 == 0 else 0)
+            host.now += 0.01
+    assert host.written is not None
+    assert host.written / (host.now - began) == pytest.approx(1 * MB, rel=0.08)
+
+
+def test_what_was_counted_and_never_written_is_no_credit_for_ever() -> None:
+    host = Host()
+    governor = governed(host, disk=1000 * MB)
+    for _ in range(1000):
+        governor.appended(1 * MB)  # 2 GB counted, nothing written: the outbox lies in memory
+    host.now += 60
+    assert governor.read_wait("bulk") == (0.0, "")
+    assert host.written is not None
+    host.written += 2000 * MB
+    host.now += 1
+    assert governor.read_wait("bulk")[1] == "disk"
+
+
+def test_a_limit_of_the_disk_makes_strokes_small() -> None:
+    assert governed(Host(), disk=4 * MB).stroke_bytes == 2 * MB
+    assert governed(Host(), cpu_percent=5).stroke_bytes is None
+
+
 def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
     host = Host()
     window = limits.BandwidthWindow(hours="00:00-12:00", limit=256_000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BURST_SECONDS = 0.5  # of its rate: what a shared bucket saves up
+BURST_SECONDS = 0.2  # of its rate: what a shared bucket saves up
 BORROW_SECONDS = 30.0  # of its rate: what the critical lane may take beyond it at most
 _SHORTEST = 0.001  # seconds: a rounding error is no reason to look again at once
 

@@ -96,6 +96,7 @@ class GroupCommit:
         self.queued_bytes = 0
         self.appended_bytes = 0  # sealed bytes committed since opening
         self.queue_limit: int | None = None  # of all writers together
+        self.log_bytes = self._log_bytes = schema.WAL_BYTES  # from the next commit on, and as it is
         self.closing = False
         self.corrupt: BufferCorrupt | None = None
         self._store = store
@@ -273,6 +274,9 @@ class GroupCommit:
         if self.corrupt is not None:
             return self.corrupt
         try:
+            if self.log_bytes != self._log_bytes:
+                self._store.set_log(self.log_bytes)
+                self._log_bytes = self.log_bytes
             with self._store.transaction():
                 for source, sequence in acks.items():
                     if self._store.acknowledge(source, sequence):
