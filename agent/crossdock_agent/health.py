@@ -11,16 +11,17 @@ import msgspec
 
 from crossdock import __version__
 from crossdock.lifecycle import Stop
-from crossdock.v1.link_pb2 import Heartbeat, SourceHealth
+from crossdock.v1.link_pb2 import Heartbeat, LimitHealth, SourceHealth
 from crossdock_agent import memory
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import Governor
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pumps import Pumps
-from crossdock_agent.status import SourceStatus, Status
+from crossdock_agent.status import LimitStatus, SourceStatus, Status
 
 WRITE_SECONDS = 3.0
 TRIM_SECONDS = 60.0
@@ -38,6 +39,7 @@ class Health:
         configuration: Configuration,
         problems: Problems,
         outlook: Outlook,
+        governor: Governor,
         link: Callable[[], tuple[bool, str, int | None]],
     ) -> None:
         self._outbox = outbox
@@ -46,6 +48,7 @@ class Health:
         self._configuration = configuration
         self._problems = problems
         self.outlook = outlook
+        self._governor = governor
         self._link = link
         self._started_us = time.time_ns() // 1000
 
@@ -66,6 +69,7 @@ class Health:
             drained_at_us=self.outlook.at_us(ahead.drains_in),
             in_bytes_per_hour=_whole(ahead.in_per_hour),
             out_bytes_per_hour=_whole(ahead.out_per_hour),
+            limits=self._governor.health(stats.bytes),
         )
 
     def status(self) -> Status:
@@ -97,6 +101,7 @@ class Health:
             out_bytes_per_hour=beat.out_bytes_per_hour if beat.HasField("out_bytes_per_hour") else None,
             fills_at_us=beat.fills_at_us,
             drained_at_us=beat.drained_at_us,
+            limits=[_limit(health) for health in beat.limits],
         )
 
 
@@ -147,4 +152,16 @@ def _source(health: SourceHealth) -> SourceStatus:
         health.hint,
         dict(health.counters),
         health.blocked_since_us,
+        health.throttled_by,
+    )
+
+
+def _limit(health: LimitHealth) -> LimitStatus:
+    return LimitStatus(
+        health.resource,
+        health.limit,
+        health.used,
+        health.throttling,
+        health.waiting_bytes,
+        health.throttled_seconds,
     )

@@ -20,6 +20,7 @@ from crossdock.errors import CrossdockError
 from crossdock.retry import Backoff
 from crossdock.v1.link_pb2 import Ack, Acknowledged, Batch
 from crossdock.v1.link_pb2 import Refused as Refusal
+from crossdock_agent.limits import OPEN, Gate
 from crossdock_agent.outbox import Outbox, Position, StoredBatch
 from crossdock_agent.problems import Problems
 from crossdock_agent.window import Turns, Window
@@ -48,7 +49,14 @@ class _Flow:
 class Transfer:
     """A session of the uplink (see `streams.Session`)."""
 
-    def __init__(self, outbox: Outbox, problems: Problems, rng: random.Random, on_behind: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        problems: Problems,
+        rng: random.Random,
+        on_behind: Callable[[], None],
+        gate: Gate = OPEN,
+    ) -> None:
         self.ended = False
         self.answered = False
         self.failure: CrossdockError | None = None
@@ -59,6 +67,7 @@ class Transfer:
         self._on_behind = on_behind
         self._generation = outbox.generation
         self._epoch = outbox.epoch
+        self._gate = gate
         self._changed = threading.Condition()
         self._window = Window()
         self._turns = Turns()
@@ -96,21 +105,26 @@ class Transfer:
         with self._changed:
             while not self.ended:
                 now = time.monotonic()
+                seconds = self._seconds_to_resume(now)
                 for lane, source in self._turns.order(self._ready(now)):
-                    if self._window.open(lane):
+                    if not self._window.open(lane):
+                        continue
+                    wait = self._gate.send_wait(lane, self._window.bytes)
+                    if not wait:
                         return lane, source, self._flows[source]
-                self._changed.wait(self._seconds_to_resume(now))
+                    seconds = min(wait, seconds) if seconds is not None else wait
+                self._changed.wait(seconds)
         return None
 
     def _send(self, lane: str, source: str, flow: _Flow) -> Iterator[Batch]:
-        page = self._outbox.page(source, flow.sent, TURN_BYTES, TURN_BATCHES)
+        page = self._outbox.page(source, flow.sent, min(TURN_BYTES, self._gate.send_room(lane)), TURN_BATCHES)
         if not page:  # acknowledged between the look and the read
             flow.sent = max(flow.sent, self._outbox.positions()[source].acked_sequence)
         if self._outbox.generation != self._generation:  # other numbers, or another beginning: not on this stream
             self.end()
         for stored in page:
             with self._changed:
-                if self.ended or flow.back_to is not None or not self._window.open(lane):
+                if self.ended or flow.back_to is not None or not self._may_go(lane):
                     return
                 self._took(lane, source, flow, stored)
             yield Batch(
@@ -122,11 +136,15 @@ class Transfer:
                 crc32=stored.crc32,
             )
 
+    def _may_go(self, lane: str) -> bool:
+        return self._window.open(lane) and not self._gate.send_wait(lane, self._window.bytes)
+
     def _took(self, lane: str, source: str, flow: _Flow, stored: StoredBatch) -> None:
         size = len(stored.sealed)
         flow.sent = stored.sequence
         flow.under_way.append((stored.sequence, size, time.monotonic()))
         self._window.sent(size)
+        self._gate.sent(size)
         self._turns.took(lane, source, size)
 
     def _ready(self, now: float) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from crossdock.lifecycle import Stop
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import OPEN, Gate
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.streams import Stream
@@ -34,10 +35,13 @@ class Uplink:
         problems: Problems,
         rng: random.Random,
         on_behind: Callable[[], None] = _nobody,
+        gate: Gate = OPEN,
     ) -> None:
         self._welcomed = threading.Event()
         self._problems = problems
-        self.stream = Stream("Uplink", lambda: Transfer(outbox, problems, rng, on_behind), identities, problems, rng)
+        self.stream = Stream(
+            "Uplink", lambda: Transfer(outbox, problems, rng, on_behind, gate), identities, problems, rng
+        )
 
     def welcomed(self) -> None:
         """The controller has welcomed this process and its outbox: sending may begin, and a refusal is over."""

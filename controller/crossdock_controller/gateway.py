@@ -26,10 +26,10 @@ from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, c
 from crossdock_controller.authority import token_hash
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
+from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.store import agents
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 
-HEARTBEAT_SECONDS = 5
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 EPOCH_BYTES = 16
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
@@ -51,6 +51,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet = fleet
         self._committer = committer
         self._intake = intake
+        self._reading = asyncio.Lock()  # a reader is for one thread at a time
 
     async def Uplink(  # noqa: N802 - the name of the RPC
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
@@ -149,13 +150,17 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
         welcome = link_pb2.Welcome(
             protocol=min(hello.protocol, PROTOCOL), capabilities=CAPABILITIES, version=__version__,
-            clock_us=time.time_ns() // 1000, heartbeat_seconds=HEARTBEAT_SECONDS, store=self._fleet.store,
+            clock_us=time.time_ns() // 1000, heartbeat_seconds=heartbeat_seconds(self._fleet.size),
+            store=self._fleet.store,
         )  # fmt: skip
         if GIVE_BACK in common(hello.capabilities):
-            for source, sequence in await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch):
+            async with self._reading:
+                mine = await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch)
+            for source, sequence in mine:
                 welcome.yours.add(source=source, epoch=hello.epoch, sequence=sequence)
         if hello.wants_checkpoints:
-            known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
+            async with self._reading:
+                known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
             for source, epoch, sequence, checkpoint in known:
                 welcome.checkpoints.add(source=source, epoch=epoch, sequence=sequence, checkpoint=checkpoint)
         return link_pb2.Directive(welcome=welcome)
@@ -165,7 +170,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         async for report in requests:
             kind = report.WhichOneof("kind")
             if kind == "heartbeat":
-                await self._fleet.heartbeat(session.caller, report.heartbeat)
+                self._fleet.heartbeat(session.caller, report.heartbeat)
             elif kind == "config":
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
@@ -338,7 +343,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
                 version=request.version[:50], expires_us=issued.expires_us, now_us=now_us,
             )
         )  # fmt: skip
-        await self._fleet.refresh()
+        await self._fleet.admit()
         logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent enrolled")
         return enrollment_pb2.EnrollResponse(
             agent=agent, site=site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,

@@ -13,6 +13,7 @@ import msgspec
 
 from crossdock import cron, quiet
 from crossdock.errors import ConfigError
+from crossdock.limits import Limits
 
 Lane = Literal["critical", "standard", "bulk"]
 LANES: tuple[Lane, ...] = ("critical", "standard", "bulk")
@@ -91,7 +92,8 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sources: list[SourceConfig]
     outbox: OutboxConfig = msgspec.field(default_factory=OutboxConfig)
     stop_all: bool = False  # the only way to run no source on purpose
-    zone: str = "UTC"  # IANA name, of schedules and quiet hours
+    zone: str = "UTC"  # IANA name, of schedules, quiet hours and windows of bandwidth
+    limits: Limits | None = None
 
 
 def encode(config: SiteConfig) -> bytes:

@@ -462,6 +462,24 @@ def test_a_controller_restored_to_before_this_outbox_began_is_given_everything(
     assert list(state.glob("outbox.db.corrupt-*")) == []
 
 
+def test_a_restored_controllers_configuration_is_run_though_its_numbers_are_lower(
+    controller: FakeController, state: Path
+) -> None:
+    controller.offer(site_config(12, config("wms", batch=2)), 12)
+    with RunningAgent(state) as agent:
+        eventually(lambda: (s := agent.status()) and s.revision == 12, "the newest runs")
+        controller.stop()
+        controller.offer(site_config(10, config("wms", batch=3)), 10)  # what its backup holds
+        controller.start()
+        eventually(lambda: (s := agent.status()) and s.revision == 10, "what it offers runs")
+        for revision in (11, 12):  # its next ones have numbers that were there before
+            controller.offer(site_config(revision, config("wms", batch=revision)), revision)
+            controller.wait(lambda r=revision: controller.statuses()[-1] == (r, "applied"), "it is applied")  # type: ignore[misc]
+    kept = read_last_good(state / "last-good.json")
+    assert kept is not None
+    assert kept.config == site_config(12, config("wms", batch=12))
+
+
 def test_what_a_restored_controller_lacks_and_is_not_kept_any_more_is_named_and_the_rest_goes_on(
     controller: FakeController, state: Path
 ) -> None:

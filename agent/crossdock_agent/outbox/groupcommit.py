@@ -67,7 +67,9 @@ class Writer:
         self._group.append(self, batch)
 
     def has_room(self) -> bool:
-        return self.closed or (self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES)
+        if self.closed or not self.queued:
+            return True
+        return self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES and self._group.has_room()
 
     def flush(self) -> None:
         """Wait until all appends are on disk. Raises the error that failed one."""
@@ -93,6 +95,8 @@ class GroupCommit:
         self.positions: dict[str, Position] = store.positions()
         self.queued_bytes = 0
         self.appended_bytes = 0  # sealed bytes committed since opening
+        self.queue_limit: int | None = None  # of all writers together
+        self.log_bytes = self._log_bytes = schema.WAL_BYTES  # from the next commit on, and as it is
         self.closing = False
         self.corrupt: BufferCorrupt | None = None
         self._store = store
@@ -137,6 +141,9 @@ class GroupCommit:
             self._appends.append((writer, batch))
             self._count(writer, 1, batch)
             self.changed.notify_all()
+
+    def has_room(self) -> bool:
+        return self.queue_limit is None or self.queued_bytes < self.queue_limit
 
     def flush(self, writer: Writer) -> None:
         with self.changed:
@@ -267,6 +274,9 @@ class GroupCommit:
         if self.corrupt is not None:
             return self.corrupt
         try:
+            if self.log_bytes != self._log_bytes:
+                self._store.set_log(self.log_bytes)
+                self._log_bytes = self.log_bytes
             with self._store.transaction():
                 for source, sequence in acks.items():
                     if self._store.acknowledge(source, sequence):

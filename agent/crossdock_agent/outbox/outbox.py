@@ -239,6 +239,16 @@ class Outbox:
         self.limits = limits
         self._group.set_limits(limits)
 
+    def set_queue(self, limit_bytes: int | None) -> None:
+        """How many bytes of batches may wait for their commit, of all sources together; None: each has its own."""
+        with self._group.changed:
+            self._group.queue_limit = limit_bytes
+            self._group.changed.notify_all()
+
+    def set_log(self, limit_bytes: int | None) -> None:
+        """How many bytes may be written at one stroke beside the batches themselves; None: as many as is fastest."""
+        self._group.log_bytes = min(limit_bytes or schema.WAL_BYTES, schema.WAL_BYTES)
+
     def _refusal(self, size: int, lane: str) -> BufferFull | None:
         """The last places are kept for the lanes above *lane*: a bulk source cannot take them from a critical one."""
         share = LANE_SHARES.get(lane, 1.0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from crossdock.errors import BufferCorrupt
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.kept import Kept, minute_now
-from crossdock_agent.outbox.rows import Append, Missing, Position, StoredBatch
+from crossdock_agent.outbox.rows import Append, Missing, Position, StoredBatch, source_crc
 
 
 class Store:
@@ -55,10 +55,17 @@ class Store:
         source_id = self._source_id(batch.source, batch.lane)
         size = len(batch.sealed)
         ((sequence, base),) = self._writes.execute(
-            "UPDATE sources SET last_sequence = last_sequence + 1, checkpoint = ?, lane = ?,"
+            "UPDATE sources SET last_sequence = last_sequence + 1, checkpoint = ?, lane = ?, crc32 = ?,"
             " batches = batches + 1, records = records + ?, bytes = bytes + ? WHERE id = ?"
             " RETURNING last_sequence, base_sequence",
-            (batch.checkpoint, batch.lane, batch.records, size, source_id),
+            (
+                batch.checkpoint,
+                batch.lane,
+                source_crc(batch.source.encode(), batch.lane.encode(), batch.checkpoint),
+                batch.records,
+                size,
+                source_id,
+            ),
         ).fetchall()
         self._writes.execute(
             "INSERT INTO batches (source_id, sequence, records, raw_bytes, bytes, crc32, read_at_us, on_ack, sealed)"
@@ -124,6 +131,8 @@ class Store:
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
         """Begin a new epoch: see `Kept.renew`."""
+        for source, sequence in known.items():
+            self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self.forget_opening()  # its sequences are of the epoch that ended
         return self.kept.renew(known)
@@ -135,7 +144,10 @@ class Store:
         """Carry on where the controller says this agent was. Only a fresh outbox may: its sequences begin at 1."""
         for source, checkpoint in checkpoints.items():
             source_id = self._source_id(source, "standard")
-            self._writes.execute("UPDATE sources SET checkpoint = ? WHERE id = ?", (checkpoint or None, source_id))
+            self._writes.execute(
+                "UPDATE sources SET checkpoint = ?, lane = 'standard', crc32 = ? WHERE id = ?",
+                (checkpoint or None, source_crc(source.encode(), b"standard", checkpoint or None), source_id),
+            )
         self._set_meta("fresh", b"\x00")
 
     def set_controller(self, store: bytes) -> None:
@@ -176,6 +188,10 @@ class Store:
         """Give up to *pages* free pages back to the disk; how many remain free."""
         self._writes.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()  # a page a row: fetch all of them
         return self.free_pages()
+
+    def set_log(self, limit_bytes: int) -> None:
+        """How much SQLite's log takes before all of it goes into the file."""
+        self._writes.execute(f"PRAGMA wal_autocheckpoint = {max(1, limit_bytes // schema.PAGE_BYTES)}").fetchall()
 
     def free_pages(self) -> int:
         return int(self._writes.execute("PRAGMA freelist_count").fetchone()[0])

@@ -15,31 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-SCHEMA_VERSION = 1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS streams(
-    id INTEGER PRIMARY KEY,
-    agent TEXT NOT NULL, site TEXT NOT NULL, source TEXT NOT NULL, epoch BLOB NOT NULL,
-    last_sequence INTEGER NOT NULL DEFAULT 0,
-    checkpoint BLOB NOT NULL DEFAULT x'',
-    records INTEGER NOT NULL DEFAULT 0,
-    purged_records INTEGER NOT NULL DEFAULT 0,
-    created_us INTEGER NOT NULL,
-    UNIQUE(agent, source, epoch)
-);
-CREATE TABLE IF NOT EXISTS batches(
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream_id INTEGER NOT NULL REFERENCES streams(id),
-    sequence INTEGER NOT NULL,
-    lane TEXT NOT NULL, records INTEGER NOT NULL,
-    received_us INTEGER NOT NULL,
-    crc32 INTEGER NOT NULL,
-    sealed BLOB NOT NULL,
-    UNIQUE(stream_id, sequence)
-);
-CREATE INDEX IF NOT EXISTS batches_received ON batches(received_us);
-"""
+from crossdock_controller.store import intake_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +92,16 @@ class IntakeWriter:
     """Appends batches; used from one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        new = not path.exists()
+        """Raises ConfigError when a newer release wrote the file."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        if new:
-            self._db.execute("PRAGMA page_size=16384")
-            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA busy_timeout=10000")
-        self._db.execute("PRAGMA wal_autocheckpoint=2000")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        try:
+            self._db.execute("PRAGMA busy_timeout=10000")
+            self._db.execute("PRAGMA synchronous=FULL")
+            intake_schema.migrate(self._db, path)
+            self._db.execute("PRAGMA wal_autocheckpoint=2000")
+        except BaseException:
+            self._db.close()
+            raise
         self._streams: dict[_Key, _Stream] = {}
         self._load()
 
@@ -228,6 +203,19 @@ class IntakeReader:
             "SELECT id, agent, site, source, epoch, last_sequence, records, checkpoint FROM streams ORDER BY id"
         )
         return [StreamInfo(*row) for row in rows]
+
+    def newest(self) -> int:
+        """A mark for `arrivals`: everything stored so far. Take it first, then read `streams`."""
+        mark: int = self._db.execute("SELECT coalesce(max(id), 0) FROM batches").fetchone()[0]
+        return mark
+
+    def arrivals(self, mark: int) -> tuple[int, dict[int, int]]:
+        """(the next mark, {stream id: its last sequence}) of what was stored after *mark*: costs what came, not what
+        there is."""
+        rows = self._db.execute(
+            "SELECT max(id), stream_id, max(sequence) FROM batches WHERE id > ? GROUP BY stream_id", (mark,)
+        ).fetchall()
+        return max((i for i, _, _ in rows), default=mark), {stream: sequence for _, stream, sequence in rows}
 
     def batches(self, stream_id: int, from_sequence: int, limit: int) -> list[StoredBatch]:
         """At most *limit* batches of a stream, by sequence, from *from_sequence* on."""

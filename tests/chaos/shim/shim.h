@@ -40,4 +40,29 @@ int shim_faulty(void);
 /* The path behind *fd* in *path* (PATH_MAX bytes); 0 when it is no ordinary file (socket, pipe, device, memory). */
 int shim_path_of(int fd, char *path);
 
+/* --- points: numbered moments at which a process may be made to die (points.c) */
+
+/* What a call is about to do to a file; taken before it, and given back after it. `key` is 0 when nobody counts it. */
+struct point {
+    uint64_t key, ordinal;
+};
+
+struct point point_at_fd(const char *kind, int fd);
+struct point point_at_path(const char *kind, int directory, const char *path);
+void point_passed(struct point point);
+
+/* --- power: what would be on the disk if the current failed now (power.c) */
+
+/* *fd* was synced: its content, or the entries of a directory, is what a power cut leaves. */
+void power_synced(int fd);
+
+/* The next number of a family-wide sequence. */
+uint64_t points_next(void);
+
+/* Waits for the end when the machine of this process has lost its current; else returns. */
+void points_freeze(void);
+
+/* The directory whose files count, and where their last synced state is kept; "" when neither is wanted. */
+extern char points_root[4096], power_shadow[4096];
+
 #endif
