@@ -95,6 +95,12 @@ class Fleet:
         peer, now_us = str(context.peer())[:255], time.time_ns() // 1000
         await self.do(lambda db: strangers.note(db, agent, peer, now_us))
 
+    async def note_misfit(self, caller: Caller, version: str, reason: str) -> None:
+        """An agent whose protocol is not spoken here, for a person to see: its next heartbeat takes the note away."""
+        now_us = time.time_ns() // 1000
+        health = msgspec.json.encode({"problems": [reason]}).decode()
+        await self.do(lambda db: agents.record_misfit(db, caller.agent, version, health, now_us))
+
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
 
