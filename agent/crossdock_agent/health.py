@@ -103,13 +103,15 @@ class Health:
 class StatusWriter:
     """The supervised part that keeps the status file fresh, and the process small."""
 
-    def __init__(self, health: Health, path: Path) -> None:
+    def __init__(self, health: Health, path: Path, look: Callable[[], None] = lambda: None) -> None:
         self._health = health
+        self._look = look  # at what is to be told besides, each minute
         self._path = path
 
     def run(self, stop: Stop) -> None:
         written: Status | None = None
         trim_at = time.monotonic() + 2 * WRITE_SECONDS  # what starting up left behind
+        self._look()
         while True:
             self._health.outlook.sample()
             status = self._health.status()
@@ -118,6 +120,7 @@ class StatusWriter:
                 written = status
             if time.monotonic() >= trim_at:
                 memory.trim()
+                self._look()
                 trim_at = time.monotonic() + TRIM_SECONDS
             if stop.wait(WRITE_SECONDS):
                 return

@@ -48,8 +48,7 @@ class SetAside:
 
     def look(self) -> None:
         """Tell of all that are there, and no longer of those that are not."""
-        pattern = f"{self._outbox.name}{MARK}*"
-        there = {p for p in self._outbox.parent.glob(pattern) if p.name.count(".") == _dots(self._outbox.name)}
+        there = {p for p in self._outbox.parent.glob(f"{self._outbox.name}{MARK}*") if p.name.endswith("Z")}
         for path in sorted(there):
             if _key(path) not in self._told:
                 self._tell(path, self._note(path))
@@ -95,8 +94,3 @@ def _held(found: Survey) -> str:
 
 def _key(path: Path) -> str:
     return f"outbox:{path.name}"
-
-
-def _dots(name: str) -> int:
-    """A set-aside file has two dots more than the outbox: its mark's and that of the fraction of a second."""
-    return name.count(".") + 2

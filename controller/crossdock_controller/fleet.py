@@ -67,6 +67,7 @@ class Fleet:
         self._runtime: Runtime | None = None
         self._revision = self._refused = 0
         self.sessions: dict[str, Session] = {}
+        self._refused_twins: dict[str, tuple[int, str]] = {}  # agent: when, and the host of the second process
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
     def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
@@ -131,9 +132,15 @@ class Fleet:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
 
+    def refused_twin(self, agent: str, host: str) -> None:
+        """A second process used the identity of a connected agent: told with that agent's next heartbeats."""
+        self._refused_twins[agent] = (time.time_ns() // 1000, host)
+
     async def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         now_us = time.time_ns() // 1000
-        health = msgspec.json.encode(health_of(beat, now_us)).decode()
+        twin = self._refused_twins.get(caller.agent)
+        more = {"twin": {"at_us": twin[0], "host": twin[1]}} if twin else {}
+        health = msgspec.json.encode(health_of(beat, now_us) | more).decode()
         await self.do(lambda db: agents.record_heartbeat(db, caller.agent, health, now_us))
 
     async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
