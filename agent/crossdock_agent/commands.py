@@ -14,7 +14,7 @@ from crossdock_agent.problems import explain
 
 if TYPE_CHECKING:
     from crossdock_agent.settings import Settings
-    from crossdock_agent.status import Status
+    from crossdock_agent.status import LimitStatus, Status
 
 
 class _Group(click.Group):
@@ -231,6 +231,12 @@ def _settings(state: Path | None, config: Path | None) -> Settings:
     return load(state, config)
 
 
+def _held(limit: LimitStatus) -> str:
+    waits = f", {limit.waiting_bytes / 1e6:.1f} MB wait for it" if limit.waiting_bytes else ""
+    so_far = f", {limit.throttled_seconds} s so far" if limit.throttled_seconds else ""
+    return (", throttling" if limit.throttling else "") + waits + so_far
+
+
 def _print_status(status: Status) -> None:
     from datetime import UTC, datetime
 
@@ -249,10 +255,13 @@ def _print_status(status: Status) -> None:
         f"oldest read {at(status.oldest_us)}"
     )
     click.echo(f"forecast    {_forecast(status)}")
+    for limit in status.limits:
+        click.echo(f"limit       {limit.resource}: {limit.used} of {limit.limit}" + _held(limit))
     for source in status.sources:
         click.echo(
             f"source      {source.source}: {source.state}"
             + (f" since {at(source.blocked_since_us)}" if source.blocked_since_us else "")
+            + (f" by {source.throttled_by}" if source.throttled_by else "")
             + f", {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
             + (f", slowed by its budget for {slowed} s" if (slowed := source.counters.get("throttled_seconds")) else "")

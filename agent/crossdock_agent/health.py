@@ -11,18 +11,20 @@ import msgspec
 
 from crossdock import __version__
 from crossdock.lifecycle import Stop
-from crossdock.v1.link_pb2 import Heartbeat, SourceHealth
+from crossdock.v1.link_pb2 import Heartbeat, LimitHealth, SourceHealth
 from crossdock_agent import memory
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import Governor
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pumps import Pumps
-from crossdock_agent.status import SourceStatus, Status
+from crossdock_agent.status import LimitStatus, SourceStatus, Status
 
 WRITE_SECONDS = 3.0
+STATUS_PROBLEM = "status file"
 TRIM_SECONDS = 60.0
 ALIVE_SECONDS = 15.0  # an unchanged status is written again this often, as a sign of life
 
@@ -38,6 +40,7 @@ class Health:
         configuration: Configuration,
         problems: Problems,
         outlook: Outlook,
+        governor: Governor,
         link: Callable[[], tuple[bool, str, int | None]],
     ) -> None:
         self._outbox = outbox
@@ -46,8 +49,16 @@ class Health:
         self._configuration = configuration
         self._problems = problems
         self.outlook = outlook
+        self._governor = governor
         self._link = link
         self._started_us = time.time_ns() // 1000
+
+    def problem(self, sentence: str) -> None:
+        """Tell of the status file; empty when it is well again."""
+        if sentence:
+            self._problems.report(STATUS_PROBLEM, sentence)
+        else:
+            self._problems.clear(STATUS_PROBLEM)
 
     def heartbeat(self) -> Heartbeat:
         stats, ahead = self._outbox.stats(), self.outlook.forecast
@@ -66,6 +77,7 @@ class Health:
             drained_at_us=self.outlook.at_us(ahead.drains_in),
             in_bytes_per_hour=_whole(ahead.in_per_hour),
             out_bytes_per_hour=_whole(ahead.out_per_hour),
+            limits=self._governor.health(stats.bytes),
         )
 
     def status(self) -> Status:
@@ -97,6 +109,7 @@ class Health:
             out_bytes_per_hour=beat.out_bytes_per_hour if beat.HasField("out_bytes_per_hour") else None,
             fills_at_us=beat.fills_at_us,
             drained_at_us=beat.drained_at_us,
+            limits=[_limit(health) for health in beat.limits],
         )
 
 
@@ -115,8 +128,7 @@ class StatusWriter:
         while True:
             self._health.outlook.sample()
             status = self._health.status()
-            if written is None or _differs(written, status):
-                write_atomic(self._path, msgspec.json.encode(status), durable=False)
+            if (written is None or _differs(written, status)) and self._write(status):
                 written = status
             if time.monotonic() >= trim_at:
                 memory.trim()
@@ -124,6 +136,18 @@ class StatusWriter:
                 trim_at = time.monotonic() + TRIM_SECONDS
             if stop.wait(WRITE_SECONDS):
                 return
+
+    def _write(self, status: Status) -> bool:
+        """False when the disk took it not: the file is for people on this machine, and the agent does not need it."""
+        try:
+            write_atomic(self._path, msgspec.json.encode(status), durable=False)
+        except OSError as error:
+            self._health.problem(
+                f"{self._path} cannot be written, 'crossdock-agent status' shows an old state: {error}"
+            )
+            return False
+        self._health.problem("")
+        return True
 
 
 def _differs(old: Status, new: Status) -> bool:
@@ -150,4 +174,16 @@ def _source(health: SourceHealth) -> SourceStatus:
         health.hint,
         dict(health.counters),
         health.blocked_since_us,
+        health.throttled_by,
+    )
+
+
+def _limit(health: LimitHealth) -> LimitStatus:
+    return LimitStatus(
+        health.resource,
+        health.limit,
+        health.used,
+        health.throttling,
+        health.waiting_bytes,
+        health.throttled_seconds,
     )

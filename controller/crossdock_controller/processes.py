@@ -32,6 +32,7 @@ from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import EnrollmentService, LinkService
+from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.retention import Retention
 from crossdock_controller.store import migrate
@@ -40,6 +41,7 @@ from crossdock_controller.store.wake import Waker
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
 GRACE_SECONDS = 3.0
+SETTLE_SECONDS = 0.2  # many times what gRPC needs between asking for the certificate and using it
 WORKER_ROLES = ("normalize", "dispatch")
 
 
@@ -62,15 +64,20 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
     data.prepare()
     with ExitStack() as stack:
         stack.enter_context(SingleInstance(data.lock))
+        if data.restoring.exists():
+            raise ConfigError(f"a restore of {data.root} was interrupted", hint="give it again: crossdock restore DIR")
         migrate(data.state)
+        open_files = OpenFiles(raise_open_files())
         writer = IntakeWriter(data.intake)
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, data, stop))
-        asyncio.run(_serve(settings, data, writer, stop))
+        asyncio.run(_serve(settings, data, writer, open_files, stop))
 
 
-async def _serve(settings: ControllerSettings, data: DataDirectory, writer: IntakeWriter, stop: Stop) -> None:
+async def _serve(
+    settings: ControllerSettings, data: DataDirectory, writer: IntakeWriter, open_files: OpenFiles, stop: Stop
+) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -97,11 +104,16 @@ async def _serve(settings: ControllerSettings, data: DataDirectory, writer: Inta
         link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
         service = EnrollmentService(fleet, addresses.link)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
-        await fleet.refresh()
+
+        async def refresh() -> None:
+            await fleet.refresh()
+            open_files.check(fleet.size)
+
+        await refresh()
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         tasks = [
             asyncio.create_task(_forever("intake", committer.run)),
-            asyncio.create_task(_every(REFRESH_SECONDS, "fleet", fleet.refresh)),
+            asyncio.create_task(_every(REFRESH_SECONDS, "fleet", refresh)),
             asyncio.create_task(_every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()
@@ -117,28 +129,58 @@ async def _serve(settings: ControllerSettings, data: DataDirectory, writer: Inta
 
 
 class ServerCredentials:
-    """The controller's own certificate, made anew at two thirds of its life; gRPC asks for it at every handshake."""
+    """The controller's own certificate, made anew at two thirds of its life, and when the clock turns out to have
+    been ahead as it was made; gRPC asks for it at every handshake.
+
+    gRPC is told only of a change. A configuration that it takes for new replaces the one that other threads are just
+    making handshakes with, and the process ends (grpc/grpc#36693): seen within a second when a fleet connected. Where
+    there is a change, we wait before we tell: gRPC holds new handshakes back meanwhile, and the ones under way finish.
+    """
 
     def __init__(self, authority: Authority, names: list[str]) -> None:
         self._authority = authority
         self._names = names
+        self._lock = threading.Lock()  # each port asks from threads of its own
         self._pair = self._issue()
 
     def mutual(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=True
-        )
+        return self._dynamic(require_client_authentication=True)
 
     def server_only(self) -> grpc.ServerCredentials:
+        return self._dynamic(require_client_authentication=False)
+
+    def watch(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+        """For one port: each call gives what changed since the last one, None when nothing did."""
+        told = self._pair
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal told
+            current = self._current()
+            if current is told:
+                return None
+            time.sleep(SETTLE_SECONDS)
+            told = current
+            return self._configuration(current)
+
+        return changed
+
+    def _dynamic(self, *, require_client_authentication: bool) -> grpc.ServerCredentials:
+        changed = self.watch()
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=False
+            self._configuration(self._pair), changed, require_client_authentication=require_client_authentication
         )
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        if self._pair.expires_us - time.time_ns() // 1000 < SERVER_LIFE.total_seconds() * 1_000_000 / 3:
-            self._pair = self._issue()
+    def _current(self) -> ServerPair:
+        with self._lock:
+            life_us = SERVER_LIFE.total_seconds() * 1_000_000
+            left_us = self._pair.expires_us - time.time_ns() // 1000
+            if left_us < life_us / 3 or left_us > life_us:
+                self._pair = self._issue()
+            return self._pair
+
+    def _configuration(self, pair: ServerPair) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
-            [(self._pair.key, self._pair.certificate)], root_certificates=self._authority.bundle
+            [(pair.key, pair.certificate)], root_certificates=self._authority.bundle
         )
 
     def _issue(self) -> ServerPair:

@@ -35,9 +35,8 @@ from measure import Meter, Usage, machine
 from support.gateway import wait_until
 from support.processes import Centre, Process
 
-SPARE_BYTES = (
-    96 * 1024 * 1024
-)  # the file may keep this (spare pages, its log), or a fifth: acknowledged batches are kept
+# The file may keep this much, or half of it: spare pages, its log, acknowledged batches for a restored controller.
+SPARE_BYTES = 96 * 1024 * 1024
 PATIENCE_SECONDS = 7200.0
 DRAIN_SHARE, CRITICAL_SECONDS = 0.8, 2.0  # the bars
 
@@ -136,7 +135,7 @@ def _drain(directory: Path, size: int) -> Drain:
     pulse.mkdir(parents=True)
     tree = {"sites/bench.yaml": _SITE, "sources/pulse.yaml": _PULSE}
     with Centre(directory) as centre:
-        agent = part_crossdock.agent_runs(centre, tree, pulse=pulse.as_posix(), limit=str(4 * size + 2**30))
+        agent = part_crossdock.agent_runs(centre, tree, pulse=pulse.as_posix(), limit=str(size * 5 // 4))
         agent.stop()
         outbox = directory / "agent-bench" / "outbox.db"
         began = perf_counter()
@@ -162,7 +161,7 @@ def _measure(
         assert _arrived(db) == filled.records, "the intake holds more records than there were"
     usages = meter.stop()
     at_last = _size(outbox)
-    wait_until(lambda: _size(outbox) < max(SPARE_BYTES, before // 5), "the outbox file shrinks", 900)
+    wait_until(lambda: _size(outbox) < max(SPARE_BYTES, before // 2), "the outbox file shrinks", 900)
     shrunk = perf_counter()
     return Drain(
         filled, fill_seconds, before, at_last, _size(outbox), first - started, last - first, shrunk - last,

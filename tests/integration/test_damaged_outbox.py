@@ -17,6 +17,7 @@ from support.agents import RunningAgent, eventually, helpers_in_process, site_co
 from support.controller import FakeController
 from support.processes import command
 from support.sources import config, reel
+from support.sources import lines_that_do_not_compress as lines
 
 QUICK = Backoff(first_seconds=0.05, max_seconds=0.2)
 PAGE = schema.PAGE_BYTES
@@ -34,12 +35,6 @@ def controller(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeController]:
     fake = FakeController().start()
     yield fake
     fake.stop()
-
-
-def lines(count: int) -> list[bytes]:
-    """They do not compress, so that each takes pages of its own."""
-    rng = random.Random(7)
-    return [b"%d " % i + rng.randbytes(20_000).replace(b"\n", b" ") for i in range(count)]
 
 
 def received(controller: FakeController, source: str) -> list[bytes]:

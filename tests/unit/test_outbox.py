@@ -56,7 +56,8 @@ def test_batch_checkpoint_ledger_and_token_are_there_after_reopening(tmp_path: P
 
 
 def test_the_file_is_wal_and_gives_space_back_in_steps(tmp_path: Path) -> None:
-    with opened(tmp_path) as outbox:
+    limits = OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_bytes=1_000_000)
+    with opened(tmp_path, limits) as outbox:
         payload = os.urandom(200_000)
         append(outbox, *[batch(payload=payload) for _ in range(150)])
         file = sqlite3.connect(tmp_path / "outbox.db")
@@ -73,7 +74,7 @@ def test_the_file_shrinks_while_a_backlog_drains_without_a_pause(
 ) -> None:
     monkeypatch.setattr(groupcommit, "BUSY_SPARE_PAGES", 300)
     monkeypatch.setattr(groupcommit.GroupCommit, "_vacuum", lambda _self: False)  # never idle
-    with opened(tmp_path) as outbox:
+    with opened(tmp_path, OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)) as outbox:
         append(outbox, *[batch(payload=os.urandom(80_000)) for _ in range(200)])
         full = outbox._group.call(Store.pages)
         for sequence in range(5, 201, 5):
@@ -310,6 +311,26 @@ def test_a_fresh_outbox_adopts_the_controllers_checkpoints_and_numbers_from_one(
         assert [b.sequence for b in outbox.page("wms", 0, 10)] == [1]
     with opened(tmp_path) as outbox:
         assert not outbox.fresh
+
+
+def test_where_it_stood_before_anything_unseen_by_the_controller_is_remembered_until_it_was_compared(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path) as outbox:
+        append(outbox, batch(), batch())
+        outbox.acknowledge("wms", outbox.epoch, 1)
+        outbox.adopt({})
+        assert outbox.opening() == {"wms": (2, 1)}
+        append(outbox, batch())
+    with opened(tmp_path) as outbox:
+        assert outbox.opening() == {"wms": (2, 1)}  # that process never reached the controller
+        append(outbox, batch("erp"))
+        outbox.compared()
+    with opened(tmp_path) as outbox:
+        assert outbox.opening() == {"wms": (3, 1), "erp": (1, 0)}
+        assert outbox.bind("atl1") is False
+        assert outbox.bind("rtm1") is True  # a new epoch: sequences of before mean nothing
+        assert outbox.opening() == {"wms": (2, 0), "erp": (1, 0)}
 
 
 def test_batches_of_an_earlier_identity_are_renumbered_in_a_new_epoch(tmp_path: Path) -> None:

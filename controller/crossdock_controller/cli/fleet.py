@@ -70,6 +70,17 @@ def agents_revoke(data: DataDirectory, name: str) -> None:
     click.echo(f"agent {name} is revoked; 'crossdock token create' lets it in again")
 
 
+@agents.command("adopt")
+@click.argument("name")
+@click.option("--site", default="", metavar="SITE", help="The site it works for. [default: NAME]")
+@click.pass_obj
+def agents_adopt(data: DataDirectory, name: str, site: str) -> None:
+    """Let agent NAME in again, which enrolled after the backup that was restored. It goes on by itself."""
+    require_data(data)
+    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000)
+    click.echo(f"agent {name} of site {adopted} is on the list again; it connects within half a minute")
+
+
 def _show(found: list[fleet.AgentView], now_us: int) -> None:
     from crossdock_controller.cli.screen import next_steps, number, screen, state, table
 
@@ -91,6 +102,7 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         for problem in agent.problems:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
+    show_throttled(found)
     next_steps(steps(found))
 
 
@@ -110,6 +122,17 @@ def forecast_of(agent: fleet.AgentView, now_us: int) -> str:
     return f"drained {words.ahead(outbox.drained_at_us, now_us)}" if outbox.drained_at_us else "-"
 
 
+def show_throttled(found: list[fleet.AgentView]) -> None:
+    """What holds connected agents back now, on purpose: no problem, and good to know."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent in found:
+        for limit in agent.limits if agent.state == "connected" else ():
+            if limit.throttling:
+                screen().print(f"[cyan]~[/] {agent.agent}: ", end="")
+                screen().print(limit.sentence, markup=False)
+
+
 def revision_of(agent: fleet.AgentView) -> str:
     """ "7", or "6, 7 offered" while it has not applied the newest, "6, refused 7" when it could not."""
     if agent.config_state == "failed":
@@ -122,5 +145,10 @@ def revision_of(agent: fleet.AgentView) -> str:
 def steps(found: list[fleet.AgentView]) -> list[str]:
     """What to do about agents that are not well."""
     todo = [f"at {a.host or a.site}: crossdock-agent check" for a in found if a.state in {"offline", "silent"}]
+    todo += [
+        f"is {a.agent} one of yours, and not revoked? let it in: crossdock agents adopt {a.agent} --site SITE"
+        for a in found
+        if a.state == "unknown"
+    ]
     todo += [f"correct the tree and apply it again: {a.agent} refused it" for a in found if a.config_state == "failed"]
     return list(dict.fromkeys(todo))

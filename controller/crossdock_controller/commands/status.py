@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands.fleet import AgentView, SourceHealth, view
+from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.paths import DataDirectory, read_addresses
-from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, views
+from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
 
 ANSWER_SECONDS = 0.5
 LAG_SECONDS = 60.0  # what waits longer than this is behind
@@ -85,7 +85,8 @@ def status(data: DataDirectory, now_us: int) -> Status:
     """Everything at *now_us*. Reads only; works whether or not the controller runs."""
     controller = controller_view(data)
     with closing(connection.connect(data.state)) as db:
-        fleet = [view(row, now_us) for row in agents.list_all(db)]
+        fleet = judged(agents.list_all(db), now_us)
+        unknown = strangers.list_all(db)
         head = next(iter(revisions.list_all(db)), None)
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
@@ -97,6 +98,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
+    steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     return Status(now_us, controller, revision, fleet, sources, sinks, dead, steps)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
-from crossdock_controller.commands.fleet import AgentView, view
+from crossdock_controller.commands.fleet import AgentView, judged
 from crossdock_controller.commands.status import controller_view
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, views
@@ -72,7 +72,7 @@ def sample(data: DataDirectory, now_us: int, before: Sample | None = None) -> Sa
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         finished = views.finished(db, before.run_id if before is not None else None)
         sinks = views.sinks(db)
-        fleet = [view(row, now_us) for row in agents.list_all(db)]
+        fleet = judged(agents.list_all(db), now_us)
         dead = dead_letters.count_open(db)
     received: dict[tuple[str, str], int] = {}
     normalized: dict[tuple[str, str], int] = {}
