@@ -110,6 +110,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             logger.bind(agent=caller.agent, peer=context.peer()).error(
                 "a second process uses the identity of a connected agent and was refused: is the machine cloned?"
             )
+            self._fleet.refused_twin(caller.agent, hello.host[:255])
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
