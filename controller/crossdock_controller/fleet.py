@@ -19,12 +19,14 @@ import msgspec
 from loguru import logger
 
 from crossdock import siteconfig
-from crossdock.errors import ConfigError
+from crossdock.complaints import Complaints
+from crossdock.errors import ConfigError, CrossdockError
 from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
-from crossdock_controller.store import agents, connection, revisions
+from crossdock_controller.store import agents, connection, faults, revisions
+from crossdock_controller.store.holder import HolderLost
 
 _T = TypeVar("_T")
 
@@ -55,14 +57,29 @@ async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details:
 
 
 class Fleet:
-    """The allow-list and the agents' rows in state.db, used from one thread of its own."""
+    """The allow-list and the agents' rows in state.db, used from one thread of its own.
 
-    def __init__(self, state_file: Path, authority: Authority, certificate_life: dt.timedelta) -> None:
+    *fence* is the id of the holder in whose name it writes; *fatal* is told why nothing may be written any more.
+    """
+
+    def __init__(
+        self,
+        state_file: Path,
+        authority: Authority,
+        certificate_life: dt.timedelta,
+        *,
+        fence: str = "",
+        fatal: Callable[[CrossdockError], None] = lambda _error: None,
+    ) -> None:
+        self._path = state_file
+        self._fatal = fatal
+        self._complaints = Complaints()
         self._authority = authority
         self._life = certificate_life
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
-        self._db = connection.connect(state_file, check_same_thread=False)
-        agents.disconnect_all(self._db)
+        self._db = connection.connect(state_file, check_same_thread=False, fence=fence)
+        with connection.transaction(self._db):
+            agents.disconnect_all(self._db)
         self._allowed = agents.active(self._db)
         self._runtime: Runtime | None = None
         self._revision = self._refused = 0
@@ -120,7 +137,7 @@ class Fleet:
         revision = self._revision
         offer = link_pb2.ConfigOffer(revision=revision, hash=digest, config=config, signature=signature)
         await session.outgoing.put(link_pb2.Directive(config=offer))
-        await self.do(lambda db: agents.record_offered(db, session.caller.agent, revision))
+        await self.note(lambda db: agents.record_offered(db, session.caller.agent, revision))
 
     @property
     def bundle(self) -> bytes:
@@ -134,12 +151,12 @@ class Fleet:
     async def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         now_us = time.time_ns() // 1000
         health = msgspec.json.encode(health_of(beat, now_us)).decode()
-        await self.do(lambda db: agents.record_heartbeat(db, caller.agent, health, now_us))
+        await self.note(lambda db: agents.record_heartbeat(db, caller.agent, health, now_us))
 
     async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
         """What the agent says of an offer: applying, applied or failed, with its reason."""
         reason = status.reason[:2000]
-        await self.do(lambda db: agents.record_config(db, caller.agent, status.revision, status.state, reason))
+        await self.note(lambda db: agents.record_config(db, caller.agent, status.revision, status.state, reason))
         log = logger.bind(agent=caller.agent, revision=status.revision)
         if status.state == "failed":
             log.error("agent refused the revision and runs on with its last good one: {}", reason)
@@ -147,13 +164,43 @@ class Fleet:
             log.info("revision {}", status.state)
 
     async def do(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run *call* with the connection, on its thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(self._db))
+        """Run *call*, which reads, with the connection, on its thread. Raises StoreUnavailable, StoreDamaged."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._told(call))
+
+    async def write(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run *call* in a write transaction of its own. Raises StoreUnavailable, StoreDamaged, HolderLost."""
+
+        def written(db: sqlite3.Connection) -> _T:
+            with connection.transaction(db):
+                return call(db)
+
+        return await self.do(written)
+
+    async def note(self, call: Callable[[sqlite3.Connection], object]) -> None:
+        """Write what is only shown to people: while the store cannot be written, the link goes on without it."""
+        try:
+            await self.write(call)
+        except faults.StoreUnavailable as error:
+            self._complaints.make("fleet", f"what agents report of themselves is not recorded now: {error}")
+        else:
+            self._complaints.over("fleet", "what agents report is recorded again")
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
-        agents.disconnect_all(self._db)
+        try:
+            with connection.transaction(self._db):
+                agents.disconnect_all(self._db)
+        except (CrossdockError, sqlite3.Error) as error:
+            logger.warning("agents could not be recorded as disconnected; the next start does it: {}", error)
         self._db.close()
+
+    def _told(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        try:
+            with faults.told(self._path):
+                return call(self._db)
+        except (faults.StoreDamaged, HolderLost) as error:
+            self._fatal(error)
+            raise
 
     @staticmethod
     def _read(db: sqlite3.Connection) -> tuple[dict[str, str], tuple[int, dict[str, str]] | None]:

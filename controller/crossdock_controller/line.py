@@ -19,7 +19,7 @@ from crossdock.errors import SinkUnavailable
 from crossdock.retry import Backoff
 from crossdock_controller.judging import Judged, Policy, judge, no_verdict
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, Verdict
-from crossdock_controller.store import dead_letters, deliveries, runs, sinks
+from crossdock_controller.store import connection, dead_letters, deliveries, runs, sinks
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.connection import begin, begun, transaction
 from crossdock_controller.store.deliveries import Picked, chain_of
@@ -67,12 +67,22 @@ class Line:
     _bodies: Bodies = field(init=False)
     _ahead: int = field(init=False)
     _unsaved: list[_Sent] = field(default_factory=list)
+    _stuck: bool = False  # a save failed: it comes before anything else is sent
+    _owed: tuple[_Sent | None, Judged, int] | None = None  # judged and not persisted: the store could not be written
 
     def __post_init__(self) -> None:
         self._bodies, self._ahead = Bodies(self.db), self.cursor
 
     def step(self) -> bool:
-        """Send what is due now, then fresh ones; False when nothing was to do: `seconds_to_wait` says how long."""
+        """Send what is due now, then fresh ones; False when nothing was to do: `seconds_to_wait` says how long.
+
+        Raises what the store raises; then nothing is sent before the next call could persist what was sent already.
+        """
+        if self._owed is not None:
+            self._persist(*self._owed)
+        elif self._stuck:
+            self.save()
+        connection.check_fence(self.db)
         if sinks.is_paused(self.db, self.sink_id) or self.clock_us() < self.next_try_us:
             self.save()
             return False
@@ -97,8 +107,11 @@ class Line:
 
     def save(self, *, wait: bool = True) -> None:
         """Persist what is done. Raises LeaseLost; without *wait* another process's transaction is left in peace."""
+        if self._owed is not None:
+            self._persist(*self._owed)
         if not self._unsaved:
             return
+        self._stuck = True
         if wait:
             with transaction(self.db):
                 self._persist_unsaved()
@@ -106,6 +119,7 @@ class Line:
             with begun(self.db):
                 self._persist_unsaved()
         else:
+            self._stuck = False
             return
         self._saved()
 
@@ -202,6 +216,7 @@ class Line:
         chains = {f.chain for f in judged.failures} | {chain for _, chain in judged.held}
         chains |= {p.chain for p in judged.done if p.chain is not None}
         at_us = self.clock_us()
+        self._owed = (sent, judged, to)
         with transaction(db):
             self._persist_unsaved()
             if to != self._ahead:
@@ -219,6 +234,7 @@ class Line:
             deliveries.hold(db, sink, judged.held)
             deliveries.settle(db, sink, chains, at_us)
         self._ahead = to
+        self._owed = None
         self._saved()
         if judged.letters:
             logger.bind(sink=self.name, dead=len(judged.letters)).warning(
@@ -247,4 +263,5 @@ class Line:
                 "delivered"
             )
         self._unsaved.clear()
+        self._stuck = False
         self.cursor = self._ahead

@@ -6,6 +6,8 @@ and its problem on view; the others go on. Critical streams come first; the othe
 
 from __future__ import annotations
 
+import random
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -14,17 +16,21 @@ from typing import Protocol
 
 from loguru import logger
 
+from crossdock.complaints import Complaints
+from crossdock.errors import Retryable
 from crossdock.lifecycle import Stop
+from crossdock.retry import Backoff
 from crossdock.siteconfig import LANE_WEIGHTS
 from crossdock_controller import rounds
 from crossdock_controller.current import Current
 from crossdock_controller.outcomes import Mapped
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.station import Station
-from crossdock_controller.store import inputs, normalizer, sinks
+from crossdock_controller.store import faults, inputs, normalizer, sinks
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
 from crossdock_controller.store.leases import LeaseLost
 from crossdock_controller.store.normalizer import Checkpoint
+from crossdock_controller.store.room import Room
 from crossdock_controller.store.wake import Waker
 
 ROLE = "normalize"
@@ -66,7 +72,12 @@ class _Work:
 class Normalizer:
     """One worker. `step` does what can be done now; `run` calls it until the stop."""
 
-    def __init__(self, data: DataDirectory, build: Callable[[Mapping[str, str], int], Runtime]) -> None:
+    def __init__(
+        self, data: DataDirectory, build: Callable[[Mapping[str, str], int], Runtime], room: Room | None = None
+    ) -> None:
+        self._data = data
+        self._room = room
+        self._complaints = Complaints()
         self._work: dict[int, _Work] = {}
         self._sinks: dict[str, int] = {}
         with ExitStack() as stack:
@@ -86,10 +97,27 @@ class Normalizer:
 
     def run(self, stop: Stop) -> None:
         stop.on_set(self._station.bell.ring)
+        backoff, rng, failures = Backoff(0.5, 2.0, 10.0), random.Random(), 0  # noqa: S311 - jitter
         while not stop.is_set():
-            if not self.step(stop):
+            try:
+                busy = self.step(stop)
+            except (sqlite3.Error, OSError, Retryable) as error:
+                failures += 1
+                self._store_failed(error)
+                stop.wait(backoff.delay(failures, rng))
+                continue
+            failures = 0
+            self._complaints.over("store", "records are normalized again")
+            if not busy:
                 self._station.bell.wait(POLL_SECONDS)
         stop.forget(self._station.bell.ring)
+
+    def _store_failed(self, error: Exception) -> None:
+        """Wait for a store that cannot be used now; nothing of the round was written. Raises what is no such thing."""
+        found = error if isinstance(error, Retryable) else faults.of(error, self._data.state)
+        if not isinstance(found, Retryable):
+            raise found or error
+        self._complaints.make("store", f"nothing is normalized now, records wait in the intake: {found}")
 
     def step(self, stop: Stop | None = None) -> bool:
         """A round of every critical stream that has work, and of one other; False when there was nothing to do."""
@@ -97,6 +125,9 @@ class Normalizer:
         if runtime is None:
             return False
         self._station.renew()
+        short = self._room.short() if self._room is not None else None
+        if short is not None:
+            raise short
         busy = False
         for stream in self._chosen(runtime):
             if stop is not None and stop.is_set():
@@ -241,11 +272,19 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def run_normalizer(data: DataDirectory, stop: Stop) -> None:
-    """Work until *stop*. Raises what a restart may mend: sqlite3.Error, Retryable."""
+def run_normalizer(
+    data: DataDirectory,
+    stop: Stop,
+    *,
+    min_free_disk_bytes: int = 0,
+    round_seconds: float = 60.0,  # noqa: ARG001
+) -> None:
+    """Work until *stop*. Raises StoreDamaged, HolderLost, and what a restart may mend: sqlite3.Error, Retryable."""
     from crossdock_controller.config.runtime import Runtime as Configured
 
-    normalizer_ = Normalizer(data, Configured.from_tree)
+    # Half of what intake stops at: what was taken in can still be delivered while new records wait at the sites.
+    room = Room(min_free_disk_bytes // 2, data.state, what="nothing more is normalized")
+    normalizer_ = Normalizer(data, Configured.from_tree, room)
     try:
         normalizer_.run(stop)
     finally:

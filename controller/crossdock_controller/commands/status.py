@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, view
+from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, views
 
@@ -68,6 +69,7 @@ class DeadSummary:
 class Status:
     now_us: int
     controller: ControllerView
+    store: StorageView
     revision: RevisionHead
     agents: list[AgentView]
     sources: list[SourceView]
@@ -83,6 +85,7 @@ class Status:
 def status(data: DataDirectory, now_us: int) -> Status:
     """Everything at *now_us*. Reads only; works whether or not the controller runs."""
     controller = controller_view(data)
+    store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
         fleet = [view(row, now_us) for row in agents.list_all(db)]
         head = next(iter(revisions.list_all(db)), None)
@@ -96,7 +99,9 @@ def status(data: DataDirectory, now_us: int) -> Status:
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
-    return Status(now_us, controller, revision, fleet, sources, sinks, dead, steps)
+    if store.step and (store.state != "stuck" or controller.state == "up"):
+        steps.insert(0, store.step)
+    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
 
 
 def controller_view(data: DataDirectory) -> ControllerView:

@@ -69,6 +69,13 @@ def release_all(db: sqlite3.Connection, owner: str) -> None:
         db.execute("DELETE FROM wakers WHERE owner = ?", (owner,))
 
 
+def free_all(db: sqlite3.Connection) -> None:
+    """Free every lease: whoever holds one may not write any more. In a transaction."""
+    for table in ("normalizer_checkpoints", "sink_cursors"):
+        db.execute(f"UPDATE {table} SET owner = NULL, lease_until_us = 0")
+    db.execute("DELETE FROM wakers")
+
+
 def _lock_new(directory: Path, role: str) -> tuple[str, Path, SingleInstance]:
     while True:
         name = f"{role}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
