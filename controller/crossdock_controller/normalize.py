@@ -32,6 +32,7 @@ from crossdock_controller.store.leases import LeaseLost
 from crossdock_controller.store.normalizer import Checkpoint
 from crossdock_controller.store.room import Room
 from crossdock_controller.store.wake import Waker
+from crossdock_controller.suspicion import Suspicion
 
 ROLE = "normalize"
 POLL_SECONDS = 0.25
@@ -39,6 +40,7 @@ BATCHES = 16  # a round: large enough that a commit does not show, small enough 
 MAX_BATCHES = 128  # a group may span so many before it is refused
 RAW_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 10.0
+INQUIRY_POLL_SECONDS = 0.5
 _FOREVER = float("inf")
 
 
@@ -73,8 +75,13 @@ class Normalizer:
     """One worker. `step` does what can be done now; `run` calls it until the stop."""
 
     def __init__(
-        self, data: DataDirectory, build: Callable[[Mapping[str, str], int], Runtime], room: Room | None = None
+        self,
+        data: DataDirectory,
+        build: Callable[[Mapping[str, str], int], Runtime],
+        room: Room | None = None,
+        round_seconds: float = 0.0,
     ) -> None:
+        """*round_seconds*: the process ends when a round takes longer; 0 for no limit."""
         self._data = data
         self._room = room
         self._complaints = Complaints()
@@ -87,8 +94,10 @@ class Normalizer:
             stack.callback(self._waker.close)
             self._station = Station(data, ROLE, cache_mib=64)
             stack.callback(self._station.close)
+            self._db, self._owner = self._station.db, self._station.owner
+            self._suspicion = Suspicion(data, self._db, self._station.hand, round_seconds)
+            stack.callback(self._suspicion.close)
             self._closing = stack.pop_all()
-        self._db, self._owner = self._station.db, self._station.owner
         self._current = Current(self._db, build)
 
     def close(self) -> None:
@@ -187,6 +196,7 @@ class Normalizer:
         held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
         if held is None:
             self._station.reap()
+            self._suspicion.look_again()
             held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
         if held is None:
             work.waits_for, work.until = (self._number(), stream.last_sequence), time.monotonic() + 1.0
@@ -197,21 +207,32 @@ class Normalizer:
     def _round(self, stream: StreamInfo, work: _Work, runtime: Runtime, engine: rounds.Engine) -> bool:
         started = time.monotonic()
         at = work.checkpoint.at
-        limit = min(BATCHES * work.factor, MAX_BATCHES)
+        suspect = self._suspicion.of(stream, at)
+        problem = self._suspicion.untried(stream, at, suspect) if suspect is not None else ""
+        if problem:
+            self._wait(stream, work, runtime, problem, time.monotonic() + INQUIRY_POLL_SECONDS)
+            return False
+        most = BATCHES if suspect is None else 1  # at a time
+        limit = min(most * work.factor, MAX_BATCHES)
         stored = self._intake.batches(stream.id, at.sequence, limit)
         if not stored:
             return False
         work.lane = stored[0].lane
-        opened, bad = rounds.open_batches(stored, RAW_BYTES * work.factor)
+        aside, whole = self._suspicion.aside(stream, at)
+        opened, bad = rounds.open_batches(stored, RAW_BYTES * work.factor, whole)
         if not opened and bad is not None:
-            decided = rounds.damaged(stream, at, bad)
-            logger.bind(source=stream.source, batch=bad.sequence).error("batch is damaged, set aside as a dead letter")
+            decided = self._suspicion.letter(stream, at, bad, aside)
         else:
             # A group that more batches cannot close, because there is no room for them or a damaged one comes next.
-            full = bad is not None or len(opened) == MAX_BATCHES or work.factor >= MAX_BATCHES // BATCHES
-            decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=False)
-            if decided.to == at and full:
-                decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=True)
+            full = bad is not None or len(opened) == MAX_BATCHES or work.factor >= MAX_BATCHES // most
+            with self._suspicion.in_hand(stream, at, opened[-1].stored.sequence):
+                try:
+                    decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=False, aside=aside)
+                    if decided.to == at and full:
+                        decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=True, aside=aside)
+                except rounds.EngineFault as error:
+                    self._suspicion.set_culprits_aside(stream, at, opened, engine, error, aside)
+                    return True
             if decided.to == at:
                 return self._wait_for_more(
                     stream, work, runtime, more=len(opened) < len(stored) or len(stored) == limit
@@ -277,14 +298,14 @@ def run_normalizer(
     stop: Stop,
     *,
     min_free_disk_bytes: int = 0,
-    round_seconds: float = 60.0,  # noqa: ARG001
+    round_seconds: float = 60.0,
 ) -> None:
     """Work until *stop*. Raises StoreDamaged, HolderLost, and what a restart may mend: sqlite3.Error, Retryable."""
     from crossdock_controller.config.runtime import Runtime as Configured
 
     # Half of what intake stops at: what was taken in can still be delivered while new records wait at the sites.
     room = Room(min_free_disk_bytes // 2, data.state, what="nothing more is normalized")
-    normalizer_ = Normalizer(data, Configured.from_tree, room)
+    normalizer_ = Normalizer(data, Configured.from_tree, room, round_seconds)
     try:
         normalizer_.run(stop)
     finally:

@@ -26,7 +26,7 @@ class Station:
             stack.callback(self.db.close)
             alive = leases.Owner(data.state, role)
             stack.callback(alive.close)
-            self.owner = alive.name
+            self.owner, self.hand = alive.name, alive.hand
             self.reap()
             stack.callback(self._release)
             self.bell = Bell(self.db, role, self.owner)

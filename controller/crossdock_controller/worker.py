@@ -26,10 +26,11 @@ from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import faults
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES
+from crossdock_controller.trial import limit_memory, run_trials
 
 
 @click.command()
-@click.option("--role", type=click.Choice(["dispatch", "normalize"]), required=True)
+@click.option("--role", type=click.Choice(["dispatch", "normalize", "trial"]), required=True)
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--holder", default="", help="Id of the controller in whose name it writes.")
 @click.option("--min-free-disk", type=click.IntRange(min=0), default=MIN_FREE_DISK_BYTES)
@@ -39,6 +40,9 @@ def run(role: str, data: Path, holder: str, min_free_disk: int, round_seconds: f
     telemetry.configure(role, level=os.environ.get("CROSSDOCK_LOG_LEVEL", "INFO"))
     # Rounds make tens of thousands of tuples and no cycles: to look for some every 700 of them costs up to a tenth.
     gc.set_threshold(100_000, 50, 50)
+    if role == "trial":
+        run_trials(DataDirectory(data), sys.stdin.buffer, sys.stdout.buffer)
+        return
     stop = Stop()
     stop_on_signals(stop)
     threading.Thread(target=_leave_with_parent, args=(stop,), name="leash", daemon=True).start()
@@ -46,6 +50,7 @@ def run(role: str, data: Path, holder: str, min_free_disk: int, round_seconds: f
     directory = DataDirectory(data, holder)
     try:
         if role == "normalize":
+            limit_memory()
             run_normalizer(directory, stop, min_free_disk_bytes=min_free_disk, round_seconds=round_seconds)
         else:
             run_dispatcher(directory, stop)

@@ -97,8 +97,7 @@ def test_a_normalizer_that_was_stopped_while_another_took_over_writes_no_round(b
     old = Normalizer(by(box, first), lambda _tree, number: FakeRuntime().numbered(number))
     held(box)
     with pytest.raises(HolderLost):
-        while old.step():
-            pass
+        old.step()
     old.close()
     assert box.db.execute("SELECT count(*) FROM events").fetchone() == (0,)
     box.normalize()
@@ -202,7 +201,7 @@ def test_a_silent_holder_is_watched_by_our_clock_and_then_replaced(box: Box, mon
 @pytest.mark.parametrize("change", [{"host": "other-host"}, {"file": "1"}], ids=["another host", "another file"])
 def test_a_copy_of_a_store_that_was_not_given_back_needs_a_person(box: Box, change: dict[str, object]) -> None:
     stranger(box, **change)
-    with pytest.raises(Refused, match="not given back; .*leave it alone.*--take-over"):
+    with pytest.raises(Refused, match=r"not given back; .*leave it alone.*--take-over"):
         clear_way(box.data, take_over=False, wait=never)
     Holding(box.data, clear_way(box.data, take_over=True, wait=never), 0)
 
