@@ -94,7 +94,7 @@ class _Bench:
 class Inquiry:
     """On a thread of its own. Once *done*, *verdict* has {sequence: {position or WHOLE: reason}}, or nothing at all."""
 
-    def __init__(self, data: DataDirectory, suspect: Suspect, seconds: float = TRIAL_SECONDS) -> None:
+    def __init__(self, data: DataDirectory, suspect: Suspect, seconds: float) -> None:
         self.suspect = suspect
         self.verdict: dict[int, dict[int, str]] = {}
         self._bench = _Bench(data, seconds)

@@ -1,7 +1,7 @@
 """What a normalizer does about batches that make the mapping fail, or that kill it.
 
-A record on which the mapping fails becomes a dead letter, and its neighbours go on; where the mapping fails whatever the
-records are, the source waits. A batch at which workers die again and again is tried in processes of their own
+A record on which the mapping fails becomes a dead letter, and its neighbours go on; where the mapping fails whatever
+the records are, the source waits. A batch at which workers die again and again is tried in processes of their own
 (`inquiry`), while every other stream goes on.
 """
 
@@ -16,7 +16,7 @@ from loguru import logger
 
 from crossdock_controller import rounds
 from crossdock_controller.culprits import NotFound, culprits
-from crossdock_controller.inquiry import Inquiry
+from crossdock_controller.inquiry import TRIAL_SECONDS, Inquiry
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import poison
 from crossdock_controller.store.intake import StoredBatch, StreamInfo
@@ -81,7 +81,8 @@ class Suspicion:
             return ""
         inquiry = self._inquiries.get(stream.id)
         if inquiry is None:
-            inquiry = self._inquiries[stream.id] = Inquiry(self._data, suspect)
+            seconds = min(TRIAL_SECONDS, self._round_seconds or TRIAL_SECONDS)
+            inquiry = self._inquiries[stream.id] = Inquiry(self._data, suspect, seconds)
         if not inquiry.done:
             died = f"the worker died {suspect.deaths} times at batch {suspect.sequence}"
             return f"{died}; the records at fault are looked for"
