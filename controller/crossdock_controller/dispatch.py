@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -149,7 +150,13 @@ class Dispatcher:
         """End every thread after its call in progress; one that hangs is left to the end of the process."""
         for served in self._served.values():
             _end(served)
-        late = [n for s in self._served.values() if s.supervisor is not None for n in s.supervisor.join(JOIN_SECONDS)]
+        deadline = time.monotonic() + JOIN_SECONDS  # for all of them together: many that hang end as soon as one
+        late = [
+            name
+            for served in self._served.values()
+            if served.supervisor is not None
+            for name in served.supervisor.join(max(0.0, deadline - time.monotonic()))
+        ]
         if late:
             logger.bind(sinks=",".join(late)).warning("sinks did not return from their last call; it will be repeated")
         self._station.close()
@@ -219,20 +226,20 @@ class Dispatcher:
 
     def _opened(self, db: sqlite3.Connection, number: int, name: str, definition: SinkDef) -> tuple[Sink, int]:
         """The sink and its run size; why it could not be made is on view until it can."""
-        problem = ""
         try:
-            return self._open_sink(name, definition)
-        except CrossdockError as error:
-            problem = str(error)
-            raise
-        except (sqlite3.Error, OSError) as error:  # of the sink: it must not be taken for one of the store
-            problem = f"sink {name} cannot be opened: {error}"
-            raise CrossdockError(problem) from error
-        finally:
+            found = self._open_sink(name, definition)
+        except (CrossdockError, sqlite3.Error, OSError) as error:
             with transaction(db):
                 sinks.report(
-                    db, number, self._station.owner, failures=int(bool(problem)), problem=problem, next_try_us=0
+                    db, number, self._station.owner, failures=1, problem=str(error), next_try_us=0, now_us=now_us()
                 )
+            if isinstance(error, CrossdockError):
+                raise
+            # Of the sink: it must not be taken for one of the store.
+            raise CrossdockError(f"sink {name} cannot be opened: {error}") from error
+        with transaction(db):
+            sinks.opened(db, number, self._station.owner)
+        return found
 
     def _claimed(self, db: sqlite3.Connection, number: int, stop: Stop) -> int | None:
         """The cursor, once the lease is to be had; None when the stop came first."""

@@ -208,10 +208,23 @@ def _steps(
 
 
 def _sink_step(sink: views.SinkView, now_us: int) -> str:
+    drain = f"; all would be delivered in about {_span(sink.drain_seconds)} of work" if sink.drain_seconds else ""
     if sink.problem:
-        return f"sink {sink.sink} gives no verdict: {sink.problem}"
+        down = f" for {_span((now_us - sink.down_us) / 1e6)}" if sink.down_us else ""
+        waits = f"; {sink.waiting:,} deliveries wait and none is given up{drain}" if sink.waiting else ""
+        return f"sink {sink.sink} gives no verdict{down}: {sink.problem}{waits}"
     if sink.paused:
         return f"sink {sink.sink} is paused"
     if sink.oldest_us and now_us - sink.oldest_us > LAG_SECONDS * 1_000_000:
-        return f"sink {sink.sink} is behind: crossdock top shows whether it catches up"
+        return f"sink {sink.sink} is behind{drain}: crossdock top shows whether it catches up"
     return ""
+
+
+def _span(seconds: float) -> str:
+    """ "2 d 3 h", "12 min", "40 s"."""
+    whole = round(seconds)
+    for size, unit, smaller, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit} {rest} {small_unit}" if rest else f"{whole // size} {unit}"
+    return f"{max(whole, 1)} s"

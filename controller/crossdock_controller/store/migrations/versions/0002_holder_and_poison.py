@@ -1,4 +1,4 @@
-"""Who holds the store; which batches a worker died at, and which of their records are not to be touched again."""
+"""Who holds the store; batches at which a worker died, and records set aside; since when a sink is down."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.execute(TABLE)
+    op.add_column("sink_cursors", sa.Column("down_us", sa.Integer(), nullable=False, server_default="0"))
+    good = sa.text("done > 0")  # a sink that was down for days has thousands of others
+    op.create_index("runs_good", "runs", ["sink_id", "id"], sqlite_where=good, postgresql_where=good)
     op.create_table(
         "suspects",
         sa.Column("stream_id", sa.Integer(), primary_key=True),
