@@ -3,7 +3,9 @@ PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
 
-.PHONY: demo test bench lint stubs pins setup
+EVERY ?= 1
+
+.PHONY: demo test bench bench-fleet bench-faults bench-felt chaos killpoints lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -25,6 +27,28 @@ lint:
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_transfer.py --rows $(ROWS) --out bench-results
+
+bench-fleet:     ## AGENTS on one controller for SECONDS, then it is killed: bench-results/fleet.{json,md}
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_fleet.py --agents $(or $(AGENTS),1000) --seconds $(or $(SECONDS),300) --out bench-results
+
+bench-faults:    ## Beside rsyslog while both sides are killed: bench-results/faults.{json,md}
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_faults_rsyslog.py --out bench-results
+
+bench-felt:      ## What a month-end burst costs the host, without and with the limits of a site; some minutes
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_felt.py --out bench-results $(FELT)
+
+chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir writes the table there as chaos.md
+	@packaging/setup.sh test
+	PYTHONPATH=tests $(PY) -m chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --seeds $(or $(SEEDS),1) \
+	  $(if $(OUT),--out $(OUT)) \
+	  --shown "make chaos SECONDS=$(or $(SECONDS),600) SEED=$(or $(SEED),1) SEEDS=$(or $(SEEDS),1)"
+
+killpoints:      ## Kills every process at every point of a transfer; EVERY=10 each tenth, POWER=1 power cuts instead
+	@packaging/setup.sh test
+	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) --out killpoint-results
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

@@ -18,14 +18,16 @@ from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent import helper, memory
+from crossdock_agent import helper, memory, priority
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.control import Control
 from crossdock_agent.files import private_directory
 from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import Governor, Machine
 from crossdock_agent.outbox import Outbox, Quarantined, quarantine
+from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
@@ -92,10 +94,13 @@ class _Life:
             logger.warning("the outbox belonged to another agent identity; its batches are sent as this one's")
         schedule = stack.enter_context(Schedule())
         hints = stack.enter_context(Hints())
-        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng)
+        governor = Governor(Machine(trim=memory.trim, disk_idle=priority.disk_idle))
+        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor)
         stack.callback(pumps.stop)
         configuration = Configuration(settings.config_path, identities, pumps, problems)
-        uplink = Uplink(outbox, identities, problems, rng)
+
+        def behind() -> None:
+            control.stream.reconnect()  # the next welcome says how far the controller is
 
         def welcomed() -> None:
             configuration.resume()
@@ -105,13 +110,15 @@ class _Life:
             uplink.stream.reconnect()
             control.stream.reconnect()
 
+        uplink = Uplink(outbox, identities, problems, rng, on_behind=behind, gate=governor)
+        outlook = Outlook(outbox, settings.rates_path, problems, lambda: control.stream.connected)
         health = Health(
-            outbox, pumps, identities, configuration, problems,
+            outbox, pumps, identities, configuration, problems, outlook, governor,
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         control = Control(
             outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
-            health.heartbeat, welcomed, certificate_renewed, rng,
+            health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()

@@ -8,31 +8,10 @@ from __future__ import annotations
 
 from crossdock import siteconfig
 from crossdock.codec import TARGET_RAW_BYTES
+from crossdock_agent.limits.bucket import Bucket
 
 MEGABYTE = 1_000_000
 CPU_BURST_SECONDS = 0.25  # of CPU time: a short pass is not slowed at all
-
-
-class Bucket:
-    """Tokens that come at *rate* a second, at most *capacity* of them. Over any time, at most what came in that time,
-    what was there, and one taking of more than the capacity (which leaves a debt) is taken."""
-
-    def __init__(self, rate: float, capacity: float, now: float) -> None:
-        self._rate, self._capacity = rate, capacity
-        self._level, self._at = capacity, now
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until *amount* may be taken; 0: now. More than the capacity may be taken from a full bucket."""
-        self._fill(now)
-        return max(0.0, (min(amount, self._capacity) - self._level) / self._rate)
-
-    def take(self, amount: float, now: float) -> None:
-        self._fill(now)
-        self._level -= amount
-
-    def _fill(self, now: float) -> None:
-        self._level = min(self._capacity, self._level + max(0.0, now - self._at) * self._rate)
-        self._at = now
 
 
 class Throttle:

@@ -16,6 +16,7 @@ import grpc
 from crossdock import siteconfig
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock.lifecycle import Stop
+from crossdock.limits import Limits
 from crossdock.lock import SingleInstance, is_held
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig, SiteConfig
@@ -25,6 +26,7 @@ from crossdock_agent.configuration import read_last_good
 from crossdock_agent.control import SKEW_SECONDS, hello
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import Identity, IdentityStore
+from crossdock_agent.limits import describe, rules_of
 from crossdock_agent.link import explain, open_channel
 from crossdock_agent.outbox import inspect
 from crossdock_agent.pump import wall_us
@@ -56,6 +58,8 @@ def check(settings: Settings) -> Iterator[Finding]:
     else:
         yield _configuration(config)
     yield _outbox(settings, config.outbox if config else OutboxConfig())
+    if config is not None and config.limits is not None:
+        yield _limits(config.limits, config.zone)
     for source in config.sources if config else []:
         yield from _source(source, settings)
 
@@ -159,6 +163,15 @@ def _outbox(settings: Settings, limits: OutboxConfig) -> Finding:
     if held >= limits.max_bytes:
         return Finding("outbox", False, what, "it is full: is the controller reachable? else raise outbox.max_bytes")
     return Finding("outbox", True, what)
+
+
+def _limits(limits: Limits, zone: str) -> Finding:
+    """What holds at this moment; wrong when this machine cannot tell which hours it is in."""
+    try:
+        said = describe(rules_of(limits, zone), wall_us())
+    except ConfigError as error:
+        return Finding("limits", False, error.message, error.hint)
+    return Finding("limits", True, said)
 
 
 class NoMemory:

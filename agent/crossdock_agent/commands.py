@@ -14,7 +14,7 @@ from crossdock_agent.problems import explain
 
 if TYPE_CHECKING:
     from crossdock_agent.settings import Settings
-    from crossdock_agent.status import Status
+    from crossdock_agent.status import LimitStatus, Status
 
 
 class _Group(click.Group):
@@ -220,6 +220,12 @@ def _settings(state: Path | None, config: Path | None) -> Settings:
     return load(state, config)
 
 
+def _held(limit: LimitStatus) -> str:
+    waits = f", {limit.waiting_bytes / 1e6:.1f} MB wait for it" if limit.waiting_bytes else ""
+    so_far = f", {limit.throttled_seconds} s so far" if limit.throttled_seconds else ""
+    return (", throttling" if limit.throttling else "") + waits + so_far
+
+
 def _print_status(status: Status) -> None:
     from datetime import UTC, datetime
 
@@ -237,9 +243,15 @@ def _print_status(status: Status) -> None:
         f"{status.outbox_bytes / 1e6:.1f} of {status.outbox_limit_bytes / 1e6:.0f} MB, "
         f"oldest read {at(status.oldest_us)}"
     )
+    click.echo(f"forecast    {_forecast(status)}")
+    for limit in status.limits:
+        click.echo(f"limit       {limit.resource}: {limit.used} of {limit.limit}" + _held(limit))
     for source in status.sources:
         click.echo(
-            f"source      {source.source}: {source.state}, {source.records} records read, "
+            f"source      {source.source}: {source.state}"
+            + (f" since {at(source.blocked_since_us)}" if source.blocked_since_us else "")
+            + (f" by {source.throttled_by}" if source.throttled_by else "")
+            + f", {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
             + (f", slowed by its budget for {slowed} s" if (slowed := source.counters.get("throttled_seconds")) else "")
         )
@@ -247,3 +259,21 @@ def _print_status(status: Status) -> None:
             click.echo(f"            {source.error}" + (f" ({source.hint})" if source.hint else ""))
     for problem in status.problems:
         click.echo(f"problem     {problem}")
+
+
+def _forecast(status: Status) -> str:
+    """What comes in and goes out, and where that leads."""
+    from crossdock_agent.outlook import moment, size
+
+    def rate(per_hour: int | None) -> str:
+        return "not known yet" if per_hour is None else f"{size(per_hour)}/h"
+
+    def ahead(at_us: int) -> str:
+        return moment(status.written_us, max(0.0, (at_us - status.written_us) / 1e6))
+
+    said = f"in {rate(status.in_bytes_per_hour)}, out {rate(status.out_bytes_per_hour)}"
+    if status.fills_at_us:
+        return f"{said}; full at about {ahead(status.fills_at_us)}"
+    if status.drained_at_us:
+        return f"{said}; drained at about {ahead(status.drained_at_us)}"
+    return said

@@ -2,7 +2,9 @@
 
 A fresh outbox begins where the controller's checkpoints say, and not before it heard them. An outbox that the
 controller has seen further than it is now was restored from an older copy: its sequences would be taken for duplicates,
-so it is given up for a new epoch before anything is sent.
+so it is given up for a new epoch before anything is sent. Sources of an outbox that is not fresh read before the
+welcome, so the comparison is with where it stood before the first process that had none. A controller that has less
+than it once acknowledged was restored itself: it is given back what it lacks (see `giveback`).
 """
 
 from __future__ import annotations
@@ -32,14 +34,15 @@ from crossdock.v1.link_pb2 import (
     Welcome,
 )
 from crossdock_agent.configuration import Configuration
+from crossdock_agent.giveback import GIVE_BACK, GiveBack
 from crossdock_agent.identity import IdentityStore
-from crossdock_agent.outbox import Outbox, Position
+from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.streams import Stream
 
 PROTOCOL = 1
-CAPABILITIES = ("config", "certificate")
+CAPABILITIES = ("config", "certificate", GIVE_BACK)
 HEARTBEAT_SECONDS = 15.0  # until the welcome says otherwise
 SKEW_SECONDS = 60.0  # a clock this far off is a problem for a person
 SKEW_PROBLEM = "clock"
@@ -78,6 +81,7 @@ class Control:
         heartbeat: Callable[[], Heartbeat],
         on_welcome: Callable[[], None],
         on_certificate: Callable[[], None],
+        on_given_back: Callable[[], None],
         rng: random.Random,
     ) -> None:
         self.clock_offset_us: int | None = None  # controller's clock minus ours
@@ -89,11 +93,10 @@ class Control:
         self._problems = problems
         self._on_welcome = on_welcome
         self._on_certificate = on_certificate
+        self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
         self._compared = False  # the outbox with what the controller knows of it
-        self._opened_at = (
-            outbox.positions()
-        )  # nothing is sent before the welcome: the controller knows no more than this
+        self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
         self.stream = Stream("Control", lambda: _Talk(self), identities, problems, rng)
 
     def run(self, stop: Stop) -> None:
@@ -101,7 +104,10 @@ class Control:
 
     def hello(self) -> Hello:
         at = self.configuration
-        return hello(self._instance, self.outbox.epoch, at.revision, at.hash, ask=not self._compared)
+        self._give_back.greeting()
+        greeting = hello(self._instance, self.outbox.epoch, at.revision, at.hash, ask=not self._compared)
+        greeting.store = self.outbox.store
+        return greeting
 
     def welcome(self, welcome: Welcome, round_trip_us: int) -> None:
         """Take up what the controller knows about this outbox. Ends in a quarantine when it knows more than we."""
@@ -109,16 +115,21 @@ class Control:
         self._note_skew(self.clock_offset_us / 1e6)
         if welcome.heartbeat_seconds:
             self.heartbeat_seconds = float(welcome.heartbeat_seconds)
+        yours = self._give_back.known(welcome)
         for known in welcome.checkpoints if not self._compared else ():
-            at = self._opened_at.get(known.source, Position("standard"))
-            if _went_back(known, self.outbox.epoch, at):
+            last, acked = self._opened_at.get(known.source, (0, 0))
+            ours = None if yours is None else yours.get(known.source, 0)
+            if _went_back(known, self.outbox.epoch, last, acked, ours):
                 self.outbox.condemn(
-                    f"source {known.source} is at batch {at.last_sequence}, the controller already has "
+                    f"source {known.source} is at batch {last}, the controller already has "
                     f"{known.sequence} of this or a later epoch; was this machine restored from a backup?"
                 )
                 return
         if self.outbox.fresh:
             self.outbox.adopt({known.source: known.checkpoint for known in welcome.checkpoints})
+        self._give_back.welcomed(welcome.store, yours)
+        if not self._compared:
+            self.outbox.compared()
         self._compared = True
         logger.bind(controller=welcome.version, offset_ms=self.clock_offset_us // 1000).info(
             "welcomed by the controller"
@@ -138,15 +149,16 @@ class Control:
             self._problems.clear(SKEW_PROBLEM)
 
 
-def _went_back(known: SourceCheckpoint, epoch: bytes, at: Position) -> bool:
+def _went_back(known: SourceCheckpoint, epoch: bytes, last: int, acked: int, ours: int | None) -> bool:
     """True when the controller has had more from this agent than the outbox knows of.
 
-    *known* is the newest epoch it has of the source. An outbox of another epoch, of which it has acknowledged some, is
-    older than that.
+    *known* is the newest epoch it has of the source, *ours* how far it has the outbox's epoch (None: it does not say).
+    An outbox of which it has some, and of a later epoch too, is older than that. One of which it has nothing may have
+    been acknowledged by what the controller was before it was restored; where it does not say, that is condemned too.
     """
     if known.epoch == epoch:
-        return known.sequence > at.last_sequence
-    return at.acked_sequence > 0
+        return known.sequence > last
+    return acked > 0 if ours is None else ours > 0
 
 
 class _Talk:

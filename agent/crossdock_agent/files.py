@@ -11,6 +11,8 @@ from pathlib import Path
 
 from loguru import logger
 
+from crossdock.disk import sync_directory
+
 _TRIES = 50  # on Windows a reader or a virus scanner may hold the old file for a moment
 
 
@@ -34,7 +36,7 @@ def write_atomic(path: Path, data: bytes, *, private: bool = False, durable: boo
                 raise
             time.sleep(0.05)
     if durable:
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def private_directory(path: Path) -> None:
@@ -65,13 +67,3 @@ def exposed(path: Path) -> bool:
 
 def _icacls() -> str:
     return str(Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "icacls.exe")
-
-
-def _sync_directory(directory: Path) -> None:
-    if sys.platform == "win32":  # a directory cannot be opened there; NTFS journals the rename
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

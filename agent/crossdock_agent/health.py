@@ -11,15 +11,17 @@ import msgspec
 
 from crossdock import __version__
 from crossdock.lifecycle import Stop
-from crossdock.v1.link_pb2 import Heartbeat, SourceHealth
+from crossdock.v1.link_pb2 import Heartbeat, LimitHealth, SourceHealth
 from crossdock_agent import memory
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import IdentityStore
+from crossdock_agent.limits import Governor
 from crossdock_agent.outbox import Outbox
+from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pumps import Pumps
-from crossdock_agent.status import SourceStatus, Status
+from crossdock_agent.status import LimitStatus, SourceStatus, Status
 
 WRITE_SECONDS = 3.0
 TRIM_SECONDS = 60.0
@@ -36,6 +38,8 @@ class Health:
         identities: IdentityStore,
         configuration: Configuration,
         problems: Problems,
+        outlook: Outlook,
+        governor: Governor,
         link: Callable[[], tuple[bool, str, int | None]],
     ) -> None:
         self._outbox = outbox
@@ -43,11 +47,13 @@ class Health:
         self._identities = identities
         self._configuration = configuration
         self._problems = problems
+        self.outlook = outlook
+        self._governor = governor
         self._link = link
         self._started_us = time.time_ns() // 1000
 
     def heartbeat(self) -> Heartbeat:
-        stats = self._outbox.stats()
+        stats, ahead = self._outbox.stats(), self.outlook.forecast
         return Heartbeat(
             clock_us=time.time_ns() // 1000,
             outbox_batches=stats.batches,
@@ -59,6 +65,11 @@ class Health:
             sources=self._pumps.health(),
             certificate_expires_us=self._identities.current().expires_us,
             problems=self._problems.sentences(),
+            fills_at_us=self.outlook.at_us(ahead.fills_in),
+            drained_at_us=self.outlook.at_us(ahead.drains_in),
+            in_bytes_per_hour=_whole(ahead.in_per_hour),
+            out_bytes_per_hour=_whole(ahead.out_per_hour),
+            limits=self._governor.health(stats.bytes),
         )
 
     def status(self) -> Status:
@@ -86,6 +97,11 @@ class Health:
             oldest_us=beat.oldest_us,
             problems=list(beat.problems),
             sources=[_source(health) for health in beat.sources],
+            in_bytes_per_hour=beat.in_bytes_per_hour if beat.HasField("in_bytes_per_hour") else None,
+            out_bytes_per_hour=beat.out_bytes_per_hour if beat.HasField("out_bytes_per_hour") else None,
+            fills_at_us=beat.fills_at_us,
+            drained_at_us=beat.drained_at_us,
+            limits=[_limit(health) for health in beat.limits],
         )
 
 
@@ -100,6 +116,7 @@ class StatusWriter:
         written: Status | None = None
         trim_at = time.monotonic() + 2 * WRITE_SECONDS  # what starting up left behind
         while True:
+            self._health.outlook.sample()
             status = self._health.status()
             if written is None or _differs(written, status):
                 write_atomic(self._path, msgspec.json.encode(status), durable=False)
@@ -114,8 +131,13 @@ class StatusWriter:
 def _differs(old: Status, new: Status) -> bool:
     if new.written_us - old.written_us >= ALIVE_SECONDS * 1_000_000:
         return True
-    same = {"written_us": 0, "disk_free_bytes": 0}
-    return msgspec.structs.replace(old, **same) != msgspec.structs.replace(new, **same)
+    moving = {"written_us": 0, "disk_free_bytes": 0, "fills_at_us": 0, "drained_at_us": 0}
+    moving |= {"in_bytes_per_hour": 0, "out_bytes_per_hour": 0}
+    return msgspec.structs.replace(old, **moving) != msgspec.structs.replace(new, **moving)
+
+
+def _whole(rate: float | None) -> int | None:
+    return None if rate is None else int(rate)
 
 
 def _source(health: SourceHealth) -> SourceStatus:
@@ -129,4 +151,17 @@ def _source(health: SourceHealth) -> SourceStatus:
         health.error,
         health.hint,
         dict(health.counters),
+        health.blocked_since_us,
+        health.throttled_by,
+    )
+
+
+def _limit(health: LimitHealth) -> LimitStatus:
+    return LimitStatus(
+        health.resource,
+        health.limit,
+        health.used,
+        health.throttling,
+        health.waiting_bytes,
+        health.throttled_seconds,
     )

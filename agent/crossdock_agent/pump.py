@@ -2,7 +2,7 @@
 
 The pump alone knows outbox, backpressure, schedule, budget and backoff; the source knows none of them. A full outbox
 stops the reading, a failing source is tried again with backoff, a failing release never stops reading. In quiet hours
-and while a budget is used up nothing is read, and releases go on.
+and while a budget, the source's own or the whole agent's, is used up nothing is read, and releases go on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from crossdock.lifecycle import Stop, Supervisor
 from crossdock.retry import Backoff
 from crossdock.siteconfig import SourceConfig
 from crossdock_agent.budget import Throttle
+from crossdock_agent.limits import OPEN, Gate
 from crossdock_agent.outbox import Append, Outbox, Writer
 from crossdock_agent.releases import Releases
 from crossdock_agent.sources.base import Counters, Draft, Source, SourceContext
@@ -56,6 +57,8 @@ class Progress:
     error: str = ""
     hint: str = ""
     failures: int = 0
+    blocked_since_us: int = 0  # 0 unless blocked
+    throttled_by: str = ""  # "budget", or the limit of the whole agent; with the state "throttled"
     misconfigured: bool = False  # the last failure was about the settings, not the world
 
 
@@ -143,6 +146,7 @@ class Pump:
         rng: random.Random,
         zone: str = "UTC",
         clock: Clock = Clock(),
+        gate: Gate = OPEN,
     ) -> None:
         self.config = config
         self.zone = zone
@@ -168,6 +172,7 @@ class Pump:
         self._due.reading = self.timetable.first_at_once
         self._throttle = Throttle(config.budget, clock.monotonic())
         self._throttled = 0.0  # seconds
+        self._gate = gate
         self._releases = Releases(self.source, outbox, config.name, self.counters, rng)
         self._log = logger.bind(source=config.name)
 
@@ -263,6 +268,8 @@ class Pump:
         progress = self.progress
         progress.state = "running" if not progress.failures else "failing"
         self._pause(self._throttle.worked(self._clock.cpu(), self._clock.monotonic()), stop, releases=True)
+        if self.settled.is_set():  # the first pass shows whether the settings are right: that must not wait
+            self._wait_for_limits(stop, releases=True)
         try:
             self._read(stop)
         except BufferFull as error:
@@ -305,7 +312,19 @@ class Pump:
         """Waits for the bytes of *draft*. False when the pass is to end first; the draft is then read again."""
         wait = self._throttle.before(_size(draft), self._clock.monotonic())
         self._pause(wait, stop, releases=_is_of_file(draft))
+        self._wait_for_limits(stop, releases=_is_of_file(draft))
         return not stop.is_set()
+
+    def _wait_for_limits(self, stop: Stop, *, releases: bool) -> None:
+        """Until the agent as a whole may use more of its host."""
+        while not stop.is_set():
+            seconds, resource = self._gate.read_wait(self.config.lane)
+            if not seconds:
+                return
+            self.settled.set()  # it can be read
+            self._pause(seconds, stop, releases=releases, by=resource)
+            if resource == "memory":  # a pause a batch: what is in hand must be able to leave
+                return
 
     def _is_over(self, draft: Draft, stop: Stop) -> bool:
         """Whether the pass ends after *draft*, which was taken: the rest stays for a later one."""
@@ -321,13 +340,15 @@ class Pump:
             return True
         return stop.is_set()
 
-    def _pause(self, seconds: float, stop: Stop, *, releases: bool) -> None:
-        """Wait for the budget. A stop ends it at once, and what was acknowledged is released meanwhile if *releases*
-        may come now: not in the middle of a table, whose page in hand may hold the very rows that would be deleted."""
+    def _pause(self, seconds: float, stop: Stop, *, releases: bool, by: str = "budget") -> None:
+        """Wait for the budget, or for the limit it is held back *by*. A stop ends it at once, and what was acknowledged
+        is released meanwhile if *releases* may come now: not in the middle of a table, whose page in hand may hold the
+        very rows that would be deleted."""
         if seconds <= 0:
             return
         now = began = self._clock.monotonic()
         state, self.progress.state = self.progress.state, "throttled"
+        self.progress.throttled_by = by
         self._due.deaf = True
         while not stop.is_set() and now < began + seconds:
             self._due.event.clear()
@@ -360,6 +381,7 @@ class Pump:
             on_ack=draft.on_ack,
         )
         writer.append(batch)
+        self._gate.appended(batch.size)
         self._memory.appended(batch)
         progress.records += records
         progress.batches += 1
@@ -368,12 +390,16 @@ class Pump:
             self._log.bind(origin=header.origin.name, total=header.origin.first_record + records).info("unit read")
 
     def _wait_for_space(self, error: BufferFull, stop: Stop) -> None:
-        self.progress.state, self.progress.error, self.progress.hint = "blocked", error.message, error.hint
+        progress = self.progress
+        progress.state, progress.error, progress.hint = "blocked", error.message, error.hint
+        progress.blocked_since_us = self._clock.wall_us()
         self._log.warning("reading stops: {}", error)
         self.settled.set()
-        while not stop.is_set() and not self._outbox.wait_for_space(self._need_bytes, BLOCKED_SECONDS):
+        while not stop.is_set() and not self._outbox.wait_for_space(
+            self._need_bytes, BLOCKED_SECONDS, self.config.lane
+        ):
             self._releases.run()
-        self.progress.error = self.progress.hint = ""
+        progress.error, progress.hint, progress.blocked_since_us = "", "", 0
         self._log.info("reading goes on")
 
     def _failed(self, error: Exception) -> None:

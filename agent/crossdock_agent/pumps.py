@@ -12,6 +12,7 @@ from crossdock.errors import ConfigError
 from crossdock.siteconfig import SiteConfig, SourceConfig
 from crossdock.v1.link_pb2 import SourceHealth
 from crossdock_agent.hints import Hints
+from crossdock_agent.limits import Governor, Rules, rules_of
 from crossdock_agent.outbox import Outbox, Position
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import Pump
@@ -34,7 +35,9 @@ class Pumps:
         problems: Problems,
         secret: Callable[[str], str],
         rng: random.Random,
+        governor: Governor | None = None,
     ) -> None:
+        self._governor = governor or Governor()
         self._outbox = outbox
         self._schedule = schedule
         self._hints = hints
@@ -50,10 +53,11 @@ class Pumps:
         Raises ConfigError naming every source at fault; then everything runs as before.
         """
         pumps, faults = self._build(config)
+        rules = _rules(config, faults)
         if faults:
             raise ConfigError("; ".join(faults))
         before = self._config
-        self._switch(config, pumps)
+        self._switch(config, pumps, rules)
         wrong = self._hold(list(pumps.values()))
         if wrong and before is not None:
             self.resume(before)
@@ -63,9 +67,10 @@ class Pumps:
     def resume(self, config: SiteConfig) -> None:
         """Run what can be run of *config*, which was good once; what cannot is a problem for a person."""
         pumps, faults = self._build(config)
+        rules = _rules(config, faults)
         for fault in faults:
             self._problems.report(f"config:{fault}", f"{fault}; the other sources run")
-        self._switch(config, pumps)
+        self._switch(config, pumps, rules)
 
     def stop(self) -> None:
         for pump in self._pumps.values():
@@ -87,8 +92,9 @@ class Pumps:
                 continue
             try:
                 pumps[source.name] = Pump(
-                    source, config.revision, self._outbox, self._secret, build_source, self._rng, config.zone
-                )
+                    source, config.revision, self._outbox, self._secret, build_source, self._rng, config.zone,
+                    gate=self._governor,
+                )  # fmt: skip
             except ConfigError as error:
                 faults.append(str(error))
             except Exception as error:  # noqa: BLE001 - a source with a bug, or without its driver, is that source's fault
@@ -96,13 +102,15 @@ class Pumps:
                 faults.append(f"source {source.name}: cannot be set up: {type(error).__name__}: {error}")
         return pumps, faults
 
-    def _switch(self, config: SiteConfig, pumps: dict[str, Pump]) -> None:
+    def _switch(self, config: SiteConfig, pumps: dict[str, Pump], rules: Rules) -> None:
         kept = {source.name for source in config.sources} - set(pumps)
         for name in [name for name in self._pumps if name not in kept]:
             self._remove(name)
         for pump in self._pumps.values():
             pump.revision = config.revision
         self._outbox.set_limits(config.outbox)
+        self._governor.use(rules)
+        self._outbox.set_queue(self._governor.queue_bytes)
         for name, pump in pumps.items():
             self._pumps = {**self._pumps, name: pump}
             pump.start()
@@ -131,6 +139,15 @@ def _is_same(running: Pump, source: SourceConfig, zone: str) -> bool:
     return running.config == source and (running.zone == zone or not source.goes_by_the_clock)
 
 
+def _rules(config: SiteConfig, faults: list[str]) -> Rules:
+    """What limits the agent as a whole; windows in a zone that is not known here go by UTC, and are a fault."""
+    try:
+        return rules_of(config.limits, config.zone)
+    except ConfigError as error:
+        faults.append(str(error))
+        return rules_of(config.limits, "UTC")
+
+
 def _health(pump: Pump, position: Position) -> SourceHealth:
     progress = pump.progress
     return SourceHealth(
@@ -143,4 +160,6 @@ def _health(pump: Pump, position: Position) -> SourceHealth:
         error=progress.error,
         hint=progress.hint,
         counters=pump.counters.snapshot(),
+        blocked_since_us=progress.blocked_since_us,
+        throttled_by=progress.throttled_by if progress.state == "throttled" else "",
     )

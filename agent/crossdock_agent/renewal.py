@@ -1,4 +1,5 @@
-"""A certificate is replaced at two thirds of its life, with a new key. The old pair stays until the new is whole."""
+"""A certificate is replaced at two thirds of its life, with a new key. The old pair stays until the new is whole, and
+when the new would end sooner: a controller whose clock is behind hands out what has already expired."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from crossdock_agent.identity import IdentityStore
 from crossdock_agent.problems import Problems
 
 RETRY_SECONDS = 300.0
+RETRY_SHARE = 20  # ... but this often in a certificate's life, however short it is
 PROBLEM = "certificate"
 
 
@@ -33,7 +35,8 @@ class Renewal:
         identity = self._identities.current()
         if not identity.renewal_due(self._wall_us()) or time.monotonic() < self._next_attempt:
             return None
-        self._next_attempt = time.monotonic() + RETRY_SECONDS
+        life_seconds = (identity.expires_us - identity.issued_us) / 1e6
+        self._next_attempt = time.monotonic() + max(1.0, min(RETRY_SECONDS, life_seconds / RETRY_SHARE))
         try:
             self._key, csr = helper.new_key_and_request()
         except CrossdockError as error:
@@ -60,6 +63,10 @@ class Renewal:
         agent, expires_us = helper.certificate_facts(answer.certificate, self._key)
         if agent != current.agent:
             raise CrossdockError(f"the certificate is for agent {agent}, this is {current.agent}")
+        if expires_us < current.expires_us:
+            raise CrossdockError(
+                "the new certificate ends before the one in use, which is kept", hint="is the controller's clock right?"
+            )
         renewed = msgspec.structs.replace(
             current,
             certificate=answer.certificate,

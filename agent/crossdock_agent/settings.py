@@ -41,6 +41,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.directory / "status.json"
 
     @property
+    def rates_path(self) -> Path:
+        return self.directory / "rates.json"
+
+    @property
     def config_path(self) -> Path:
         return self.directory / "last-good.json"
 

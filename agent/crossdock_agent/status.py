@@ -20,6 +20,19 @@ class SourceStatus(msgspec.Struct, frozen=True):
     error: str
     hint: str
     counters: dict[str, int]
+    blocked_since_us: int = 0
+    throttled_by: str = ""
+
+
+class LimitStatus(msgspec.Struct, frozen=True):
+    """See `LimitHealth` of the link."""
+
+    resource: str
+    limit: str
+    used: str
+    throttling: bool
+    waiting_bytes: int
+    throttled_seconds: int
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +58,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     oldest_us: int
     problems: list[str]
     sources: list[SourceStatus]
+    in_bytes_per_hour: int | None = None  # None: not known yet
+    out_bytes_per_hour: int | None = None
+    fills_at_us: int = 0  # 0: not at these rates, or not known
+    drained_at_us: int = 0
+    limits: list[LimitStatus] = []
 
 
 def read_status(path: Path) -> Status | None:

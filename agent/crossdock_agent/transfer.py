@@ -1,7 +1,8 @@
 """One uplink stream's bookkeeping: which batch next, what is under way, what each answer means.
 
 Order per source is kept: a source sends on only from the batch after its last one under way, and after a refusal it
-first waits until nothing of it is under way, then goes back. Whatever a refusal stops, it stops for one source.
+first waits until nothing of it is under way, then goes back. Whatever a refusal stops, it stops for one source; but a
+conflict says that the outbox is not the one that was sent from before, and ends it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from crossdock.errors import CrossdockError
 from crossdock.retry import Backoff
 from crossdock.v1.link_pb2 import Ack, Acknowledged, Batch
 from crossdock.v1.link_pb2 import Refused as Refusal
+from crossdock_agent.limits import OPEN, Gate
 from crossdock_agent.outbox import Outbox, Position, StoredBatch
 from crossdock_agent.problems import Problems
 from crossdock_agent.window import Turns, Window
@@ -47,7 +49,14 @@ class _Flow:
 class Transfer:
     """A session of the uplink (see `streams.Session`)."""
 
-    def __init__(self, outbox: Outbox, problems: Problems, rng: random.Random) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        problems: Problems,
+        rng: random.Random,
+        on_behind: Callable[[], None],
+        gate: Gate = OPEN,
+    ) -> None:
         self.ended = False
         self.answered = False
         self.failure: CrossdockError | None = None
@@ -55,6 +64,10 @@ class Transfer:
         self._outbox = outbox
         self._problems = problems
         self._rng = rng
+        self._on_behind = on_behind
+        self._generation = outbox.generation
+        self._epoch = outbox.epoch
+        self._gate = gate
         self._changed = threading.Condition()
         self._window = Window()
         self._turns = Turns()
@@ -92,35 +105,46 @@ class Transfer:
         with self._changed:
             while not self.ended:
                 now = time.monotonic()
+                seconds = self._seconds_to_resume(now)
                 for lane, source in self._turns.order(self._ready(now)):
-                    if self._window.open(lane):
+                    if not self._window.open(lane):
+                        continue
+                    wait = self._gate.send_wait(lane, self._window.bytes)
+                    if not wait:
                         return lane, source, self._flows[source]
-                self._changed.wait(self._seconds_to_resume(now))
+                    seconds = min(wait, seconds) if seconds is not None else wait
+                self._changed.wait(seconds)
         return None
 
     def _send(self, lane: str, source: str, flow: _Flow) -> Iterator[Batch]:
-        page = self._outbox.page(source, flow.sent, TURN_BYTES, TURN_BATCHES)
+        page = self._outbox.page(source, flow.sent, min(TURN_BYTES, self._gate.send_room(lane)), TURN_BATCHES)
         if not page:  # acknowledged between the look and the read
             flow.sent = max(flow.sent, self._outbox.positions()[source].acked_sequence)
+        if self._outbox.generation != self._generation:  # other numbers, or another beginning: not on this stream
+            self.end()
         for stored in page:
             with self._changed:
-                if self.ended or flow.back_to is not None or not self._window.open(lane):
+                if self.ended or flow.back_to is not None or not self._may_go(lane):
                     return
                 self._took(lane, source, flow, stored)
             yield Batch(
                 source=source,
-                epoch=self._outbox.epoch,
+                epoch=self._epoch,
                 sequence=stored.sequence,
                 lane=lane,
                 sealed=stored.sealed,
                 crc32=stored.crc32,
             )
 
+    def _may_go(self, lane: str) -> bool:
+        return self._window.open(lane) and not self._gate.send_wait(lane, self._window.bytes)
+
     def _took(self, lane: str, source: str, flow: _Flow, stored: StoredBatch) -> None:
         size = len(stored.sealed)
         flow.sent = stored.sequence
         flow.under_way.append((stored.sequence, size, time.monotonic()))
         self._window.sent(size)
+        self._gate.sent(size)
         self._turns.took(lane, source, size)
 
     def _ready(self, now: float) -> dict[str, list[str]]:
@@ -157,7 +181,7 @@ class Transfer:
 
     def _acknowledge(self, done: Acknowledged) -> None:
         flow = self._flows.get(done.source)
-        if flow is None or done.epoch != self._outbox.epoch:
+        if flow is None or done.epoch != self._epoch:
             return
         now = time.monotonic()
         with self._changed:
@@ -166,13 +190,21 @@ class Transfer:
                 self._window.acknowledged(size, now - sent_at)
                 self.answered = True
             flow.refusals = 0
-        self._outbox.acknowledge(done.source, done.epoch, done.sequence)
+        self._outbox.acknowledge(done.source, done.epoch, done.sequence, self._generation)
         self._problems.clear(_problem_key(done.source))
 
     def _refuse(self, refusal: Refusal) -> None:
         flow = self._flows.get(refusal.source)
-        if flow is None or refusal.epoch != self._outbox.epoch:
+        if flow is None or refusal.epoch != self._epoch:
             return
+        if refusal.code == "conflict":
+            self._outbox.condemn(
+                f"source {refusal.source}: the controller has batch {refusal.sequence} with other content; was this"
+                " machine restored from a backup, or cloned?"
+            )
+            return
+        if refusal.code == "gap":
+            self._give_back(refusal)
         position = self._outbox.positions()[refusal.source]
         with self._changed:
             self._drop(flow, refusal.sequence)
@@ -191,6 +223,20 @@ class Transfer:
             log.warning("controller refused a batch, sending again from {}", asked_for)
         else:
             self._problems.report(_problem_key(refusal.source), _sentence(refusal, position))
+
+    def _give_back(self, refusal: Refusal) -> None:
+        """The controller expects what it has acknowledged once: it was restored. It gets it again (see `giveback`)."""
+        acked = self._outbox.positions()[refusal.source].acked_sequence
+        if not 1 <= refusal.expected <= acked or self._outbox.generation != self._generation:
+            return
+        again = self._outbox.rewind(refusal.source, refusal.expected - 1)
+        self._generation += 1
+        log = logger.bind(source=refusal.source, batches=again)
+        if again is None:
+            log.warning("the controller expects batch {} again, which is not kept any more", refusal.expected)
+            self._on_behind()
+        else:
+            log.warning("the controller expects batch {} again: it is sent from there on", refusal.expected)
 
     def _drop(self, flow: _Flow, sequence: int) -> None:
         """Take what is under way up to the refused *sequence* out: answers come in order, so none of it is awaited."""

@@ -1,7 +1,7 @@
 """The private certificate authority. The server sets every name itself; a CSR contributes its public key, no more.
 
 Agent certificates carry one SPIFFE URI and client authentication only; the controller's carries `SERVER_NAME` and the
-names it is reached by. Not-before is back-dated an hour for sites with slow clocks. Files: `ca.key` (owner only),
+names it is reached by. Not-before is back-dated a week for clocks that are wrong. Files: `ca.key` (owner only),
 `ca.pem`, in the data directory's `authority/`.
 """
 
@@ -24,10 +24,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from crossdock.disk import sync_directory
 from crossdock.errors import Corrupt, Refused
 from crossdock.tls import SERVER_NAME, TRUST_DOMAIN, agent_uri
 
-BACKDATE = dt.timedelta(hours=1)
+BACKDATE = dt.timedelta(days=7)  # so far a clock may be wrong, here when it is issued or there when it is looked at
 CA_LIFE = dt.timedelta(days=3650)
 SERVER_LIFE = dt.timedelta(days=30)
 MAX_CSR_BYTES = 16 * 1024
@@ -61,6 +62,7 @@ class Authority:
         key_file, certificate_file = directory / "ca.key", directory / "ca.pem"
         if not certificate_file.exists():
             directory.mkdir(parents=True, exist_ok=True)
+            sync_directory(directory.parent)
             key, certificate = _make_ca(dt.datetime.now(dt.UTC))
             write_private(key_file, _key_pem(key))
             write_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
@@ -155,6 +157,7 @@ def write_private(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync_directory(path.parent)
 
 
 def _make_ca(now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

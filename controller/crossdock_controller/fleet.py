@@ -8,7 +8,6 @@ import datetime as dt
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -25,10 +24,13 @@ from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
-from crossdock_controller.store import agents, connection, faults, revisions
+from crossdock_controller.store import agents, connection, facts, faults, revisions, strangers
 from crossdock_controller.store.holder import HolderLost
+from crossdock_controller.store.shared import SharedConnection
 
 _T = TypeVar("_T")
+
+STRANGER_SECONDS = 60.0  # between two notes of one that is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details:
 
 
 class Fleet:
-    """The allow-list and the agents' rows in state.db, used from one thread of its own.
+    """The allow-list and the agents' rows in state.db. Heartbeats are stored together, at each `refresh`.
 
     *fence* is the id of the holder in whose name it writes; *fatal* is told why nothing may be written any more.
     """
@@ -76,68 +78,100 @@ class Fleet:
         self._complaints = Complaints()
         self._authority = authority
         self._life = certificate_life
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="fleet")
-        self._db = connection.connect(state_file, check_same_thread=False, fence=fence)
-        with connection.transaction(self._db):
-            agents.disconnect_all(self._db)
-        self._allowed = agents.active(self._db)
+        self._state = SharedConnection(state_file, "fleet", fence=fence)
+        with connection.transaction(self._state.db):
+            agents.disconnect_all(self._state.db)
+        self._allowed = agents.active(self._state.db)
+        self.store = facts.store_id(self._state.db)
+        self._strangers: dict[str, float] = {}  # when each was last noted
         self._runtime: Runtime | None = None
         self._revision = self._refused = 0
+        self._offers: dict[str, link_pb2.ConfigOffer] = {}  # by site, of this revision
+        self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
+    @property
+    def size(self) -> int:
+        """How many agents may use the link."""
+        return len(self._allowed)
+
     def caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
         """Who calls, or None when no agent of ours that may: names in messages are never asked."""
-        auth = context.auth_context()
-        for uri in (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ())):
-            agent = agent_of(uri.decode("utf-8", "replace"))
-            if agent is not None and agent in self._allowed:
+        for agent in _names(context):
+            if agent in self._allowed:
                 return Caller(agent, self._allowed[agent])
         return None
+
+    async def note_stranger(self, context: grpc.aio.ServicerContext) -> None:
+        """Someone with a certificate of ours is on no list: for a person to see, and to let in (`agents adopt`)."""
+        now, agent = time.monotonic(), next(iter(_names(context)), None)
+        if agent is None or now - self._strangers.get(agent, float("-inf")) < STRANGER_SECONDS:
+            return
+        self._strangers[agent] = now
+        peer, now_us = str(context.peer())[:255], time.time_ns() // 1000
+        await self.note(lambda db: strangers.note(db, agent, peer, now_us))
 
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
 
     def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:
-        self._streams.get(agent, set()).discard(context)
+        streams = self._streams.get(agent, set())
+        streams.discard(context)
+        if not streams:
+            self._streams.pop(agent, None)
+
+    async def admit(self) -> None:
+        """Read the allow-list again: somebody was enrolled."""
+        self._allowed = await self._read(agents.active)
 
     async def refresh(self) -> None:
-        """Read allow-list and head revision again: cut who was revoked, offer what is new."""
-        allowed, head = await self.do(self._read)
-        self._allowed = allowed
-        for agent in [a for a in self._streams if a not in allowed]:
+        """Store the heartbeats that came; read allow-list and head revision again: cut who was revoked, offer what is
+        new."""
+        await self._store_heartbeats()
+        self._allowed, head = await self._read(lambda db: (agents.active(db), revisions.head_number(db)))
+        for agent in [a for a in self._streams if a not in self._allowed]:
             for context in list(self._streams.pop(agent)):
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
                 await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
-        if head is not None and head[0] not in (self._revision, self._refused):
-            await self._load(*head)
-        for session in list(self.sessions.values()):
-            await self.offer(session)
+        if head not in (self._revision, self._refused):
+            found = await self._read(revisions.head)
+            if found is not None and await self._load(*found):
+                await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
 
-    async def _load(self, number: int, tree: dict[str, str]) -> None:
+    async def _load(self, number: int, tree: dict[str, str]) -> bool:
         """Take revision *number* up; one that this release cannot read leaves every site with what it has."""
         try:
             self._runtime = await asyncio.to_thread(Runtime.from_tree, tree, number)
         except ConfigError as error:
             self._refused = number
             logger.bind(revision=number).error("revision cannot be read and is not offered to any site: {}", error)
-            return
+            return False
         self._revision = number
+        self._offers = {}
+        return True
 
     async def offer(self, session: Session) -> None:
         """Queue the site's part of the head revision, unless the agent has it or was offered it."""
         if self._runtime is None or session.caller.site not in self._runtime.sites:
             return
-        config = self._runtime.site_config(session.caller.site)
-        digest = siteconfig.digest(config)
-        if digest == session.offered:
+        offer = self._offer_for(self._runtime, session.caller.site)
+        if offer.hash == session.offered:
             return
-        session.offered = digest
-        signature = self._authority.sign(config)
-        revision = self._revision
-        offer = link_pb2.ConfigOffer(revision=revision, hash=digest, config=config, signature=signature)
-        await session.outgoing.put(link_pb2.Directive(config=offer))
-        await self.note(lambda db: agents.record_offered(db, session.caller.agent, revision))
+        session.offered = offer.hash
+        session.outgoing.put_nowait(link_pb2.Directive(config=offer))
+        await self.note(lambda db: agents.record_offered(db, session.caller.agent, offer.revision))
+
+    def _offer_for(self, runtime: Runtime, site: str) -> link_pb2.ConfigOffer:
+        """Compiled and signed once a revision: a fleet that comes back asks for all of them at once."""
+        offer = self._offers.get(site)
+        if offer is None:
+            config = runtime.site_config(site)
+            offer = self._offers[site] = link_pb2.ConfigOffer(
+                revision=self._revision, hash=siteconfig.digest(config), config=config,
+                signature=self._authority.sign(config),
+            )  # fmt: skip
+        return offer
 
     @property
     def bundle(self) -> bytes:
@@ -148,10 +182,20 @@ class Fleet:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
 
-    async def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
-        now_us = time.time_ns() // 1000
-        health = msgspec.json.encode(health_of(beat, now_us)).decode()
-        await self.note(lambda db: agents.record_heartbeat(db, caller.agent, health, now_us))
+    def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
+        """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""
+        self._beats[caller.agent] = (beat, time.time_ns() // 1000)
+
+    async def _store_heartbeats(self) -> None:
+        beats, self._beats = self._beats, {}
+        rows = [(agent, msgspec.json.encode(health_of(b, at)).decode(), at) for agent, (b, at) in beats.items()]
+
+        def store(db: sqlite3.Connection) -> None:
+            for agent, health, at in rows:
+                agents.record_heartbeat(db, agent, health, at)
+
+        if rows:
+            await self.note(store)
 
     async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
         """What the agent says of an offer: applying, applied or failed, with its reason."""
@@ -164,47 +208,45 @@ class Fleet:
             log.info("revision {}", status.state)
 
     async def do(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run *call*, which reads, with the connection, on its thread. Raises StoreUnavailable, StoreDamaged."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._told(call))
+        """Run *call*, which may write, on the connection's thread; its result is on the disk (see SharedConnection).
 
-    async def write(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run *call* in a write transaction of its own. Raises StoreUnavailable, StoreDamaged, HolderLost."""
+        Raises StoreUnavailable, StoreDamaged, HolderLost.
+        """
+        try:
+            with faults.told(self._path):
+                return await self._state.write(call)
+        except (faults.StoreDamaged, HolderLost) as error:
+            self._fatal(error)
+            raise
 
-        def written(db: sqlite3.Connection) -> _T:
-            with connection.transaction(db):
-                return call(db)
-
-        return await self.do(written)
+    async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        with faults.told(self._path):
+            return await self._state.read(call)
 
     async def note(self, call: Callable[[sqlite3.Connection], object]) -> None:
         """Write what is only shown to people: while the store cannot be written, the link goes on without it."""
         try:
-            await self.write(call)
+            await self.do(call)
         except faults.StoreUnavailable as error:
             self._complaints.make("fleet", f"what agents report of themselves is not recorded now: {error}")
         else:
             self._complaints.over("fleet", "what agents report is recorded again")
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True)
+        self._state.stop()
         try:
-            with connection.transaction(self._db):
-                agents.disconnect_all(self._db)
+            with connection.transaction(self._state.db):
+                agents.disconnect_all(self._state.db)
         except (CrossdockError, sqlite3.Error) as error:
             logger.warning("agents could not be recorded as disconnected; the next start does it: {}", error)
-        self._db.close()
+        self._state.close()
 
-    def _told(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
-        try:
-            with faults.told(self._path):
-                return call(self._db)
-        except (faults.StoreDamaged, HolderLost) as error:
-            self._fatal(error)
-            raise
 
-    @staticmethod
-    def _read(db: sqlite3.Connection) -> tuple[dict[str, str], tuple[int, dict[str, str]] | None]:
-        return agents.active(db), revisions.head(db)
+def _names(context: grpc.aio.ServicerContext) -> list[str]:
+    """The agents that the caller's certificate names: one, in those we issue."""
+    auth = context.auth_context()
+    uris = (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ()))
+    return list(dict.fromkeys(name for uri in uris if (name := agent_of(uri.decode("utf-8", "replace")))))
 
 
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
@@ -214,7 +256,9 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
         "outbox": {
             "batches": beat.outbox_batches, "records": beat.outbox_records, "bytes": beat.outbox_bytes,
             "limit_bytes": beat.outbox_limit_bytes, "disk_free_bytes": beat.disk_free_bytes,
-            "oldest_us": beat.oldest_us,
+            "oldest_us": beat.oldest_us, "fills_at_us": beat.fills_at_us, "drained_at_us": beat.drained_at_us,
+            "in_bytes_per_hour": beat.in_bytes_per_hour if beat.HasField("in_bytes_per_hour") else None,
+            "out_bytes_per_hour": beat.out_bytes_per_hour if beat.HasField("out_bytes_per_hour") else None,
         },
         "certificate_expires_us": beat.certificate_expires_us,
         "problems": list(beat.problems),
@@ -222,8 +266,15 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
             {
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
-                "counters": dict(s.counters),
+                "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us, "throttled_by": s.throttled_by,
             }
             for s in beat.sources
+        ],
+        "limits": [
+            {
+                "resource": limit.resource, "limit": limit.limit, "used": limit.used, "throttling": limit.throttling,
+                "waiting_bytes": limit.waiting_bytes, "throttled_seconds": limit.throttled_seconds,
+            }
+            for limit in beat.limits
         ],
     }  # fmt: skip

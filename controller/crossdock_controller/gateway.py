@@ -25,13 +25,14 @@ from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2, link_pb2
 from crossdock_controller.authority import token_hash
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
+from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.store import agents
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 
 PROTOCOL = 1
-HEARTBEAT_SECONDS = 5
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 EPOCH_BYTES = 16
+CAPABILITIES = ("config", "certificate", "give-back")
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -51,6 +52,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet = fleet
         self._committer = committer
         self._intake = intake
+        self._reading = asyncio.Lock()  # a reader is for one thread at a time
 
     async def Uplink(  # noqa: N802 - the name of the RPC
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
@@ -102,6 +104,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _authenticate(self, context: _Context) -> Caller:
         caller = self._fleet.caller(context)
         if caller is None:
+            await self._fleet.note_stranger(context)
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
@@ -133,6 +136,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
         )  # fmt: skip
         log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
         log.info("agent connected")
+        if hello.store and hello.store != self._fleet.store:
+            log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
     async def _close_session(self, session: Session, context: _Context) -> None:
@@ -145,10 +150,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
         welcome = link_pb2.Welcome(
-            protocol=PROTOCOL, version=__version__, clock_us=time.time_ns() // 1000, heartbeat_seconds=HEARTBEAT_SECONDS
-        )
+            protocol=PROTOCOL, capabilities=CAPABILITIES, version=__version__, clock_us=time.time_ns() // 1000,
+            heartbeat_seconds=heartbeat_seconds(self._fleet.size), store=self._fleet.store,
+        )  # fmt: skip
+        async with self._reading:
+            mine = await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch)
+        for source, sequence in mine:
+            welcome.yours.add(source=source, epoch=hello.epoch, sequence=sequence)
         if hello.wants_checkpoints:
-            known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
+            async with self._reading:
+                known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
             for source, epoch, sequence, checkpoint in known:
                 welcome.checkpoints.add(source=source, epoch=epoch, sequence=sequence, checkpoint=checkpoint)
         return link_pb2.Directive(welcome=welcome)
@@ -158,7 +169,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         async for report in requests:
             kind = report.WhichOneof("kind")
             if kind == "heartbeat":
-                await self._fleet.heartbeat(session.caller, report.heartbeat)
+                self._fleet.heartbeat(session.caller, report.heartbeat)
             elif kind == "config":
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
@@ -182,6 +193,7 @@ class _UplinkStream:
         self._caller = caller
         self._committer = committer
         self._items: deque[_InFlight | link_pb2.Refused] = deque()
+        self._conflicts: dict[tuple[str, bytes], int] = {}  # see `Incoming`
         self._changed = asyncio.Event()
         self._ended = False
         self._bytes = 0
@@ -244,7 +256,7 @@ class _UplinkStream:
             return
         incoming = Incoming(
             self._caller.agent, self._caller.site, batch.source, batch.epoch, batch.sequence, batch.lane,
-            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32,
+            header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32, self._conflicts,
         )  # fmt: skip
         self._grow(len(batch.sealed))
         self._items.append(_InFlight(batch, self._committer.submit(incoming)))
@@ -272,8 +284,8 @@ def _refusal(batch: link_pb2.Batch, stored: Stored) -> link_pb2.Refused:
     reason = f"batch {batch.sequence} came, {stored.last + 1} was expected"
     if stored.state == "conflict":
         reason = (
-            f"batch {batch.sequence} is stored already with other content:"
-            " the agent's outbox is an old copy; its sending stops until a person looks"
+            f"batch {batch.sequence}, or one before it, is stored already with other content: the agent's outbox is an"
+            " old copy, or that of a cloned machine; the agent sets it aside and reads again from what is stored here"
         )
         logger.bind(source=batch.source, sequence=batch.sequence).error("{}", reason)
     return link_pb2.Refused(
@@ -312,7 +324,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         except Refused as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         try:
-            taken = await self._fleet.write(lambda db: agents.take_token(db, token_hash(request.token), now_us))
+            taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise AssertionError("abort raises") from error
@@ -326,13 +338,13 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         assert taken is not None  # noqa: S101 - abort raised
         site, agent = taken
         issued = await asyncio.to_thread(self._fleet.issue, agent, request.csr)
-        await self._fleet.write(
+        await self._fleet.do(
             lambda db: agents.record_enrolled(
                 db, agent, site, host=request.host[:255], platform=request.platform[:255],
                 version=request.version[:50], expires_us=issued.expires_us, now_us=now_us,
             )
         )  # fmt: skip
-        await self._fleet.refresh()
+        await self._fleet.admit()
         logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent enrolled")
         return enrollment_pb2.EnrollResponse(
             agent=agent, site=site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,

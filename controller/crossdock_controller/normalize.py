@@ -6,12 +6,13 @@ and its problem on view; the others go on. Critical streams come first; the othe
 
 from __future__ import annotations
 
+import heapq
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from loguru import logger
@@ -41,6 +42,7 @@ MAX_BATCHES = 128  # a group may span so many before it is refused
 RAW_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 10.0
 INQUIRY_POLL_SECONDS = 0.5
+TURN_SECONDS = 0.05  # of rounds for others before critical streams are looked for again
 _FOREVER = float("inf")
 
 
@@ -86,6 +88,9 @@ class Normalizer:
         self._room = room
         self._complaints = Complaints()
         self._work: dict[int, _Work] = {}
+        self._streams: dict[int, StreamInfo] = {}
+        self._waiting: set[int] = set()  # streams that hold more than is normalized
+        self._mark: int | None = None  # how far we looked into the intake
         self._sinks: dict[str, int] = {}
         with ExitStack() as stack:
             self._intake = IntakeReader(data.intake)
@@ -129,7 +134,8 @@ class Normalizer:
         self._complaints.make("store", f"nothing is normalized now, records wait in the intake: {found}")
 
     def step(self, stop: Stop | None = None) -> bool:
-        """A round of every critical stream that has work, and of one other; False when there was nothing to do."""
+        """A round of every critical stream that has work, then rounds of others, by weight, until TURN_SECONDS are
+        over; False when there was nothing to do."""
         runtime = self._current.get()
         if runtime is None:
             return False
@@ -137,23 +143,59 @@ class Normalizer:
         short = self._room.short() if self._room is not None else None
         if short is not None:
             raise short
-        busy = False
-        for stream in self._chosen(runtime):
-            if stop is not None and stop.is_set():
+        began, busy = time.monotonic(), False
+        critical, others = self._chosen(runtime)
+        for stream_id in critical:
+            busy |= self._goes_on(stop) and self._serve(self._streams[stream_id], self._work[stream_id], runtime)
+        while others and self._goes_on(stop):
+            _, stream_id = heapq.heappop(others)
+            stream, work = self._streams[stream_id], self._work[stream_id]
+            moved = self._serve(stream, work, runtime)
+            busy |= moved
+            if moved and stream.last_sequence >= work.checkpoint.at.sequence:
+                heapq.heappush(others, (work.served, stream_id))
+            if time.monotonic() - began > TURN_SECONDS:
                 break
-            busy |= self._serve(stream, self._work[stream.id], runtime)
         return busy
 
-    def _chosen(self, runtime: Runtime) -> list[StreamInfo]:
-        streams = self._intake.streams()
-        if any(s.id not in self._work for s in streams):
-            self._meet(streams)
-        ready = [s for s in streams if self._ready(s, runtime.number)]
-        critical = [s for s in ready if self._work[s.id].lane == "critical"]
-        others = [s for s in ready if self._work[s.id].lane != "critical"]
-        if others:
-            critical.append(min(others, key=lambda s: (self._work[s.id].served, s.id)))
-        return critical
+    @staticmethod
+    def _goes_on(stop: Stop | None) -> bool:
+        return stop is None or not stop.is_set()
+
+    def _chosen(self, runtime: Runtime) -> tuple[list[int], list[tuple[float, int]]]:
+        """Streams with work: the critical ones by age, and the others as a heap by what they were served."""
+        self._look()
+        critical: list[int] = []
+        others: list[tuple[float, int]] = []
+        for stream_id in sorted(self._waiting):
+            work = self._work[stream_id]
+            if not self._ready(self._streams[stream_id], runtime.number):
+                continue
+            if work.lane == "critical":
+                critical.append(stream_id)
+            else:
+                others.append((work.served, stream_id))
+        heapq.heapify(others)
+        return critical, others
+
+    def _look(self) -> None:
+        """What came into the intake since the last look. A fleet's streams are many, and few of them move at once."""
+        if self._mark is None:
+            self._mark = self._intake.newest()
+            self._streams = {s.id: s for s in self._intake.streams()}
+            self._meet(list(self._streams.values()))
+            self._waiting = set(self._streams)
+        self._mark, moved = self._intake.arrivals(self._mark)
+        if any(i not in self._work for i in moved):
+            self._streams = {s.id: s for s in self._intake.streams()}
+            self._meet([s for s in self._streams.values() if s.id not in self._work])
+        for stream_id, last in moved.items():
+            known = self._streams[stream_id]
+            self._streams[stream_id] = replace(known, last_sequence=max(last, known.last_sequence))
+        self._waiting.update(moved)
+        self._waiting -= {
+            i for i in self._waiting if self._streams[i].last_sequence < self._work[i].checkpoint.at.sequence
+        }
 
     def _meet(self, streams: list[StreamInfo]) -> None:
         """Remember streams seen for the first time; a newcomer has no arrears to catch up."""
@@ -166,8 +208,6 @@ class Normalizer:
 
     def _ready(self, stream: StreamInfo, revision: int) -> bool:
         work = self._work[stream.id]
-        if stream.last_sequence < work.checkpoint.at.sequence:
-            return False
         return work.waits_for != (revision, stream.last_sequence) or time.monotonic() >= work.until
 
     def _serve(self, stream: StreamInfo, work: _Work, runtime: Runtime) -> bool:
@@ -187,6 +227,7 @@ class Normalizer:
         except LeaseLost as error:
             logger.bind(source=stream.source, site=stream.site).warning("stream given up: {}", error)
             del self._work[stream.id]
+            self._mark = None  # look at all of them anew
         return False
 
     def _claimed(self, stream: StreamInfo, work: _Work) -> bool:

@@ -37,6 +37,16 @@ class DataDirectory:
     def lock(self) -> Path:
         return self.root / "controller.lock"
 
+    @property
+    def backup_lock(self) -> Path:
+        """Held while a backup is taken: nothing is purged from the intake meanwhile."""
+        return self.root / "backup.lock"
+
+    @property
+    def restoring(self) -> Path:
+        """Stands here while a restore changes names."""
+        return self.root / "restore.unfinished"
+
     def prepare(self) -> None:
         """Make the directory, for its owner only (the CA's key and every document live in it)."""
         self.root.mkdir(parents=True, exist_ok=True)

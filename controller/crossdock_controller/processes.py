@@ -35,6 +35,7 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import EnrollmentService, LinkService
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
+from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.retention import Retention
 from crossdock_controller.store import faults, migrate
@@ -46,6 +47,7 @@ from crossdock_controller.store.wake import Waker
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
 GRACE_SECONDS = 3.0
+SETTLE_SECONDS = 0.2  # many times what gRPC needs between asking for the certificate and using it
 WORKER_ROLES = ("normalize", "dispatch")
 
 
@@ -92,11 +94,14 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
         seen = clear_way(data, take_over=settings.take_over, wait=stop.wait)
         if stop.is_set():
             return
+        if data.restoring.exists():
+            raise ConfigError(f"a restore of {data.root} was interrupted", hint="give it again: crossdock restore DIR")
         check_at_start(data.state, data.intake)
         with faults.told(data.state):
             migrate(data.state)
         with faults.told(data.intake):
             writer = IntakeWriter(data.intake)
+        open_files = OpenFiles(raise_open_files())
         holding = Holding(data, seen, settings.min_free_disk_bytes)
         stack.callback(holding.release)
         writer.held_by(holding.id)
@@ -104,7 +109,7 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, held, settings, stop, ending))
-        asyncio.run(_serve(settings, held, writer, holding, stop, ending))
+        asyncio.run(_serve(settings, held, writer, open_files, holding, stop, ending))
     if ending.error is not None:
         raise ending.error
 
@@ -124,6 +129,7 @@ async def _serve(
     settings: ControllerSettings,
     data: DataDirectory,
     writer: IntakeWriter,
+    open_files: OpenFiles,
     holding: Holding,
     stop: Stop,
     ending: Ending,
@@ -156,7 +162,12 @@ async def _serve(
         link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
         service = EnrollmentService(fleet, addresses.link)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
-        await fleet.refresh()
+
+        async def refresh() -> None:
+            await fleet.refresh()
+            open_files.check(fleet.size)
+
+        await refresh()
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         guard = Guard(ending)
 
@@ -165,7 +176,7 @@ async def _serve(
 
         tasks = [
             asyncio.create_task(guard.forever("intake", committer.run)),
-            asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", fleet.refresh)),
+            asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", beat)),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
@@ -182,28 +193,58 @@ async def _serve(
 
 
 class ServerCredentials:
-    """The controller's own certificate, made anew at two thirds of its life; gRPC asks for it at every handshake."""
+    """The controller's own certificate, made anew at two thirds of its life, and when the clock turns out to have
+    been ahead as it was made; gRPC asks for it at every handshake.
+
+    gRPC is told only of a change. A configuration that it takes for new replaces the one that other threads are just
+    making handshakes with, and the process ends (grpc/grpc#36693): seen within a second when a fleet connected. Where
+    there is a change, we wait before we tell: gRPC holds new handshakes back meanwhile, and the ones under way finish.
+    """
 
     def __init__(self, authority: Authority, names: list[str]) -> None:
         self._authority = authority
         self._names = names
+        self._lock = threading.Lock()  # each port asks from threads of its own
         self._pair = self._issue()
 
     def mutual(self) -> grpc.ServerCredentials:
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=True
-        )
+        return self._dynamic(require_client_authentication=True)
 
     def server_only(self) -> grpc.ServerCredentials:
+        return self._dynamic(require_client_authentication=False)
+
+    def watch(self) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+        """For one port: each call gives what changed since the last one, None when nothing did."""
+        told = self._pair
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal told
+            current = self._current()
+            if current is told:
+                return None
+            time.sleep(SETTLE_SECONDS)
+            told = current
+            return self._configuration(current)
+
+        return changed
+
+    def _dynamic(self, *, require_client_authentication: bool) -> grpc.ServerCredentials:
+        changed = self.watch()
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration(), self._configuration, require_client_authentication=False
+            self._configuration(self._pair), changed, require_client_authentication=require_client_authentication
         )
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        if self._pair.expires_us - time.time_ns() // 1000 < SERVER_LIFE.total_seconds() * 1_000_000 / 3:
-            self._pair = self._issue()
+    def _current(self) -> ServerPair:
+        with self._lock:
+            life_us = SERVER_LIFE.total_seconds() * 1_000_000
+            left_us = self._pair.expires_us - time.time_ns() // 1000
+            if left_us < life_us / 3 or left_us > life_us:
+                self._pair = self._issue()
+            return self._pair
+
+    def _configuration(self, pair: ServerPair) -> grpc.ServerCertificateConfiguration:
         return grpc.ssl_server_certificate_configuration(
-            [(self._pair.key, self._pair.certificate)], root_certificates=self._authority.bundle
+            [(pair.key, pair.certificate)], root_certificates=self._authority.bundle
         )
 
     def _issue(self) -> ServerPair:

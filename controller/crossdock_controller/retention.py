@@ -10,6 +10,7 @@ from typing import Protocol
 
 from loguru import logger
 
+from crossdock.lock import is_held
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import connection, faults, normalizer
 from crossdock_controller.store.intake import IntakeWriter
@@ -27,6 +28,8 @@ class Retention:
     async def step(self, writer: IntakeWriter, in_thread: _InThread) -> None:
         """Purge what is due, in small pieces so that commits get their turn in between."""
         normalized = await asyncio.to_thread(self._normalized)
+        if is_held(self._data.backup_lock):  # a backup that begins after this look has all that is purged as normalized
+            return
         before_us = time.time_ns() // 1000 - self._keep_us
         purged = 0
         with faults.told(writer.path):

@@ -13,11 +13,14 @@ import msgspec
 
 from crossdock import cron, quiet
 from crossdock.errors import ConfigError
+from crossdock.limits import Limits
 
 Lane = Literal["critical", "standard", "bulk"]
 LANES: tuple[Lane, ...] = ("critical", "standard", "bulk")
 LANE_WEIGHTS: dict[str, int] = {"critical": 8, "standard": 3, "bulk": 1}  # shares of the uplink under backlog
+LANE_SHARES: dict[str, float] = {"critical": 1.0, "standard": 0.95, "bulk": 0.9}  # of the outbox, from the bottom up
 
+KEEP_BYTES = 1024**3  # acknowledged batches an agent keeps
 
 # What a site does not use is left out of its bytes, so that agents of an older release go on reading them.
 
@@ -67,9 +70,20 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return bool(self.quiet) or (self.schedule is not None and self.schedule.cron is not None)
 
 
-class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     max_bytes: int = 10 * 1024**3
     min_free_disk_bytes: int = 1024**3
+    keep_acknowledged_hours: float = 48.0  # for a controller that is restored from a backup; 0: none is kept
+    keep_acknowledged_bytes: int | None = None  # default: KEEP_BYTES, at most a fifth of max_bytes
+
+    @property
+    def keep_bytes(self) -> int:
+        """How much that is acknowledged may stay."""
+        if self.keep_acknowledged_hours <= 0:
+            return 0
+        if self.keep_acknowledged_bytes is not None:
+            return self.keep_acknowledged_bytes
+        return min(KEEP_BYTES, self.max_bytes // 5)
 
 
 class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -78,7 +92,8 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     sources: list[SourceConfig]
     outbox: OutboxConfig = msgspec.field(default_factory=OutboxConfig)
     stop_all: bool = False  # the only way to run no source on purpose
-    zone: str = "UTC"  # IANA name, of schedules and quiet hours
+    zone: str = "UTC"  # IANA name, of schedules, quiet hours and windows of bandwidth
+    limits: Limits | None = None
 
 
 def encode(config: SiteConfig) -> bytes:

@@ -396,6 +396,112 @@ def test_an_outbox_restored_from_an_older_copy_is_given_up_before_anything_is_se
         eventually(lambda: "restored from a backup" in agent.problems(), "a person is told")
 
 
+def test_a_restored_outbox_is_recognised_though_sources_read_and_the_agent_restarted_before_the_controller_came_back(
+    controller: FakeController, state: Path
+) -> None:
+    """What is read before the welcome must not make the copy look as far as the controller is: it would take the new
+    batches for those it has."""
+    reel("wms").lines = lines(5)
+    controller.offer(site_config(1, config("wms", batch=2)), 1)
+    with RunningAgent(state) as agent:
+        eventually(lambda: (s := agent.status()) and s.sources and s.sources[0].records == 5, "five are read")
+        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "and acknowledged")
+    shutil.copy(agent.settings.outbox_path, state.parent / "backup.db")
+    with RunningAgent(state):
+        for more in range(5):  # a batch each
+            reel("wms").lines.append(b"later %d" % more)
+            controller.wait(lambda: len(received(controller, "wms")) == 6 + more, "it arrived")  # noqa: B023
+    ((_, epoch),) = list(controller.stored)
+    known = len(controller.stored["wms", epoch])
+    for leftover in state.glob("outbox.db*"):
+        leftover.unlink()
+    shutil.copy(state.parent / "backup.db", agent.settings.outbox_path)
+    controller.stop()
+    reel("wms").lines += lines(5, "last")
+    for _ in range(2):
+        with RunningAgent(state) as agent:
+            eventually(lambda: inspect(agent.settings.outbox_path)[0] >= known - 3, "ten lines are read again")
+    controller.welcome.checkpoints.add(source="wms", epoch=epoch, sequence=known, checkpoint=b"10")
+    controller.start()
+    with RunningAgent(state) as agent:
+        controller.wait(lambda: len(received(controller, "wms")) == 15, "the new lines arrived")
+        assert received(controller, "wms") == lines(5) + lines(5, "later") + lines(5, "last")
+        eventually(lambda: "restored from a backup" in agent.problems(), "a person is told")
+
+
+def test_a_restored_controller_is_given_back_what_it_had_acknowledged(controller: FakeController, state: Path) -> None:
+    controller.gives_back = True
+    reel("wms").lines, reel("erp").lines = lines(20), lines(8, "erp")
+    controller.offer(site_config(1, config("wms"), config("erp")), 1)
+    with RunningAgent(state) as agent:
+        controller.wait(lambda: len(received(controller, "wms")) == 20 and len(received(controller, "erp")) == 8, "all")
+        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        controller.restore(wms=5, erp=8)
+        controller.wait(lambda: received(controller, "wms") == lines(20), "it has everything again")
+        assert received(controller, "erp") == lines(8, "erp")
+        assert len({epoch for _, epoch in controller.stored}) == 1
+        assert controller.sequences("wms") == list(range(1, len(controller.sequences("wms")) + 1))
+        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged again")
+        assert agent.problems() == ""
+
+
+def test_a_controller_restored_to_before_this_outbox_began_is_given_everything(
+    controller: FakeController, state: Path
+) -> None:
+    """It knows an earlier epoch of the same agent, and nothing of this one: not the outbox is the old copy."""
+    controller.gives_back = True
+    reel("wms").lines = lines(10)
+    controller.offer(site_config(1, config("wms")), 1)
+    with RunningAgent(state) as agent:
+        controller.wait(lambda: len(received(controller, "wms")) == 10, "all lines arrived")
+        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+    controller.welcome.checkpoints.add(source="wms", epoch=b"earlier epoch...", sequence=3, checkpoint=b"3")
+    controller.restore(wms=0)
+    with RunningAgent(state):
+        controller.wait(lambda: received(controller, "wms") == lines(10), "it has everything again")
+    assert list(state.glob("outbox.db.corrupt-*")) == []
+
+
+def test_a_restored_controllers_configuration_is_run_though_its_numbers_are_lower(
+    controller: FakeController, state: Path
+) -> None:
+    controller.offer(site_config(12, config("wms", batch=2)), 12)
+    with RunningAgent(state) as agent:
+        eventually(lambda: (s := agent.status()) and s.revision == 12, "the newest runs")
+        controller.stop()
+        controller.offer(site_config(10, config("wms", batch=3)), 10)  # what its backup holds
+        controller.start()
+        eventually(lambda: (s := agent.status()) and s.revision == 10, "what it offers runs")
+        for revision in (11, 12):  # its next ones have numbers that were there before
+            controller.offer(site_config(revision, config("wms", batch=revision)), revision)
+            controller.wait(lambda r=revision: controller.statuses()[-1] == (r, "applied"), "it is applied")  # type: ignore[misc]
+    kept = read_last_good(state / "last-good.json")
+    assert kept is not None
+    assert kept.config == site_config(12, config("wms", batch=12))
+
+
+def test_what_a_restored_controller_lacks_and_is_not_kept_any_more_is_named_and_the_rest_goes_on(
+    controller: FakeController, state: Path
+) -> None:
+    controller.gives_back = True
+    none_kept = OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)
+    reel("wms").lines = lines(10)
+    controller.offer(site_config(1, config("wms", batch=1), outbox=none_kept), 1)
+    with RunningAgent(state) as agent:
+        controller.wait(lambda: len(received(controller, "wms")) == 10, "all lines arrived")
+        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        controller.restore(wms=4)
+        eventually(lambda: "source wms: batches 5 to 10" in agent.problems(), "the loss is named")
+        reel("wms").lines += lines(3, "more")
+        controller.wait(lambda: len(received(controller, "wms")) == 7, "collection goes on")
+        assert received(controller, "wms") == lines(4) + lines(3, "more")
+        assert controller.sequences("wms") == [1, 2, 3, 4, 1, 2, 3]
+        controller.wait(
+            lambda: any("batches 5 to 10" in p for r in controller.reports for p in r.heartbeat.problems),
+            "the controller hears of the loss",
+        )
+
+
 def test_the_certificate_is_renewed_at_two_thirds_of_its_life_and_both_streams_take_it_up(
     controller: FakeController, state: Path
 ) -> None:

@@ -146,6 +146,32 @@ def test_check_reports_every_source_of_the_last_good_configuration(tmp_path: Pat
     assert not findings["erp"].ok
     assert "no_such" in findings["erp"].detail
     assert findings["outbox"].ok
+    assert "limits" not in findings
+
+
+@pytest.mark.parametrize(("zone", "ok"), [("Europe/Berlin", True), ("Mars/Olympus", False)])
+def test_check_says_what_the_agent_may_use_now_and_finds_a_zone_that_is_not_known_here(
+    tmp_path: Path, zone: str, ok: bool
+) -> None:
+    from crossdock import limits, siteconfig
+    from crossdock_agent.check import check
+    from crossdock_agent.configuration import LastGood
+    from crossdock_agent.files import private_directory, write_atomic
+    from crossdock_agent.settings import Settings
+    from support import sources
+
+    sources.install()
+    settings = Settings(state=str(tmp_path / "state"))
+    private_directory(settings.directory)
+    always = tuple(limits.BandwidthWindow(hours=f"{days} 00:00-24:00", limit=9000) for days in ("mon-fri", "sat,sun"))
+    data = site_config(
+        4, config("wms"), zone=zone, limits=limits.Limits(bandwidth=limits.Bandwidth(windows=always), cpu_percent=25)
+    )
+    write_atomic(settings.config_path, msgspec.json.encode(LastGood(4, siteconfig.digest(data), data)))
+    finding = next(f for f in check(settings) if f.name == "limits")
+    assert finding.ok is ok
+    assert ("9 KB/s" in finding.detail and "cpu 25 % of a core" in finding.detail) is ok
+    assert ("'Mars/Olympus'" in finding.detail) is not ok
 
 
 def test_a_token_works_once_and_a_failed_enrolment_leaves_nothing(controller: FakeController, tmp_path: Path) -> None:

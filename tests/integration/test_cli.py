@@ -1,6 +1,7 @@
 """The operator's commands on a store that real batches, the real normalizer and the real dispatcher filled."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,25 @@ def test_status_and_agents_say_what_is_wrong_and_what_to_do(box: Box, run: Calla
     assert "is revoked" in run("agents", "revoke", "a1").stdout
     assert answer(run, "agents")["agents"][0]["state"] == "revoked"
     assert "there is no agent 'a9'" in run("agents", "revoke", "a9", code=1).stderr
+
+
+def test_a_limit_that_holds_an_agent_back_is_shown_and_is_no_problem(box: Box, run: Callable[..., Result]) -> None:
+    enrol(box, last_seen_us=time.time_ns() // 1000, outbox=7)
+    limit = {
+        "resource": "bandwidth", "limit": "256 KB/s (mon-fri 08:00-18:00)", "used": "255 KB/s", "throttling": True,
+        "waiting_bytes": 12_300_000, "throttled_seconds": 60,
+    }  # fmt: skip
+    spare = {**limit, "resource": "cpu", "throttling": False}
+    row = next(row for row in agents.list_all(box.db) if row.agent == "a1")
+    health = {**json.loads(row.health), "limits": [limit, spare]}
+    agents.record_heartbeat(box.db, "a1", json.dumps(health), time.time_ns() // 1000)
+    for command in ("agents", "status"):
+        told = " ".join(run(command).stdout.split())
+        assert "a1: throttled by bandwidth: 255 KB/s of 256 KB/s (mon-fri 08:00-18:00), 12.3 MB wait in" in told
+        assert "throttled by cpu" not in told
+    (agent,) = answer(run, "agents")["agents"]
+    assert agent["problems"] == []
+    assert agent["limits"][0]["waiting_bytes"] == 12_300_000
 
 
 def test_top_measures_one_interval_without_a_terminal(box: Box, run: Callable[..., Result]) -> None:

@@ -105,6 +105,19 @@ def test_a_known_sequence_with_other_bytes_is_refused_as_a_conflict(gateway: Gat
     assert [(r.code, r.sequence) for r in refused] == [("conflict", 1)]
 
 
+def test_a_batch_behind_a_conflict_is_not_acknowledged_nor_stored_and_other_sources_and_streams_go_on(
+    gateway: Gateway, identity: Identity
+) -> None:
+    send(gateway, identity, batch(1))
+    acks = send(gateway, identity, batch(1, payload=b"9;9\n"), batch(2), batch(1, source="erp"))
+    assert [(r.source, r.code, r.sequence) for a in acks for r in a.refused] == [
+        ("wms", "conflict", 1), ("wms", "conflict", 2),
+    ]  # fmt: skip
+    assert acknowledged(acks) == {"erp": 1}
+    assert [b.sequence for b in gateway.stored()["wms"]] == [1]
+    assert acknowledged(send(gateway, identity, batch(2))) == {"wms": 2}
+
+
 def test_a_gap_is_refused_and_names_the_batch_that_is_expected(gateway: Gateway, identity: Identity) -> None:
     refused = [r for ack in send(gateway, identity, batch(1), batch(3)) for r in ack.refused]
     assert [(r.code, r.sequence, r.expected) for r in refused] == [("gap", 3, 2)]

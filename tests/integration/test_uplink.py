@@ -247,14 +247,31 @@ def test_a_refused_source_pauses_is_reported_and_resumes(controller: FakeControl
     assert controller.sequences("wms") == list(range(1, 11))
 
 
-def test_a_controller_that_lost_its_intake_is_a_loud_problem_and_nothing_is_deleted(
+def test_a_controller_that_expects_what_it_had_acknowledged_gets_it_again(
     controller: FakeController, site: Site
 ) -> None:
     start(site)
     site.append("wms", 5)
     eventually(lambda: empty(site), "the first are through")
+    first = [b.sealed for b in controller.received]
     with controller.changed:
-        controller.stored.clear()  # restored from an old backup
+        controller.stored.clear()  # restored from an old backup, and no welcome came between
+    site.append("wms", 2)
+    eventually(lambda: empty(site), "all is through again")
+    assert controller.sequences("wms") == [1, 2, 3, 4, 5, 6, 7]
+    assert [b.sealed for b in next(iter(controller.stored.values()))[:5]] == first
+    assert site.problems.sentences() == []
+
+
+def test_a_controller_that_expects_what_is_not_kept_any_more_is_a_loud_problem_and_nothing_is_deleted(
+    controller: FakeController, site: Site
+) -> None:
+    site.outbox.set_limits(OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0))
+    start(site)
+    site.append("wms", 5)
+    eventually(lambda: empty(site), "the first are through")
+    with controller.changed:
+        controller.stored.clear()
     site.append("wms", 2)
     eventually(lambda: any("expects batch 1" in s for s in site.problems.sentences()), "it is reported")
     assert site.outbox.stats().batches == 2
@@ -282,6 +299,24 @@ def test_a_damaged_batch_in_the_outbox_ends_the_uplink_and_tells_the_owner(
         supervisor.stop.set()
         assert supervisor.join(10) == []
     assert controller.received == []
+
+
+def test_a_conflict_ends_the_outbox_because_it_is_not_the_one_that_was_sent_from(
+    controller: FakeController, tmp_path: Path
+) -> None:
+    told: list[Exception] = []
+    controller.answer = lambda batch: refusal(batch, "conflict")
+    with Outbox(tmp_path / "old.db", OutboxConfig(min_free_disk_bytes=0), on_corrupt=told.append) as outbox:
+        supervisor = Supervisor(Stop())
+        site = Site(
+            outbox, Uplink(outbox, controller.identity(tmp_path), Problems(), random.Random(1)), Problems(), supervisor
+        )
+        site.append("wms", 3)
+        start(site)
+        eventually(lambda: told, "the owner is told")
+        supervisor.stop.set()
+        assert supervisor.join(10) == []
+    assert "source wms: the controller has batch 1 with other content" in str(told[0])
 
 
 def refusal(batch: link_pb2.Batch, code: str) -> link_pb2.Ack:

@@ -40,6 +40,7 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         self.answer: Answer = lambda _batch: None
         self.reports: list[link_pb2.Report] = []
         self.welcome = link_pb2.Welcome(protocol=1, version="fake", heartbeat_seconds=1)
+        self.gives_back = False  # says in each welcome how far it has the agent's epoch, as a controller of today does
         self.tokens = {"token-1"}
         self.changed = threading.Condition()
         self.port = 0
@@ -95,6 +96,15 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
             self._outgoing.append(directive)
             self.changed.notify_all()
 
+    def restore(self, **lengths: int) -> None:
+        """Come back with only the first so many batches of each source, as from a backup; on the same port."""
+        self.stop()
+        for source, length in lengths.items():
+            for (name, _), kept in self.stored.items():
+                if name == source:
+                    del kept[length:]
+        self.start()
+
     def offer(self, config: bytes, revision: int, signature: bytes | None = None) -> None:
         signed = self.authority.sign(config) if signature is None else signature
         offer = link_pb2.ConfigOffer(revision=revision, hash=siteconfig.digest(config), config=config, signature=signed)
@@ -138,6 +148,11 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         welcome = link_pb2.Welcome()
         welcome.CopyFrom(self.welcome)
         welcome.clock_us = time.time_ns() // 1000
+        if self.gives_back:
+            welcome.capabilities.append("give-back")
+            for (source, epoch), kept in self.stored.items():
+                if epoch == hello.hello.epoch and kept:
+                    welcome.yours.add(source=source, epoch=epoch, sequence=len(kept))
         yield link_pb2.Directive(welcome=welcome)
         if self._offer is not None and not self._outgoing and hello.hello.config_hash != self._offer.hash:
             yield link_pb2.Directive(config=self._offer)

@@ -141,8 +141,11 @@ def _ready(programs: Path, port: int) -> bool:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[Postgres]:
-    """A server, stopped at the end. Raises MissingError for a program, RuntimeError with the server's log."""
+def running(**settings: str) -> Iterator[Postgres]:
+    """A server, stopped at the end; *settings* win over those of tests, which make it quick and not durable.
+
+    Raises MissingError for a program, RuntimeError with the server's log.
+    """
     programs, driver = binaries(), odbc_driver()
     prefix, owner = _as_ordinary_user()
     directory = Path(tempfile.mkdtemp(prefix="crossdock-postgres-"))
@@ -160,6 +163,7 @@ def running() -> Iterator[Postgres]:
         options = {
             "port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off",
             "max_connections": 40, "shared_buffers": "32MB", "timezone": "UTC", "autovacuum": "off",
+            **settings,
         }  # fmt: skip
         arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with log.open("wb") as output:

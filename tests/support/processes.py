@@ -62,6 +62,13 @@ class Process:
         self._process.wait(10)
         self._close()
 
+    def pause(self) -> None:
+        """SIGSTOP: it does nothing until `resume`, and its connections stay."""
+        psutil.Process(self.pid).suspend()
+
+    def resume(self) -> None:
+        psutil.Process(self.pid).resume()
+
     def kill_child(self, marker: str) -> bool:
         """SIGKILL one child whose command line has *marker*; False when there is none now."""
         try:
@@ -97,27 +104,41 @@ class Process:
 class Centre:
     """A controller with its data directory, and the commands an operator would type."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.data = directory / "controller"
         self.directory = directory
         self.agents: list[Process] = []
-        listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0"]
-        self._base = [command("crossdock"), "controller", "run", "--data", str(self.data)]
-        self.process = Process("controller", [*self._base, *listen, *arguments], directory)
+        self._env = env
+        self._arguments = arguments
+        self._listen = {"link": "127.0.0.1:0", "enrollment": "127.0.0.1:0"}
+        self.process = self._prepared()
 
     def start(self) -> Centre:
         """Starts it; from the second time on at the address of the first, where the agents look for it."""
-        addresses = self.data / "addresses.json"
-        if addresses.exists():
-            known = json.loads(addresses.read_text("utf-8"))
-            addresses.unlink()
-            listen = ["--listen", known["link"], "--enroll-listen", known["enrollment"]]
-            self.process = Process("controller", [*self._base, *listen], self.directory)
-        self.process.start()
+        addresses = self.launch()
         wait_until(lambda: addresses.exists() or not self.process.alive(), "the controller is up", 60)
         assert self.process.alive(), self.process.tail()
         return self
+
+    def launch(self) -> Path:
+        """As `start`, without waiting until it is up: then the file returned exists."""
+        addresses = self.data / "addresses.json"
+        if addresses.exists():
+            self._listen = json.loads(addresses.read_text("utf-8"))
+            addresses.unlink()
+        self.process = self._prepared()
+        self.process.start()
+        return addresses
+
+    def arguments(self, *arguments: str) -> None:
+        """What is added to its command line from the next start on."""
+        self._arguments = arguments
+
+    def _prepared(self) -> Process:
+        run = [command("crossdock"), "controller", "run", "--data", str(self.data)]
+        listen = ["--listen", self._listen["link"], "--enroll-listen", self._listen["enrollment"]]
+        return Process("controller", [*run, *listen, *self._arguments], self.directory, self._env)
 
     def __enter__(self) -> Centre:
         return self.start()
@@ -138,7 +159,7 @@ class Centre:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.run(*arguments, "--json"))
 
-    def enrol(self, site: str) -> Process:
+    def enrol(self, site: str, env: Mapping[str, str] | None = None) -> Process:
         """Enrols an agent for *site* and returns its process, not yet started."""
         state = self.directory / f"agent-{site}"
         token = self.json("token", "create", "--site", site)["token"]
@@ -148,5 +169,5 @@ class Centre:
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         arguments = [command("crossdock-agent"), "run", "--state", str(state)]
-        self.agents.append(Process(f"agent-{site}", arguments, self.directory))
+        self.agents.append(Process(f"agent-{site}", arguments, self.directory, env))
         return self.agents[-1]

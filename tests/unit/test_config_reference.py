@@ -18,7 +18,19 @@ from crossdock_controller.conditions.vocabulary import Vocabulary
 from crossdock_controller.config import schema
 from crossdock_controller.config.errors import errors_of
 from crossdock_controller.config.load import inspect
-from crossdock_controller.config.models import SOURCE_KEYS, Budget, OutboxLimits, Route, Schedule, SinkDef, Site, Source
+from crossdock_controller.config.models import (
+    SOURCE_KEYS,
+    Bandwidth,
+    BandwidthWindow,
+    Budget,
+    Limits,
+    OutboxLimits,
+    Route,
+    Schedule,
+    SinkDef,
+    Site,
+    Source,
+)
 from crossdock_controller.config.variables import substitute
 from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
@@ -67,13 +79,16 @@ def documented() -> list[str]:
     keys = [key for model in (Site, Source, Route, SinkDef, Mapping, FieldSpec) for key in keys_of(model)]
     keys += [f"outbox.{key}" for key in keys_of(OutboxLimits)]
     keys += [f"schedule.{key}" for key in keys_of(Schedule)] + [f"budget.{key}" for key in keys_of(Budget)]
+    keys += [f"limits.{key}" for key in keys_of(Limits) if key != "bandwidth"]
+    keys += [f"limits.bandwidth.{key}" for key in keys_of(Bandwidth) if key != "windows"]
+    keys += [f"limits.bandwidth.windows[].{key}" for key in keys_of(BandwidthWindow)]
     keys += [key for kind in schema.source_kinds() for key in schema.setting_names(kind)]
     keys += [f"connection.{key}" for key in schema.source_schemas()["$defs"]["Connection"]["properties"]]
     keys += [key for kind in sink_kinds().values() for key in keys_of(kind.settings)]
     keys += [key for name, kind in format_kinds().items() if name != "rows" for key in keys_of(kind.settings)]
     keys += [*sink_kinds(), *schema.source_kinds(), *entities(), *converters(), *RULES]
     not_written = {"lines", "lines_of", "deletes_ignored"}  # as the model holds what is written otherwise
-    elsewhere = {"settings", "options", "outbox", "connection", *not_written}  # described by their parts
+    elsewhere = {"settings", "options", "outbox", "limits", "connection", *not_written}  # described by their parts
     return sorted(set(keys) - elsewhere)
 
 

@@ -4,23 +4,28 @@ import pytest
 
 from crossdock.v1.link_pb2 import SourceCheckpoint
 from crossdock_agent.control import _went_back
-from crossdock_agent.outbox import Position
 
 
 @pytest.mark.parametrize(
-    ("epoch", "sequence", "at", "went_back"),
+    ("epoch", "sequence", "last", "acked", "ours", "went_back"),
     [
-        (b"ours", 5, Position("bulk", last_sequence=5, acked_sequence=5), False),
-        (b"ours", 5, Position("bulk", last_sequence=9, acked_sequence=3), False),
-        (b"ours", 6, Position("bulk", last_sequence=5, acked_sequence=5), True),
-        (b"ours", 1, Position("bulk"), True),
-        (b"earlier", 90, Position("bulk"), False),  # ours is new and nothing of it has arrived
-        (b"earlier", 90, Position("bulk", last_sequence=4), False),
-        (b"later", 2, Position("bulk", last_sequence=9, acked_sequence=3), True),
+        (b"ours", 5, 5, 5, 5, False),
+        (b"ours", 5, 9, 3, 5, False),
+        (b"ours", 2, 9, 8, 2, False),  # the controller was restored
+        (b"ours", 6, 5, 5, 6, True),
+        (b"ours", 1, 0, 0, 1, True),
+        (b"earlier", 90, 0, 0, 0, False),  # ours is new and nothing of it has arrived
+        (b"earlier", 90, 4, 0, 0, False),
+        (b"earlier", 90, 9, 3, 0, False),  # restored to before our epoch
+        (b"later", 2, 9, 3, 3, True),
+        (b"later", 2, 9, 0, 3, True),  # a copy of before its first acknowledgement
+        # a controller of an older release does not say how far it has ours
+        (b"earlier", 90, 4, 0, None, False),
+        (b"later", 2, 9, 3, None, True),
     ],
 )
 def test_an_outbox_that_is_older_than_what_the_controller_has_is_recognised(
-    epoch: bytes, sequence: int, at: Position, went_back: bool
+    epoch: bytes, sequence: int, last: int, acked: int, ours: int | None, went_back: bool
 ) -> None:
     known = SourceCheckpoint(source="wms", epoch=epoch, sequence=sequence)
-    assert _went_back(known, b"ours", at) is went_back
+    assert _went_back(known, b"ours", last, acked, ours) is went_back

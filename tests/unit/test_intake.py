@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,23 @@ def test_a_known_sequence_with_other_content_is_a_conflict_and_not_acknowledged(
     writer.commit([batch(1), batch(2)], now_us=1)
     other = Incoming("a1", "atl1", "wms", EPOCH, 2, "standard", 3, b"cp", b"other bytes", 8)
     assert [a.state for a in writer.commit([other, batch(2)], now_us=1)] == ["conflict", "known"]
+
+
+def test_nothing_behind_a_conflict_is_stored_or_known_because_an_acknowledgement_speaks_for_all_before_it(
+    writer: IntakeWriter,
+) -> None:
+    writer.commit([batch(1), batch(2), batch(3)], now_us=1)
+    mine: dict[tuple[str, bytes], int] = {}
+    other = replace(batch(2), crc32=8, conflicts=mine)
+    states = [
+        a.state
+        for a in writer.commit([replace(batch(1), conflicts=mine), other, replace(batch(3), conflicts=mine)], now_us=1)
+    ]
+    assert states == ["known", "conflict", "conflict"]
+    assert writer.commit([replace(batch(4), conflicts=mine)], now_us=1)[0].state == "conflict"
+    assert writer.commit([replace(batch(2), conflicts=mine)], now_us=1)[0].state == "known"
+    assert writer.commit([replace(batch(1, source="erp"), conflicts=mine)], now_us=1)[0].state == "stored"
+    assert writer.commit([batch(4)], now_us=1)[0].state == "stored"  # another stream of the same agent
 
 
 def test_a_new_epoch_starts_again_at_one_and_is_the_newest_checkpoint(writer: IntakeWriter, tmp_path: Path) -> None:

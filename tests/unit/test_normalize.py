@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossdock.lifecycle import Stop
-from crossdock_controller import rounds
+from crossdock_controller import normalize, rounds
 from crossdock_controller.store import events, inputs, normalizer
 from crossdock_controller.store.intake import IntakeReader
 from crossdock_controller.store.leases import LeaseLost
@@ -196,7 +196,8 @@ def test_fresh_critical_records_do_not_wait_behind_a_backlog(box: Box) -> None:
     worker.close()
 
 
-def test_every_source_gets_its_turn_by_the_weight_of_its_lane(box: Box) -> None:
+def test_every_source_gets_its_turn_by_the_weight_of_its_lane(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalize, "TURN_SECONDS", 0.0)  # as if each round took that long
     engine = FakeEngine()
     for source, lane in (("std", "standard"), ("blk", "bulk")):
         for _ in range(16 * 8):
@@ -206,6 +207,36 @@ def test_every_source_gets_its_turn_by_the_weight_of_its_lane(box: Box) -> None:
         worker.step()
     rounds_of = [engine.calls.count(f"{name}.csv") // 16 for name in ("std", "blk")]
     assert rounds_of[0] > rounds_of[1] >= 2
+    worker.close()
+
+
+def test_short_rounds_of_many_streams_share_a_step_by_weight_too(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalize, "TURN_SECONDS", 3600.0)
+    engine = FakeEngine()
+    for source, lane in (("std", "standard"), ("blk", "bulk")):
+        for _ in range(16 * 8):
+            box.send("1;t", source=source, lane=lane, unit=source.encode())
+    worker = box.normalizer(FakeRuntime(engine=engine))
+    assert worker.step()  # new streams are looked at as if they were critical: a round each
+    assert worker.step()
+    assert not worker.step()
+    first_half = engine.calls[2 * 16 : 2 * 16 + 7 * 16]
+    assert first_half.count("std.csv") > first_half.count("blk.csv") >= 16
+    assert [engine.calls.count(f"{name}.csv") for name in ("std", "blk")] == [16 * 8] * 2
+    worker.close()
+
+
+def test_a_step_looks_at_what_came_and_not_at_every_stream(box: Box) -> None:
+    for number in range(50):
+        box.send(f"{number};t", source=f"s{number:02}")
+    worker = box.normalizer(FakeRuntime(engine=FakeEngine()))
+    while worker.step():
+        pass
+    worker._intake.streams = lambda: pytest.fail("all streams were read")  # type: ignore[method-assign]
+    box.send("new;t", source="s07")
+    assert worker.step()
+    assert not worker.step()
+    assert box.account("s07").pending == 2
     worker.close()
 
 

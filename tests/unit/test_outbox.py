@@ -56,7 +56,8 @@ def test_batch_checkpoint_ledger_and_token_are_there_after_reopening(tmp_path: P
 
 
 def test_the_file_is_wal_and_gives_space_back_in_steps(tmp_path: Path) -> None:
-    with opened(tmp_path) as outbox:
+    limits = OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_bytes=1_000_000)
+    with opened(tmp_path, limits) as outbox:
         payload = os.urandom(200_000)
         append(outbox, *[batch(payload=payload) for _ in range(150)])
         file = sqlite3.connect(tmp_path / "outbox.db")
@@ -122,9 +123,9 @@ def test_a_full_outbox_refuses_keeps_what_it_has_and_takes_again_when_there_is_s
     with opened(tmp_path, OutboxConfig(max_bytes=10_000, min_free_disk_bytes=0)) as outbox:
         writer = outbox.writer("wms")
         for _ in range(10):
-            writer.append(batch(payload=bytes(1000)))
+            writer.append(batch(payload=bytes(1000), lane="critical"))
         with pytest.raises(BufferFull, match="10000 of 10000"):
-            writer.append(batch(payload=bytes(1000)))
+            writer.append(batch(payload=bytes(1000), lane="critical"))
         writer.flush()
         assert outbox.stats().batches == 10
         assert not outbox.wait_for_space(1000, 0.05)
@@ -132,9 +133,28 @@ def test_a_full_outbox_refuses_keeps_what_it_has_and_takes_again_when_there_is_s
         released.start()
         assert outbox.wait_for_space(1000, 10)
         released.join()
-        writer.append(batch(payload=bytes(1000)))
+        writer.append(batch(payload=bytes(1000), lane="critical"))
         writer.flush()
         assert [b.sequence for b in outbox.page("wms", 0, 1_000_000)] == [5, 6, 7, 8, 9, 10, 11]
+
+
+def test_the_last_places_are_kept_for_the_lanes_above(tmp_path: Path) -> None:
+    with opened(tmp_path, OutboxConfig(max_bytes=100_000, min_free_disk_bytes=0)) as outbox:
+        taken = {}
+        for lane in ("bulk", "standard", "critical"):
+            writer, taken[lane] = outbox.writer(lane), 0
+            while outbox.takes(lane):
+                try:
+                    writer.append(batch(lane, bytes(1000), lane=lane))
+                except BufferFull:
+                    break
+                taken[lane] += 1
+            writer.flush()
+        assert taken == {"bulk": 90, "standard": 5, "critical": 5}
+        outbox.acknowledge("bulk", outbox.epoch, 5)  # the room belongs to critical first
+        eventually(lambda: outbox.takes("critical"))
+        assert not outbox.takes("standard")
+        assert not outbox.takes("bulk")
 
 
 def test_reading_stops_at_the_free_disk_floor(tmp_path: Path) -> None:
@@ -250,6 +270,26 @@ def test_a_fresh_outbox_adopts_the_controllers_checkpoints_and_numbers_from_one(
         assert [b.sequence for b in outbox.page("wms", 0, 10)] == [1]
     with opened(tmp_path) as outbox:
         assert not outbox.fresh
+
+
+def test_where_it_stood_before_anything_unseen_by_the_controller_is_remembered_until_it_was_compared(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path) as outbox:
+        append(outbox, batch(), batch())
+        outbox.acknowledge("wms", outbox.epoch, 1)
+        outbox.adopt({})
+        assert outbox.opening() == {"wms": (2, 1)}
+        append(outbox, batch())
+    with opened(tmp_path) as outbox:
+        assert outbox.opening() == {"wms": (2, 1)}  # that process never reached the controller
+        append(outbox, batch("erp"))
+        outbox.compared()
+    with opened(tmp_path) as outbox:
+        assert outbox.opening() == {"wms": (3, 1), "erp": (1, 0)}
+        assert outbox.bind("atl1") is False
+        assert outbox.bind("rtm1") is True  # a new epoch: sequences of before mean nothing
+        assert outbox.opening() == {"wms": (2, 0), "erp": (1, 0)}
 
 
 def test_batches_of_an_earlier_identity_are_renumbered_in_a_new_epoch(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from crossdock.errors import BufferFull
-from crossdock.siteconfig import OutboxConfig
+from crossdock.siteconfig import LANE_SHARES, OutboxConfig
 from crossdock_agent.outbox import Append, Outbox
 
 SOURCES = st.sampled_from(["wms", "erp"])
@@ -55,10 +55,10 @@ class OutboxModel(RuleBasedStateMachine):
         try:
             writer.append(batch)
         except BufferFull:
-            assert held + len(payload) > LIMITS.max_bytes
+            assert held + len(payload) > LIMITS.max_bytes * LANE_SHARES["standard"]
             return
         writer.flush()
-        assert held == 0 or held + len(payload) <= LIMITS.max_bytes
+        assert held == 0 or held + len(payload) <= LIMITS.max_bytes * LANE_SHARES["standard"]
         self.last[source] = sequence
         self.kept.setdefault(source, []).append((sequence, payload))
         self.ledger[source, key] = b"%d" % sequence

@@ -1,16 +1,18 @@
-"""The agent's durable log of batches not yet acknowledged: the only SQL on the agent.
+"""The agent's durable log of batches not yet acknowledged, and for a while of those that are: the agent's only SQL.
 
-`schema` opens, checks and quarantines the file; `store` holds every statement; `groupcommit` shares one
-sync among threads; `outbox` is what the other parts use.
+`schema` opens, checks and quarantines the file; `store` holds the statements, `kept` those about acknowledged batches;
+`groupcommit` shares one sync among threads; `outbox` is what the other parts use.
 """
 
 from crossdock_agent.outbox.groupcommit import Writer
 from crossdock_agent.outbox.outbox import Outbox
+from crossdock_agent.outbox.rows import Append, Missing, Position, Stats, StoredBatch
 from crossdock_agent.outbox.schema import Quarantined, inspect, quarantine
-from crossdock_agent.outbox.store import Append, Position, Stats, Store, StoredBatch
+from crossdock_agent.outbox.store import Store
 
 __all__ = [
     "Append",
+    "Missing",
     "Outbox",
     "Position",
     "Quarantined",

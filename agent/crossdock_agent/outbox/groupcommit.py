@@ -4,6 +4,8 @@ So a busy source does not pay a sync per batch, and a quiet one does not wait be
 it is durable; nothing depends on that: the checkpoint is in the same transaction, and only committed batches are sent.
 When a commit fails, its appends and the later ones of the same writers fail too, and those sources read again from the
 committed checkpoint. Acknowledgements are tried until they hold: nobody sends them again.
+
+Kept batches give way in the same transactions (see `trim`), and before anything else when the disk is short of space.
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError, Retryable
+from crossdock.siteconfig import OutboxConfig
 from crossdock_agent.outbox import schema
-from crossdock_agent.outbox.store import Append, Position, Store
+from crossdock_agent.outbox.rows import Append, Position
+from crossdock_agent.outbox.store import Store
+from crossdock_agent.outbox.trim import STEP_BYTES, Trim
 
 QUEUE_BATCHES = 256  # a writer's appends not yet committed: many small files share one sync ...
 QUEUE_BYTES = 4 * 1024 * 1024  # ... and large batches are enough long before: ledger rows are counted
 RETRY_SECONDS = 1.0  # between attempts at a commit that the disk refused
 VACUUM_PAGES = 256  # 2 MiB a step, so that an append never waits long behind one
 SPARE_PAGES = 2048  # 16 MiB stay in the file for the next batches
+IDLE_SECONDS = 600.0  # between looks at the age of kept batches while nothing is committed
 
 
 @dataclass(slots=True)
@@ -61,7 +67,9 @@ class Writer:
         self._group.append(self, batch)
 
     def has_room(self) -> bool:
-        return self.closed or (self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES)
+        if self.closed or not self.queued:
+            return True
+        return self.queued < QUEUE_BATCHES and self.queued_bytes < QUEUE_BYTES and self._group.has_room()
 
     def flush(self) -> None:
         """Wait until all appends are on disk. Raises the error that failed one."""
@@ -73,17 +81,25 @@ class Writer:
 
 
 class GroupCommit:
-    """The queue and the thread. *refuse* says why a batch of a size cannot be taken; *on_corrupt* is called once."""
+    """The queue and the thread. *refuse* says why a batch of a size and lane cannot be taken; *on_corrupt* is called
+    once."""
 
     def __init__(
-        self, store: Store, refuse: Callable[[int], BufferFull | None], on_corrupt: Callable[[BufferCorrupt], None]
+        self,
+        store: Store,
+        limits: OutboxConfig,
+        refuse: Callable[[int, str], BufferFull | None],
+        on_corrupt: Callable[[BufferCorrupt], None],
     ) -> None:
         self.changed = threading.Condition()  # notified when anything below changes
         self.positions: dict[str, Position] = store.positions()
         self.queued_bytes = 0
+        self.appended_bytes = 0  # sealed bytes committed since opening
+        self.queue_limit: int | None = None  # of all writers together
         self.closing = False
         self.corrupt: BufferCorrupt | None = None
         self._store = store
+        self._trim = Trim(store, limits)
         self._refuse = refuse
         self._on_corrupt = on_corrupt
         self._appends: deque[tuple[Writer, Append]] = deque()
@@ -91,7 +107,9 @@ class GroupCommit:
         self._calls: deque[_Call] = deque()
         self._listeners: list[Callable[[], None]] = []
         self._release_due: dict[str, Callable[[], None]] = {}
-        self._vacuum_due = store.free_pages() > SPARE_PAGES
+        self.free_bytes = store.free_pages() * schema.PAGE_BYTES  # in the file: appended to without more of the disk
+        self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
+        self._asked_bytes = 0  # of kept batches, to be given up at once
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -116,12 +134,15 @@ class GroupCommit:
             self._wait(writer, writer.has_room)
             if writer.closed:
                 raise Retryable(f"source {writer.source} was stopped")
-            refusal = self._refuse(len(batch.sealed))
+            refusal = self._refuse(len(batch.sealed), batch.lane)
             if refusal is not None:
                 raise refusal
             self._appends.append((writer, batch))
             self._count(writer, 1, batch)
             self.changed.notify_all()
+
+    def has_room(self) -> bool:
+        return self.queue_limit is None or self.queued_bytes < self.queue_limit
 
     def flush(self, writer: Writer) -> None:
         with self.changed:
@@ -137,6 +158,24 @@ class GroupCommit:
         with self.changed:
             self._acks[source] = max(sequence, self._acks.get(source, 0))
             self.changed.notify_all()
+
+    def set_limits(self, limits: OutboxConfig) -> None:
+        with self.changed:
+            self._trim.limits = limits
+            self._trim.due = True
+            self.changed.notify_all()
+
+    def kept_bytes(self) -> int:
+        return sum(p.kept_bytes for p in self.positions.values())
+
+    def give_up(self, need_bytes: int) -> int:
+        """Have kept batches of *need_bytes* deleted before the next append; how many bytes there are to give up."""
+        kept = self.kept_bytes()
+        with self.changed:
+            if kept and need_bytes > self._asked_bytes:
+                self._asked_bytes = need_bytes
+                self.changed.notify_all()
+        return kept
 
     def call(self, run: Callable[[Store], object]) -> object:
         """What *run* returned inside a transaction, once that is committed."""
@@ -177,32 +216,42 @@ class GroupCommit:
     def _run(self) -> None:
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self._busy() or self.closing or self._vacuum_due)
+                self.changed.wait_for(
+                    lambda: self._busy() or self.closing or self._vacuum_due,
+                    IDLE_SECONDS if any(p.kept_bytes for p in self.positions.values()) else None,
+                )
                 busy = self._busy()
                 if not busy and self.closing:
                     return
-            if busy:
+            if busy or not self._vacuum_due:
                 self._commit()
             else:
                 self._vacuum_due = self._vacuum()
 
     def _busy(self) -> bool:
-        return bool(self._appends or self._acks or self._calls)
+        trimming = self.corrupt is None and (self._trim.due or self._asked_bytes)
+        return bool(self._appends or self._acks or self._calls or trimming)
 
     def _commit(self) -> None:
         with self.changed:
             appends, self._appends = self._appends, deque()
             acks, self._acks = self._acks, {}
             calls, self._calls = self._calls, deque()
+            asked, self._asked_bytes = self._asked_bytes, 0
         releases: list[str] = []
+        if asked:
+            self._relieve(asked)
         failure = self._write([batch for writer, batch in appends if writer.error is None], acks, calls, releases)
         with self.changed:
             for writer, batch in appends:
                 self._count(writer, -1, batch)
+                if failure is None and writer.error is None:
+                    self.appended_bytes += len(batch.sealed)
                 writer.error = writer.error or failure
             if failure is None:
                 self.positions = self._store.positions()
-                self._vacuum_due = bool(acks)
+                self.free_bytes = self._store.free_pages() * schema.PAGE_BYTES
+                self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
             elif not self.closing and not isinstance(failure, BufferCorrupt):
                 for source, sequence in acks.items():
                     self._acks[source] = max(sequence, self._acks.get(source, 0))
@@ -228,15 +277,26 @@ class GroupCommit:
                 for source, sequence in acks.items():
                     if self._store.acknowledge(source, sequence):
                         releases.append(source)
+                self._trim.step(sum(len(batch.sealed) for batch in appends))
                 for batch in appends:
                     self._store.append(batch)
                 for call in calls:
                     call.result = call.run(self._store)
         except sqlite3.Error as error:
+            self._trim.due = False  # with the next commit that holds
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+                self.give_up(STEP_BYTES)
             return schema.classify(error, self._store.path)
         except CrossdockError as error:
             return error
         return None
+
+    def _relieve(self, need_bytes: int) -> None:
+        """The disk is short of space: kept batches go first."""
+        try:
+            self._trim.relieve(need_bytes)
+        except sqlite3.Error as error:
+            self._failed(schema.classify(error, self._store.path))
 
     def _failed(self, failure: CrossdockError) -> None:
         if isinstance(failure, BufferCorrupt):
@@ -249,10 +309,11 @@ class GroupCommit:
     def _vacuum(self) -> bool:
         """One step; True while more is to be given back."""
         try:
-            if self._store.free_pages() <= SPARE_PAGES:
-                return False
-            return self._store.vacuum(VACUUM_PAGES) > SPARE_PAGES
+            free = self._store.free_pages()
+            if free > SPARE_PAGES:
+                free = self._store.vacuum(VACUUM_PAGES)
         except sqlite3.Error as error:
-            failure = schema.classify(error, self._store.path)
-        self._failed(failure)
-        return False
+            self._failed(schema.classify(error, self._store.path))
+            return False
+        self.free_bytes = free * schema.PAGE_BYTES
+        return free > SPARE_PAGES

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError
-from crossdock.siteconfig import OutboxConfig
+from crossdock.siteconfig import LANE_SHARES, OutboxConfig
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.groupcommit import GroupCommit, Writer
-from crossdock_agent.outbox.store import Position, Stats, Store, StoredBatch
+from crossdock_agent.outbox.rows import Missing, Position, Stats, StoredBatch
+from crossdock_agent.outbox.store import Store
 
 RESUME_FRACTION = 10  # a full outbox resumes reading when a tenth is free, at most ...
 RESUME_BYTES = 64 * 1024 * 1024  # ... this much: not one source re-opened for every batch that leaves
@@ -52,7 +53,9 @@ class Outbox:
         self._store = Store(path)
         self.epoch = self._store.epoch()
         self.fresh = self._store.fresh()
-        self._group = GroupCommit(self._store, self._refusal, on_corrupt)
+        self.store = self._store.controller()
+        self.generation = 0  # moves when acknowledgements of before must not count any more
+        self._group = GroupCommit(self._store, limits, self._refusal, on_corrupt)
         self._read_lock = threading.Lock()
         self._writers: dict[str, Writer] = {}
         self._disk_free = 0
@@ -111,13 +114,13 @@ class Outbox:
         """Call *due*, from the commit thread, when acknowledgements made tokens of *source* due."""
         self._group.on_release(source, due)
 
-    def wait_for_space(self, need_bytes: int, seconds: float) -> bool:
-        """True when *need_bytes* and some more fit; False after *seconds* or when the outbox closes."""
+    def wait_for_space(self, need_bytes: int, seconds: float, lane: str = "critical") -> bool:
+        """True when *need_bytes* of *lane* and some more fit; False after *seconds* or when the outbox closes."""
         deadline = time.monotonic() + seconds
         reserve = max(need_bytes, min(self.limits.max_bytes // RESUME_FRACTION, RESUME_BYTES))
         changed = self._group.changed
         with changed:
-            while self._refusal(reserve) is not None:
+            while self._refusal(reserve, lane) is not None:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._group.closing:
                     return False
@@ -141,11 +144,31 @@ class Outbox:
         """
         return self._read(lambda store: store.page(source, after_sequence, limit_bytes, limit_batches))
 
-    def acknowledge(self, source: str, epoch: bytes, sequence: int) -> None:
+    def acknowledge(self, source: str, epoch: bytes, sequence: int, generation: int | None = None) -> None:
         """The controller has every batch of *source* up to *sequence*. Returns at once; a crash before the commit
-        only sends again. Acknowledgements of another epoch or of unknown sources are ignored."""
-        if epoch == self.epoch:  # which sources there are, only the file knows at any moment
-            self._group.acknowledge(source, sequence)
+        only sends again. Acknowledgements of another epoch, another *generation* or of unknown sources are ignored."""
+        with self._group.changed:
+            if epoch == self.epoch and generation in (None, self.generation):
+                self._group.acknowledge(source, sequence)  # which sources there are, only the file knows at any moment
+
+    def rewind(self, source: str, sequence: int) -> int | None:
+        """The controller has *source* only up to *sequence* any more: what was acknowledged after it is to be sent
+        again; how many batches. None, and nothing is changed, when some of them are not kept any more: see `renew`."""
+        with self._group.changed:
+            self.generation += 1  # acknowledgements until here are committed before this is
+        return cast("int | None", self._group.call(lambda store: store.kept.rewind(source, sequence)))
+
+    def renew(self, known: Mapping[str, int]) -> list[Missing]:
+        """Begin a new epoch with everything that a controller which has *known* ({source: sequence} of this epoch)
+        lacks and that is still here; what is not here any more. Streams must begin anew after it."""
+        with self._group.changed:
+            self.generation += 1  # whoever reads new numbers under the old epoch notices
+        try:
+            return cast("list[Missing]", self._group.call(lambda store: store.renew(known)))
+        finally:
+            with self._group.changed:
+                self.epoch = self._read(Store.epoch)
+                self.generation += 1
 
     # --- for the control stream
 
@@ -160,6 +183,24 @@ class Outbox:
         self.epoch = self._read(Store.epoch)
         return renumbered
 
+    def remember_store(self, store: bytes) -> None:
+        """The controller's store that welcomed this agent."""
+        self._group.call(lambda file: file.set_controller(store))
+        self.store = store
+
+    def opening(self) -> dict[str, tuple[int, int]]:
+        """Where each source stood, {name: (last, acknowledged sequence)}, before any process appended to this file that
+        the controller has not yet compared it with: `compared` ends that. Ask before any source reads.
+
+        It is in the file, because a process may read, and end, before it reaches the controller.
+        """
+        now = {name: (at.last_sequence, at.acked_sequence) for name, at in self.positions().items()}
+        return cast("dict[str, tuple[int, int]]", self._group.call(lambda store: store.opening(now)))
+
+    def compared(self) -> None:
+        """The controller knows of nothing that this file does not: sending may begin."""
+        self._group.call(Store.forget_opening)
+
     def condemn(self, reason: str) -> None:
         """The file cannot be trusted for a reason only the caller can see (it went back in time)."""
         self._group.condemn(BufferCorrupt(f"outbox {self.path}: {reason}"))
@@ -169,32 +210,64 @@ class Outbox:
         oldest = self._read(Store.oldest_us)
         return Stats(sum(p.batches for p in at), sum(p.records for p in at), sum(p.bytes for p in at), oldest)
 
-    def disk_free(self) -> int:
-        """Free bytes where the outbox lies, at most a second old."""
+    @property
+    def appended_bytes(self) -> int:
+        """Sealed bytes committed since opening."""
+        return self._group.appended_bytes
+
+    def held_bytes(self) -> int:
+        """Sealed bytes not yet acknowledged, as committed."""
+        return sum(p.bytes for p in self._group.positions.values())
+
+    def room_bytes(self) -> int:
+        """How many more a critical source may put in: within the limit, and within the disk down to its floor."""
+        held, limits = self.held_bytes(), self.limits
+        return max(0, min(limits.max_bytes - held, self.disk_free() - limits.min_free_disk_bytes))
+
+    def takes(self, lane: str) -> bool:
+        """Whether a batch of *lane* would be taken now."""
+        return self._refusal(1, lane) is None
+
+    def disk_free(self, *, fresh: bool = False) -> int:
+        """Free bytes where the outbox lies, at most a second old, or read now."""
         now = time.monotonic()
-        if now - self._disk_read_at > DISK_SECONDS:
+        if fresh or now - self._disk_read_at > DISK_SECONDS:
             self._disk_free, self._disk_read_at = shutil.disk_usage(self.path.parent).free, now
         return self._disk_free
 
     def set_limits(self, limits: OutboxConfig) -> None:
+        self.limits = limits
+        self._group.set_limits(limits)
+
+    def set_queue(self, limit_bytes: int | None) -> None:
+        """How many bytes of batches may wait for their commit, of all sources together; None: each has its own."""
         with self._group.changed:
-            self.limits = limits
+            self._group.queue_limit = limit_bytes
             self._group.changed.notify_all()
 
-    def _refusal(self, size: int) -> BufferFull | None:
-        held = self._group.queued_bytes + sum(p.bytes for p in self._group.positions.values())
-        if held and held + size > self.limits.max_bytes:
+    def _refusal(self, size: int, lane: str) -> BufferFull | None:
+        """The last places are kept for the lanes above *lane*: a bulk source cannot take them from a critical one."""
+        share = LANE_SHARES.get(lane, 1.0)
+        held, limit = self._group.queued_bytes + self.held_bytes(), int(self.limits.max_bytes * share)
+        if held and held + size > limit:
+            kept = "" if share == 1.0 else f" (the rest is kept for lanes above {lane})"
             return BufferFull(
-                f"outbox holds {held} of {self.limits.max_bytes} bytes; reading stops, the sources keep their data",
+                f"outbox holds {held} of {limit} bytes{kept}; reading stops, the sources keep their data",
                 hint="it goes on by itself once the controller takes batches; is the controller reachable?",
             )
-        free, floor = self.disk_free(), self.limits.min_free_disk_bytes
-        if free - self._group.queued_bytes - size < floor:
+        floor = int(self.limits.min_free_disk_bytes * (2.0 - share))
+        need = size + self._group.queued_bytes + floor
+        if need > self.disk_free() and need > (free := self.disk_free(fresh=True)) + self._reclaimed(need - free):
             return BufferFull(
                 f"{free} bytes are free on the disk of {self.path}, {floor} stay reserved; reading stops",
                 hint="free disk space there, or lower the site's outbox.min_free_disk_bytes",
             )
         return None
+
+    def _reclaimed(self, need_bytes: int) -> int:
+        """Bytes of the file that an append may use instead of the disk's; kept batches of as many are given up."""
+        free = self._group.free_bytes
+        return free + (self._group.give_up(need_bytes - free) if need_bytes > free else 0)
 
     def _read(self, query: Callable[[Store], T]) -> T:
         if self._group.corrupt is not None:

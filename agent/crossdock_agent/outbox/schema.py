@@ -14,12 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from crossdock.errors import BufferCorrupt, ConfigError, Retryable
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+SCHEMA_VERSION = 2
 PAGE_BYTES = 8192  # a sealed batch is 30 to 100 KiB: larger pages cost small polls more than they save here
 WAL_BYTES = 16 * 1024 * 1024
 FULL_CHECK_BYTES = 64 * 1024 * 1024  # a larger file is checked without walking its payload pages
@@ -67,6 +71,22 @@ CREATE TABLE releases (
 );
 """
 
+# Acknowledged batches stay for a while (see `kept`). Sequences in this file never begin again: the wire's are counted
+# from `base_sequence`, which moves when an epoch begins. Tokens up to `released_sequence` were made due once.
+_VERSION_2 = """
+ALTER TABLE sources ADD COLUMN base_sequence INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sources ADD COLUMN released_sequence INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sources ADD COLUMN kept_batches INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sources ADD COLUMN kept_bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE sources SET released_sequence = acked_sequence;
+CREATE TABLE acknowledged (
+    minute INTEGER NOT NULL,                 -- of the wall clock, since 1970
+    source_id INTEGER NOT NULL REFERENCES sources (id),
+    first_sequence INTEGER NOT NULL,         -- from this one on they were acknowledged then, up to the next row's
+    PRIMARY KEY (minute, source_id)
+) WITHOUT ROWID;
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -94,18 +114,27 @@ def migrate(path: Path) -> None:
 
     @migrations(name="1_create")  # applied migrations are never edited; the next one is appended
     def create(database: Database) -> None:
-        for statement in _VERSION_1.split(";\n"):
-            if statement.strip():
-                database.execute(statement)
+        _execute(database, _VERSION_1)
         epoch = os.urandom(EPOCH_BYTES)
         database.execute("INSERT INTO meta (key, value) VALUES ('epoch', ?), ('fresh', x'01')", [epoch])
         database.execute("PRAGMA user_version = 1")
+
+    @migrations(name="2_keep_acknowledged")
+    def keep_acknowledged(database: Database) -> None:
+        _execute(database, _VERSION_2)
+        database.execute("PRAGMA user_version = 2")
 
     connection = connect(path)
     try:
         migrations.apply(Database(connection))
     finally:
         connection.close()
+
+
+def _execute(database: Database, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        if statement.strip():
+            database.execute(statement)
 
 
 def open_checked(path: Path, run_migrations: Callable[[Path], None] = migrate) -> Quarantined | None:
@@ -193,7 +222,7 @@ def _prepare(path: Path, run_migrations: Callable[[Path], None]) -> None:
         if version > SCHEMA_VERSION:
             raise ConfigError(
                 f"outbox {path} has schema {version}, this agent knows {SCHEMA_VERSION}",
-                hint="install the newer crossdock-agent again; the outbox keeps its batches",
+                hint="install the newer crossdock-agent again; the outbox keeps its batches and is never downgraded",
             )
         if version < SCHEMA_VERSION:
             run_migrations(path)
@@ -213,16 +242,17 @@ def _checked_version(path: Path) -> int:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     if path.stat().st_size <= FULL_CHECK_BYTES:
         findings = connection.execute("PRAGMA quick_check(3)").fetchall()
     else:  # the small tables by page, the large one by its index: seconds for tens of gigabytes
         findings = [
             row
-            for table in ("meta", "sources", "ledger", "releases")
+            for table in ("meta", "sources", "ledger", "releases", *(("acknowledged",) if version > 1 else ()))
             for row in connection.execute(f"PRAGMA quick_check({table})")
         ]
     said = [str(row[0]) for row in findings if row[0] != "ok"]
-    said += [f"source {name}: the batches do not add up" for (name,) in connection.execute(_UNEVEN)]
+    said += [f"source {name}: the batches do not add up" for (name,) in connection.execute(_uneven(version))]
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     if epoch is None or len(epoch[0]) != EPOCH_BYTES:
         said.append("the epoch is missing")
@@ -230,10 +260,14 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise BufferCorrupt(f"outbox {path} is damaged: {'; '.join(said)[:400]}")
 
 
-_UNEVEN = """
+def _uneven(version: int) -> str:
+    """Names of sources whose batches are not one gapless run up to the last, or are not as many as counted."""
+    kept = "kept_batches" if version > 1 else "0"
+    return f"""
 SELECT name FROM sources AS s
 WHERE last_sequence - acked_sequence <> batches
-   OR (SELECT count(*) FROM batches WHERE source_id = s.id) <> batches
-   OR coalesce((SELECT min(sequence) FROM batches WHERE source_id = s.id), acked_sequence + 1) <> acked_sequence + 1
+   OR (SELECT count(*) FROM batches WHERE source_id = s.id) <> batches + {kept}
+   OR coalesce((SELECT min(sequence) FROM batches WHERE source_id = s.id), acked_sequence + 1)
+      <> acked_sequence + 1 - {kept}
    OR coalesce((SELECT max(sequence) FROM batches WHERE source_id = s.id), last_sequence) <> last_sequence
 """

@@ -1,69 +1,23 @@
 """Every statement on the outbox file. A batch, its checkpoint, its ledger rows and its token are written as one.
 
+Sequences that come in and go out are the wire's: they begin at 1 with each epoch (`base_sequence`, see `schema`).
 A `Store` does not lock: the writing half belongs to the group-commit thread, the reading half is used under its lock.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from crossdock.errors import BufferCorrupt
 from crossdock_agent.outbox import schema
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """One sealed batch of a source with everything that is committed together with it."""
-
-    source: str
-    lane: str
-    sealed: bytes
-    crc32: int
-    records: int  # rejects counted
-    raw_bytes: int
-    read_at_us: int
-    checkpoint: bytes
-    remember: tuple[tuple[str, bytes | None], ...] = ()  # None: the row goes
-    on_ack: bytes | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of it all, as a queue counts them."""
-        return len(self.sealed) + sum(len(key) + len(value or b"") for key, value in self.remember)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    sequence: int
-    records: int
-    crc32: int
-    sealed: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a source stands; batches, records and bytes count what is not yet acknowledged."""
-
-    lane: str
-    last_sequence: int = 0
-    acked_sequence: int = 0
-    batches: int = 0
-    records: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    batches: int
-    records: int
-    bytes: int
-    oldest_us: int  # when the oldest batch was read; 0 when there is none
+from crossdock_agent.outbox.kept import Kept, minute_now
+from crossdock_agent.outbox.rows import Append, Missing, Position, StoredBatch
 
 
 class Store:
@@ -73,6 +27,7 @@ class Store:
         self.path = path
         self._writes = schema.connect(path)
         self._reads = schema.connect(path)
+        self.kept = Kept(self._writes)
         self._ids = {str(name): int(i) for i, name in self._writes.execute("SELECT id, name FROM sources")}
 
     def close(self) -> None:
@@ -88,6 +43,7 @@ class Store:
             self._writes.execute("COMMIT")
         except BaseException:
             self._ids = {}
+            self.kept.forget()
             if self._writes.in_transaction:
                 self._writes.execute("ROLLBACK")
             raise
@@ -98,11 +54,12 @@ class Store:
         """Its sequence: one after the source's last."""
         source_id = self._source_id(batch.source, batch.lane)
         size = len(batch.sealed)
-        (sequence,) = self._writes.execute(
+        ((sequence, base),) = self._writes.execute(
             "UPDATE sources SET last_sequence = last_sequence + 1, checkpoint = ?, lane = ?,"
-            " batches = batches + 1, records = records + ?, bytes = bytes + ? WHERE id = ? RETURNING last_sequence",
+            " batches = batches + 1, records = records + ?, bytes = bytes + ? WHERE id = ?"
+            " RETURNING last_sequence, base_sequence",
             (batch.checkpoint, batch.lane, batch.records, size, source_id),
-        ).fetchall()[0]
+        ).fetchall()
         self._writes.execute(
             "INSERT INTO batches (source_id, sequence, records, raw_bytes, bytes, crc32, read_at_us, on_ack, sealed)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -127,29 +84,49 @@ class Store:
             "DELETE FROM ledger WHERE source_id = ? AND key = ?",
             [(source_id, key) for key, value in batch.remember if value is None],
         )
-        return int(sequence)
+        return int(sequence) - int(base)
 
     def acknowledge(self, source: str, sequence: int) -> bool:
-        """Drop the batches of *source* up to *sequence* and queue their tokens; True when a token is now due. An
-        unknown source has none."""
-        row = self._writes.execute("SELECT id FROM sources WHERE name = ?", (source,)).fetchone()
-        if row is None:
+        """The controller has the batches of *source* up to *sequence*: queue their tokens; True when one is now due.
+
+        The batches stay (see `kept`). An unknown source has none.
+        """
+        row = self._writes.execute(
+            "SELECT id, acked_sequence, min(last_sequence, base_sequence + ?), released_sequence FROM sources"
+            " WHERE name = ?",
+            (sequence, source),
+        ).fetchone()
+        if row is None or row[2] <= row[1]:
             return False
-        source_id = int(row[0])
-        gone = self._writes.execute(
-            "DELETE FROM batches WHERE source_id = ? AND sequence <= ? RETURNING sequence, records, bytes, on_ack",
-            (source_id, sequence),
-        ).fetchall()
-        if not gone:
-            return False
+        source_id, acked, until, released = (int(value) for value in row)
+        batches, records, size, tokens = self._writes.execute(
+            "SELECT count(*), sum(records), sum(bytes), count(on_ack) FROM batches"
+            " WHERE source_id = ? AND sequence > ? AND sequence <= ?",
+            (source_id, acked, until),
+        ).fetchone()
         self._writes.execute(
-            "UPDATE sources SET acked_sequence = ?, batches = batches - ?, records = records - ?, bytes = bytes - ?"
-            " WHERE id = ?",
-            (max(g[0] for g in gone), len(gone), sum(g[1] for g in gone), sum(g[2] for g in gone), source_id),
+            "UPDATE sources SET acked_sequence = ?1, released_sequence = max(released_sequence, ?1),"
+            " batches = batches - ?2, records = records - ?3, bytes = bytes - ?4,"
+            " kept_batches = kept_batches + ?2, kept_bytes = kept_bytes + ?4 WHERE id = ?5",
+            (until, batches, records, size, source_id),
         )
-        tokens = [(source_id, token) for _, _, _, token in sorted(gone, key=lambda g: int(g[0])) if token is not None]
-        self._writes.executemany("INSERT INTO releases (source_id, token) VALUES (?, ?)", tokens)
-        return bool(tokens)
+        self.kept.acknowledged(source_id, acked + 1, minute_now())
+        if not tokens:
+            return False
+        return (
+            self._writes.execute(
+                "INSERT INTO releases (source_id, token) SELECT source_id, on_ack FROM batches"
+                " WHERE source_id = ? AND sequence > ? AND sequence <= ? AND on_ack IS NOT NULL ORDER BY sequence",
+                (source_id, max(acked, released), until),
+            ).rowcount
+            > 0
+        )
+
+    def renew(self, known: Mapping[str, int]) -> list[Missing]:
+        """Begin a new epoch: see `Kept.renew`."""
+        self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
+        self.forget_opening()  # its sequences are of the epoch that ended
+        return self.kept.renew(known)
 
     def finish_releases(self, ids: Sequence[int]) -> None:
         self._writes.executemany("DELETE FROM releases WHERE id = ?", [(i,) for i in ids])
@@ -161,6 +138,9 @@ class Store:
             self._writes.execute("UPDATE sources SET checkpoint = ? WHERE id = ?", (checkpoint or None, source_id))
         self._set_meta("fresh", b"\x00")
 
+    def set_controller(self, store: bytes) -> None:
+        self._set_meta("controller", store)
+
     def bind(self, agent: str) -> bool:
         """Make the outbox *agent*'s own; True when it was another's.
 
@@ -171,16 +151,24 @@ class Store:
         if owner == agent.encode():
             return False
         self._set_meta("agent", agent.encode())
+        self.forget_opening()
         if owner is None:
             return False
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
-        # in order, because (source_id, sequence) is unique at every step
-        self._writes.execute(
-            "UPDATE batches SET sequence = -(sequence - (SELECT acked_sequence FROM sources WHERE id = source_id))"
-        )
-        self._writes.execute("UPDATE batches SET sequence = -sequence")
-        self._writes.execute("UPDATE sources SET last_sequence = last_sequence - acked_sequence, acked_sequence = 0")
+        self._writes.execute("UPDATE sources SET base_sequence = acked_sequence")
         return True
+
+    def opening(self, now: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        """Where each source stood, {name: (last, acknowledged sequence)}, when the first process opened this file that
+        no controller has compared it with since; that is *now* when there was none."""
+        kept = self._meta("opening")
+        if kept is None:
+            kept = json.dumps(now).encode()
+            self._set_meta("opening", kept)
+        return {name: (int(last), int(acked)) for name, (last, acked) in json.loads(kept).items()}
+
+    def forget_opening(self) -> None:
+        self._writes.execute("DELETE FROM meta WHERE key = 'opening'")
 
     # --- written by itself
 
@@ -203,10 +191,15 @@ class Store:
     def fresh(self) -> bool:
         return self._meta("fresh", self._reads) == b"\x01"
 
+    def controller(self) -> bytes:
+        """The id of the controller's store that last welcomed this agent; empty when none has."""
+        return self._meta("controller", self._reads) or b""
+
     def positions(self) -> dict[str, Position]:
         """By name, as written by this process: for the thread that writes."""
         rows = self._writes.execute(
-            "SELECT name, lane, last_sequence, acked_sequence, batches, records, bytes FROM sources"
+            "SELECT name, lane, last_sequence - base_sequence, acked_sequence - base_sequence, batches, records, bytes,"
+            " kept_batches, kept_bytes FROM sources"
         )
         return {str(row[0]): Position(*row[1:]) for row in rows}
 
@@ -220,9 +213,10 @@ class Store:
         Raises BufferCorrupt when a stored checksum differs.
         """
         rows = self._reads.execute(
-            "SELECT sequence, records, crc32, bytes, b.id FROM batches AS b"
-            " WHERE source_id = (SELECT id FROM sources WHERE name = ?) AND sequence > ? ORDER BY sequence LIMIT ?",
-            (source, after_sequence, limit_batches),
+            "SELECT b.sequence - s.base_sequence, b.records, b.crc32, b.bytes, b.id FROM sources AS s"
+            " JOIN batches AS b ON b.source_id = s.id AND b.sequence > max(s.base_sequence + ?, s.acked_sequence)"
+            " WHERE s.name = ? ORDER BY b.sequence LIMIT ?",
+            (after_sequence, source, limit_batches),
         ).fetchall()
         batches: list[StoredBatch] = []
         total = 0
@@ -231,7 +225,7 @@ class Store:
             if batches and total > limit_bytes:
                 break
             found = self._reads.execute("SELECT sealed FROM batches WHERE id = ?", (row_id,)).fetchone()
-            if found is None:  # acknowledged meanwhile
+            if found is None:  # acknowledged and given up meanwhile
                 continue
             if zlib.crc32(found[0]) != crc32:
                 raise BufferCorrupt(f"outbox {self.path}: batch {source}/{sequence} differs from its checksum")
@@ -264,8 +258,9 @@ class Store:
     def unreleased(self, source: str) -> list[bytes]:
         rows = self._reads.execute(
             "SELECT token, 0, id FROM releases WHERE source_id = (SELECT id FROM sources WHERE name = ?1)"
-            " UNION ALL SELECT on_ack, 1, sequence FROM batches"
-            " WHERE source_id = (SELECT id FROM sources WHERE name = ?1) AND on_ack IS NOT NULL ORDER BY 2, 3",
+            " UNION ALL SELECT on_ack, 1, sequence FROM sources AS s"
+            " JOIN batches AS b ON b.source_id = s.id AND b.sequence > s.released_sequence"
+            " WHERE s.name = ?1 AND on_ack IS NOT NULL ORDER BY 2, 3",
             (source,),
         )
         return [bytes(token) for token, _, _ in rows]
@@ -277,8 +272,11 @@ class Store:
         return int(row[0])
 
     def oldest_us(self) -> int:
-        row = self._reads.execute("SELECT read_at_us FROM batches ORDER BY id LIMIT 1").fetchone()
-        return 0 if row is None else int(row[0])
+        (oldest,) = self._reads.execute(
+            "SELECT min(b.read_at_us) FROM sources AS s"
+            " JOIN batches AS b ON b.source_id = s.id AND b.sequence = s.acked_sequence + 1 WHERE s.batches > 0"
+        ).fetchone()
+        return int(oldest or 0)
 
     # ---
 

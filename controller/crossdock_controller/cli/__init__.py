@@ -22,6 +22,8 @@ _ENTRIES = {
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
+    "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
+    "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
     "worker": Entry("worker:run", ""),
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
@@ -29,7 +31,7 @@ _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents"],
     "Mend": ["dead"],
     "Configure": ["plan", "apply", "history", "rollback", "token"],
-    "Run": ["controller", "demo"],
+    "Run": ["controller", "backup", "restore", "demo"],
 }
 
 

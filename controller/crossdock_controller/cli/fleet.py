@@ -70,6 +70,17 @@ def agents_revoke(data: DataDirectory, name: str) -> None:
     click.echo(f"agent {name} is revoked; 'crossdock token create' lets it in again")
 
 
+@agents.command("adopt")
+@click.argument("name")
+@click.option("--site", default="", metavar="SITE", help="The site it works for. [default: NAME]")
+@click.pass_obj
+def agents_adopt(data: DataDirectory, name: str, site: str) -> None:
+    """Let agent NAME in again, which enrolled after the backup that was restored. It goes on by itself."""
+    require_data(data)
+    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000)
+    click.echo(f"agent {name} of site {adopted} is on the list again; it connects within half a minute")
+
+
 def _show(found: list[fleet.AgentView], now_us: int) -> None:
     from crossdock_controller.cli.screen import next_steps, number, screen, state, table
 
@@ -77,20 +88,49 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         screen().print("No agent has enrolled yet.")
         next_steps(["crossdock token create --site NAME, and paste what it prints at the site"])
         return
-    grid = table("agent", "site", "state", "last seen", "revision", ">outbox", ">oldest", "~host")
+    grid = table("agent", "site", "state", "last seen", "revision", ">outbox", ">full", ">oldest", "forecast", "~host")
     for agent in found:
         waiting = agent.outbox.records
         grid.add_row(
             agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), revision_of(agent),
-            number(waiting),
-            words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-", agent.host,
+            number(waiting), share_of(agent.outbox),
+            words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-",
+            forecast_of(agent, now_us), agent.host,
         )  # fmt: skip
     screen().print(grid)
     for agent in found:
         for problem in agent.problems:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
+    show_throttled(found)
     next_steps(steps(found))
+
+
+def share_of(outbox: fleet.OutboxHealth) -> str:
+    """How full it is: "-" when empty, "<1%", "83%"."""
+    if not outbox.bytes or not outbox.limit_bytes:
+        return "-"
+    percent = outbox.bytes * 100 // outbox.limit_bytes
+    return f"{percent}%" if percent else "<1%"
+
+
+def forecast_of(agent: fleet.AgentView, now_us: int) -> str:
+    """ "full in 3 d 4 h", "drained in 20 min", or "-"."""
+    outbox = agent.outbox
+    if outbox.fills_at_us:
+        return f"full {words.ahead(outbox.fills_at_us, now_us)}"
+    return f"drained {words.ahead(outbox.drained_at_us, now_us)}" if outbox.drained_at_us else "-"
+
+
+def show_throttled(found: list[fleet.AgentView]) -> None:
+    """What holds connected agents back now, on purpose: no problem, and good to know."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent in found:
+        for limit in agent.limits if agent.state == "connected" else ():
+            if limit.throttling:
+                screen().print(f"[cyan]~[/] {agent.agent}: ", end="")
+                screen().print(limit.sentence, markup=False)
 
 
 def revision_of(agent: fleet.AgentView) -> str:
@@ -105,5 +145,10 @@ def revision_of(agent: fleet.AgentView) -> str:
 def steps(found: list[fleet.AgentView]) -> list[str]:
     """What to do about agents that are not well."""
     todo = [f"at {a.host or a.site}: crossdock-agent check" for a in found if a.state in {"offline", "silent"}]
+    todo += [
+        f"is {a.agent} one of yours, and not revoked? let it in: crossdock agents adopt {a.agent} --site SITE"
+        for a in found
+        if a.state == "unknown"
+    ]
     todo += [f"correct the tree and apply it again: {a.agent} refused it" for a in found if a.config_state == "failed"]
     return list(dict.fromkeys(todo))

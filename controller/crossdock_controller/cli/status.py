@@ -50,6 +50,7 @@ def _show_store(store: StorageView) -> None:
 
 
 def _show(found: commands.Status) -> None:
+    from crossdock_controller.cli.fleet import show_throttled
     from crossdock_controller.cli.screen import next_steps, screen, state
 
     controller, revision = found.controller, found.revision
@@ -66,6 +67,7 @@ def _show(found: commands.Status) -> None:
         screen().print(_sources(found))
     if found.sinks:
         screen().print(_sinks(found))
+    show_throttled(found.agents)
     for summary in found.dead:
         what = words.plural(summary.records, "record")
         screen().print("[bold red]dead[/]", f"{summary.source}: {what}, {summary.code} ({summary.kind})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crossdock_controller.cli import words
+from crossdock_controller.cli.fleet import forecast_of, share_of
 from crossdock_controller.cli.options import Period, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import top as commands
@@ -92,6 +93,9 @@ def picture(found: commands.Top, history: list[float]) -> RenderableType:
         )  # fmt: skip
     parts: list[RenderableType] = [head, sources, sinks]
     parts += [Text.assemble(("! ", "yellow"), f"{k.sink}: {k.problem}") for k in found.sinks if k.problem]
+    for agent in found.agents:
+        ahead = f"outbox {share_of(agent.outbox)}, {forecast_of(agent, found.at_us)}"
+        parts += [Text.assemble(("! ", "yellow"), f"{agent.agent}: {said}") for said in (ahead, *agent.own_problems)]
     if found.dead:
         letters = words.plural(found.dead, "dead letter")
         parts.append(Text.assemble(("  next: ", "yellow"), f"crossdock dead list ({letters})"))

@@ -7,13 +7,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands.fleet import AgentView, SourceHealth, view
+from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
-from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, views
+from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
 
 ANSWER_SECONDS = 0.5
 LAG_SECONDS = 60.0  # what waits longer than this is behind
+FULL_HOURS = 72.0  # an outbox that is full sooner is worth a word while its agent is away
 OUTBOX_SHARE = 0.8  # an outbox this full is worth a word before it stops reading
 
 
@@ -87,7 +88,8 @@ def status(data: DataDirectory, now_us: int) -> Status:
     controller = controller_view(data)
     store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
-        fleet = [view(row, now_us) for row in agents.list_all(db)]
+        fleet = judged(agents.list_all(db), now_us)
+        unknown = strangers.list_all(db)
         head = next(iter(revisions.list_all(db)), None)
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
@@ -99,6 +101,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
+    steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
@@ -192,11 +195,13 @@ def _steps(
         if agent.state in {"silent", "offline"} and controller.state == "up":
             steps.append(
                 f"agent {agent.agent} is {agent.state}: at {agent.host or agent.site} run crossdock-agent check"
+                + (f"; {full}" if (full := _full(agent, now_us)) else "")
             )
         if agent.config_state == "failed":
             steps.append(f"agent {agent.agent} refused revision {agent.desired_revision}: {agent.config_reason}")
         if agent.outbox.limit_bytes and agent.outbox.bytes > OUTBOX_SHARE * agent.outbox.limit_bytes:
             steps.append(f"the outbox of {agent.agent} is nearly full: reading stops at its limit, nothing is dropped")
+        steps += [f"agent {agent.agent}: {problem}" for problem in agent.own_problems]
     steps += [
         f"source {s.source} at {s.site}: {s.problem}{f' ({s.hint})' if s.hint else ''}" for s in sources if s.problem
     ]
@@ -205,6 +210,15 @@ def _steps(
         letters = sum(d.letters for d in dead)
         steps.append(f"{letters} dead letter{'s' if letters > 1 else ''} to look at: crossdock dead list")
     return steps
+
+
+def _full(agent: AgentView, now_us: int) -> str:
+    """When the outbox of an agent that does not speak to us is full, if it reads on as it last did."""
+    hours = (agent.outbox.fills_at_us - now_us) / 3.6e9
+    if not agent.outbox.fills_at_us or hours > FULL_HOURS:
+        return ""
+    when = f"in about {hours:.0f} h" if hours >= 1 else "by now, or soon"
+    return f"its outbox is full {when}, then its sources stop reading and keep their data"
 
 
 def _sink_step(sink: views.SinkView, now_us: int) -> str:

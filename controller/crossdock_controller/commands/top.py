@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
-from crossdock_controller.commands.fleet import AgentView, view
+from crossdock_controller.commands.fleet import AgentView, judged
 from crossdock_controller.commands.status import controller_view
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, views
@@ -63,6 +63,7 @@ class Top:
     sources: list[SourceRate]
     sinks: list[SinkRate]
     dead: int
+    agents: list[AgentView]  # those with something to say of their outbox
 
 
 def sample(data: DataDirectory, now_us: int, before: Sample | None = None) -> Sample:
@@ -71,7 +72,7 @@ def sample(data: DataDirectory, now_us: int, before: Sample | None = None) -> Sa
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         finished = views.finished(db, before.run_id if before is not None else None)
         sinks = views.sinks(db)
-        fleet = [view(row, now_us) for row in agents.list_all(db)]
+        fleet = judged(agents.list_all(db), now_us)
         dead = dead_letters.count_open(db)
     received: dict[tuple[str, str], int] = {}
     normalized: dict[tuple[str, str], int] = {}
@@ -116,7 +117,7 @@ def between(before: Sample, after: Sample) -> Top:
     return Top(
         after.at_us, seconds, after.controller, sum(s.received_per_second for s in sources),
         sum(s.normalized_per_second for s in sources), sum(s.delivered_per_second for s in sinks), sources, sinks,
-        after.dead,
+        after.dead, [a for a in after.agents if a.own_problems or a.outbox.fills_at_us or a.outbox.drained_at_us],
     )  # fmt: skip
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from pydantic import ValidationError
 
-from crossdock import siteconfig
+from crossdock import limits, siteconfig
+from crossdock_controller.config import models
 from crossdock_controller.formats.base import FormatSettings
 from crossdock_controller.formats.base import kinds as format_kinds
 
@@ -27,6 +29,7 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
     """
     model = loaded.sites[site]
     sources = [] if model.stop_all else loaded.sources_at(site)
+    limited = _limits(model.limits)
     return siteconfig.encode(
         siteconfig.SiteConfig(
             site=site,
@@ -43,13 +46,24 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
                 )
                 for source in sources
             ],
-            outbox=siteconfig.OutboxConfig(
-                max_bytes=model.outbox.max_bytes, min_free_disk_bytes=model.outbox.min_free_disk_bytes
-            ),
+            outbox=siteconfig.OutboxConfig(**model.outbox.model_dump()),
             stop_all=model.stop_all,
-            zone=model.zone if any(source.goes_by_the_clock() for source in sources) else "UTC",
+            zone=model.zone if _goes_by_the_clock(sources, limited) else "UTC",
+            limits=limited,
         )
     )
+
+
+def _limits(model: models.Limits | None) -> limits.Limits | None:
+    """None for limits that limit nothing: an agent of an older release goes on reading its part."""
+    if model is None:
+        return None
+    found = msgspec.convert(model.model_dump(exclude_none=False), type=limits.Limits)
+    return found if found != limits.Limits() else None
+
+
+def _goes_by_the_clock(sources: list[models.Source], limited: limits.Limits | None) -> bool:
+    return any(s.goes_by_the_clock() for s in sources) or (limited is not None and limited.goes_by_the_clock)
 
 
 def format_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

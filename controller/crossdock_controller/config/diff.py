@@ -151,6 +151,7 @@ def _site_settings(loaded: Loaded | None, site: str, part: siteconfig.SiteConfig
         "zone": model.zone if model else "",
         "outbox": msgspec.structs.asdict(part.outbox),
         "stop_all": part.stop_all,
+        **({"limits": msgspec.to_builtins(part.limits)} if part.limits is not None else {}),
     }
 
 

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from crossdock import cron, quiet, siteconfig
+from crossdock import cron, limits, quiet, siteconfig
 from crossdock_controller.sinks.base import SinkSettings
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
@@ -61,15 +61,81 @@ def parse_size(value: Any) -> Any:
 Size = Annotated[int, BeforeValidator(parse_size)]
 
 
+def parse_rate(value: Any) -> Any:
+    """ "256 KB/s" as bytes a second; a number is that already. Anything else is left for the model to refuse."""
+    if not isinstance(value, str):
+        return value
+    size, _, second = value.partition("/")
+    match = _SIZE.fullmatch(size)
+    if second.strip() != "s" or match is None or match[2].upper() not in _UNITS:
+        raise ValueError("is not a rate; write it like '256 KB/s' or '2 MB/s'")
+    return parse_size(size)
+
+
+def parse_window_rate(value: Any) -> Any:
+    """A rate, or `unlimited` as None."""
+    return None if value == "unlimited" else parse_rate(value)
+
+
+Rate = Annotated[int, Field(ge=limits.MIN_BYTES_PER_SECOND), BeforeValidator(parse_rate)]
+WindowRate = Annotated[Annotated[int, Field(ge=limits.MIN_BYTES_PER_SECOND)] | None, BeforeValidator(parse_window_rate)]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class OutboxLimits(_Model):
-    """When an agent stops reading. The source keeps the data; nothing is dropped."""
+    """When an agent stops reading (the source keeps the data; nothing is dropped), and what it keeps after that."""
 
     max_bytes: Size = Field(default=10 * 1024**3, ge=1024**2, description="the outbox file grows no further than this")
     min_free_disk_bytes: Size = Field(default=1024**3, ge=0, description="reading stops below this much free disk")
+    keep_acknowledged_hours: float = Field(
+        default=48.0, ge=0, le=24 * 366,
+        description="how long acknowledged batches stay, for a controller restored from a backup; 0: none stays",
+    )  # fmt: skip
+    keep_acknowledged_bytes: Size | None = Field(
+        default=None, ge=0, description="... and how many bytes of them; by default 1 GiB, at most a fifth of max_bytes"
+    )
+
+
+def _sound_hours(text: str) -> str:
+    quiet.parse(text)
+    return text
+
+
+class BandwidthWindow(_Model):
+    """Hours with a limit of their own."""
+
+    hours: Annotated[str, AfterValidator(_sound_hours)] = Field(description="in the zone of the site")
+    limit: WindowRate = Field(description="bytes a second, or unlimited")
+
+
+class Bandwidth(_Model):
+    """What an agent may send."""
+
+    default: Rate | None = Field(default=None, description="bytes a second outside the windows; unlimited without")
+    windows: list[BandwidthWindow] = Field(default=[], description="the first one that lasts counts")
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Bandwidth:
+        limits.Bandwidth(
+            default=self.default,
+            windows=tuple(limits.BandwidthWindow(hours=w.hours, limit=w.limit) for w in self.windows),
+        )
+        return self
+
+
+class Limits(_Model):
+    """How much of its host and its line each agent of the site may use, all its sources together."""
+
+    bandwidth: Bandwidth | None = Field(default=None, description="bytes a second that it sends")
+    disk: Rate | None = Field(default=None, description="bytes a second that it writes to its disk")
+    disk_idle: bool = Field(default=False, description="the disk serves it only when nobody else asks")
+    cpu_percent: float | None = Field(default=None, gt=0, le=100, description="of one core, for the whole process")
+    memory: Size | None = Field(
+        default=None, ge=limits.MIN_MEMORY_BYTES, description="it holds less and reads slower above it"
+    )
 
 
 class Site(_Model):
@@ -79,6 +145,7 @@ class Site(_Model):
     labels: dict[Name, Label] = Field(default={}, description="what `on` selects and conditions may ask")
     zone: str = Field(default="UTC", description="IANA time zone of local times in its files and tables")
     outbox: OutboxLimits = Field(default=OutboxLimits(), description="limits of the outbox of each of its agents")
+    limits: Limits | None = Field(default=None, description="what each of its agents may use of host and line")
     stop_all: bool = Field(default=False, description="run no source on purpose")
     variables: dict[VariableName, str] = Field(default={}, description="texts for `${name}` in settings of sources")
 
@@ -107,11 +174,6 @@ class Site(_Model):
 
 def _sound_cron(text: str) -> str:
     cron.parse(text)
-    return text
-
-
-def _sound_hours(text: str) -> str:
-    quiet.parse(text)
     return text
 
 

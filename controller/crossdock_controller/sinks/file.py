@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 from pydantic import field_validator
 
+from crossdock.disk import sync_directory
 from crossdock.errors import Refused, SinkUnavailable
 from crossdock.lock import SingleInstance
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
-from crossdock_controller.sinks.file_ledger import Ledger, sync_directory
+from crossdock_controller.sinks.file_ledger import Ledger
 
 RUN_SIZE = 2_000
 REMEMBERED = 200_000  # event ids: a hundred full runs

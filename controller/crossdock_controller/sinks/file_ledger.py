@@ -17,6 +17,8 @@ from pathlib import Path
 
 from loguru import logger
 
+from crossdock.disk import sync_directory
+
 _HEADER = struct.Struct(">4sIQI")  # magic, crc32 of number, count and ids, number of the file, count of ids
 _COVERED = struct.Struct(">QI")
 _MAGIC = b"CDL1"
@@ -84,17 +86,6 @@ class Ledger:
         sync_directory(self._path.parent)
         self._file = self._path.open("ab", buffering=0)
         self._stored = len(self._ids)
-
-
-def sync_directory(path: Path) -> None:
-    """Makes a rename durable where a directory can be synced; Windows journals it without (and has no way to ask)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _entry(number: int, ids: Sequence[bytes]) -> bytes:

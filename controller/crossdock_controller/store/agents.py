@@ -109,7 +109,7 @@ def record_hello(
 
 
 def record_heartbeat(db: sqlite3.Connection, agent: str, health: str, now_us: int) -> None:
-    db.execute("UPDATE agents SET health = ?, last_seen_us = ?, connected = 1 WHERE agent = ?", (health, now_us, agent))
+    db.execute("UPDATE agents SET health = ?, last_seen_us = ? WHERE agent = ?", (health, now_us, agent))
 
 
 def record_config(db: sqlite3.Connection, agent: str, revision: int, state: str, reason: str) -> None:

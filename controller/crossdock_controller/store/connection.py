@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crossdock.errors import Retryable
-from crossdock_controller.store import holder
+from crossdock_controller.store import faults, holder
 
 BUSY_SECONDS = 30.0
 CHECKPOINT_PAGES = 4000  # 32 MB of log between checkpoints: a round of the normalizer fits
@@ -44,13 +43,13 @@ def connect(path: Path, *, check_same_thread: bool = True, cache_mib: int = 8, f
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
     """One write transaction: committed at the end, rolled back on any error.
 
-    Raises Retryable when the lock was not to be had within BUSY_SECONDS, HolderLost when another controller has the
-    store; nothing was done then.
+    Raises StoreUnavailable when the lock was not to be had within BUSY_SECONDS, HolderLost when another controller has
+    the store; nothing was done then.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while not begin(db):
         if time.monotonic() > deadline:
-            raise Retryable(
+            raise faults.StoreUnavailable(
                 "the state database is locked by another process", hint="is a backup or an editor holding it?"
             )
         time.sleep(_STEP_SECONDS * (0.5 + random.random()))  # noqa: S311 - jitter

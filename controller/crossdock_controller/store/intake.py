@@ -1,6 +1,8 @@
 """The durable log of raw batches, a file of its own. What `IntakeWriter.commit` returned as stored is on disk.
 
 Batch identity is (agent, source, epoch, sequence); sequence is gapless from 1 within a stream (agent, source, epoch).
+Once a batch contradicts the log, nothing that its sender sends behind it is stored or known: an acknowledgement speaks
+for all sequences before it, and would take the refused batch along.
 One process writes (the gateway); any number read, and neither waits for the other (SQLite WAL). Kept behind these two
 classes so that another log (PostgreSQL, JetStream) can take their place.
 """
@@ -10,43 +12,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from crossdock_controller.store import connection, holder
-
-SCHEMA_VERSION = 1
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS streams(
-    id INTEGER PRIMARY KEY,
-    agent TEXT NOT NULL, site TEXT NOT NULL, source TEXT NOT NULL, epoch BLOB NOT NULL,
-    last_sequence INTEGER NOT NULL DEFAULT 0,
-    checkpoint BLOB NOT NULL DEFAULT x'',
-    records INTEGER NOT NULL DEFAULT 0,
-    purged_records INTEGER NOT NULL DEFAULT 0,
-    created_us INTEGER NOT NULL,
-    UNIQUE(agent, source, epoch)
-);
-CREATE TABLE IF NOT EXISTS batches(
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream_id INTEGER NOT NULL REFERENCES streams(id),
-    sequence INTEGER NOT NULL,
-    lane TEXT NOT NULL, records INTEGER NOT NULL,
-    received_us INTEGER NOT NULL,
-    crc32 INTEGER NOT NULL,
-    sealed BLOB NOT NULL,
-    UNIQUE(stream_id, sequence)
-);
-CREATE INDEX IF NOT EXISTS batches_received ON batches(received_us);
-"""
-_SCHEMA = f"{_TABLES}{holder.TABLE};"
+from crossdock_controller.store import connection, intake_schema
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A verified batch on its way into the log; *records* counts rejects too."""
+    """A verified batch on its way into the log; *records* counts rejects too.
+
+    *conflicts* is one mapping for all batches of one sender's stream: the first sequence of each (source, epoch) that
+    contradicted the log.
+    """
 
     agent: str
     site: str
@@ -58,6 +37,14 @@ class Incoming:
     checkpoint: bytes
     sealed: bytes
     crc32: int
+    conflicts: dict[tuple[str, bytes], int] = field(default_factory=dict)
+
+    def behind_conflict(self) -> bool:
+        return self.sequence > self.conflicts.get((self.source, self.epoch), self.sequence)
+
+    def note_conflict(self) -> None:
+        first = self.conflicts.get((self.source, self.epoch), self.sequence)
+        self.conflicts[self.source, self.epoch] = min(first, self.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +94,16 @@ class IntakeWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        new = not path.exists()
+        """Raises ConfigError when a newer release wrote the file."""
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=connection.Connection)
-        if new:
-            self._db.execute("PRAGMA page_size=16384")
-            self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA busy_timeout=10000")
-        self._db.execute("PRAGMA wal_autocheckpoint=2000")
-        self._db.executescript(_SCHEMA)
-        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        try:
+            self._db.execute("PRAGMA busy_timeout=10000")
+            self._db.execute("PRAGMA synchronous=FULL")
+            intake_schema.migrate(self._db, path)
+            self._db.execute("PRAGMA wal_autocheckpoint=2000")
+        except BaseException:
+            self._db.close()
+            raise
         self._streams: dict[_Key, _Stream] = {}
         self._stale = True
         self._load()
@@ -181,7 +167,12 @@ class IntakeWriter:
     def _append(self, batch: Incoming, now_us: int) -> Stored:
         stream = self._stream(batch, now_us)
         if batch.sequence <= stream.last:
-            return Stored("known" if self._same(stream, batch) else "conflict", stream.last)
+            if self._same(stream, batch) and not batch.behind_conflict():
+                return Stored("known", stream.last)
+            batch.note_conflict()
+            return Stored("conflict", stream.last)
+        if batch.behind_conflict():
+            return Stored("conflict", stream.last)
         if batch.sequence != stream.last + 1:
             return Stored("gap", stream.last)
         self._db.execute(
@@ -230,6 +221,19 @@ class IntakeReader:
         )
         return [StreamInfo(*row) for row in rows]
 
+    def newest(self) -> int:
+        """A mark for `arrivals`: everything stored so far. Take it first, then read `streams`."""
+        mark: int = self._db.execute("SELECT coalesce(max(id), 0) FROM batches").fetchone()[0]
+        return mark
+
+    def arrivals(self, mark: int) -> tuple[int, dict[int, int]]:
+        """(the next mark, {stream id: its last sequence}) of what was stored after *mark*: costs what came, not what
+        there is."""
+        rows = self._db.execute(
+            "SELECT max(id), stream_id, max(sequence) FROM batches WHERE id > ? GROUP BY stream_id", (mark,)
+        ).fetchall()
+        return max((i for i, _, _ in rows), default=mark), {stream: sequence for _, stream, sequence in rows}
+
     def batches(self, stream_id: int, from_sequence: int, limit: int) -> list[StoredBatch]:
         """At most *limit* batches of a stream, by sequence, from *from_sequence* on."""
         rows = self._db.execute(
@@ -245,6 +249,13 @@ class IntakeReader:
             "SELECT source, epoch, last_sequence, checkpoint FROM streams"
             " WHERE id IN (SELECT max(id) FROM streams WHERE agent = ? AND last_sequence > 0 GROUP BY source)",
             (agent,),
+        )
+        return list(rows)
+
+    def of_epoch(self, agent: str, epoch: bytes) -> list[tuple[str, int]]:
+        """(source, last sequence) of what the log holds of the agent's *epoch*."""
+        rows = self._db.execute(
+            "SELECT source, last_sequence FROM streams WHERE agent = ? AND epoch = ?", (agent, epoch)
         )
         return list(rows)
 

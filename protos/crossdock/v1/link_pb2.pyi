@@ -233,6 +233,7 @@ class Hello(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CONFIG_HASH_FIELD_NUMBER: _builtins.int
     CLOCK_US_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     version: _builtins.str
     host: _builtins.str
@@ -245,6 +246,8 @@ class Hello(_message.Message):
     revision: _builtins.int
     config_hash: _builtins.str
     clock_us: _builtins.int
+    store: _builtins.bytes
+    """The store this agent was last welcomed by; empty when it knows none."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -261,10 +264,11 @@ class Hello(_message.Message):
         revision: _builtins.int = ...,
         config_hash: _builtins.str = ...,
         clock_us: _builtins.int = ...,
+        store: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "clock_us", b"clock_us", "config_hash", b"config_hash", "epoch", b"epoch", "host", b"host", "instance", b"instance", "platform", b"platform", "protocol", b"protocol", "revision", b"revision", "version", b"version", "wants_checkpoints", b"wants_checkpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "clock_us", b"clock_us", "config_hash", b"config_hash", "epoch", b"epoch", "host", b"host", "instance", b"instance", "platform", b"platform", "protocol", b"protocol", "revision", b"revision", "store", b"store", "version", b"version", "wants_checkpoints", b"wants_checkpoints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,15 +284,25 @@ class Welcome(_message.Message):
     CLOCK_US_FIELD_NUMBER: _builtins.int
     CHECKPOINTS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    YOURS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     version: _builtins.str
     clock_us: _builtins.int
     heartbeat_seconds: _builtins.int
+    store: _builtins.bytes
+    """Made with the controller's store, and anew by each restore of it; 16 bytes."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCheckpoint]:
         """The last acknowledged position of every source this agent has sent from."""
+
+    @_builtins.property
+    def yours(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceCheckpoint]:
+        """With the capability "give-back", in every welcome: how far the controller has each source in hello's epoch. What is
+        not named it has nothing of. The checkpoint is left out.
+        """
 
     def __init__(
         self,
@@ -299,10 +313,12 @@ class Welcome(_message.Message):
         clock_us: _builtins.int = ...,
         checkpoints: _abc.Iterable[Global___SourceCheckpoint] | None = ...,
         heartbeat_seconds: _builtins.int = ...,
+        store: _builtins.bytes = ...,
+        yours: _abc.Iterable[Global___SourceCheckpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "checkpoints", b"checkpoints", "clock_us", b"clock_us", "heartbeat_seconds", b"heartbeat_seconds", "protocol", b"protocol", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "checkpoints", b"checkpoints", "clock_us", b"clock_us", "heartbeat_seconds", b"heartbeat_seconds", "protocol", b"protocol", "store", b"store", "version", b"version", "yours", b"yours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +366,11 @@ class Heartbeat(_message.Message):
     SOURCES_FIELD_NUMBER: _builtins.int
     CERTIFICATE_EXPIRES_US_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    FILLS_AT_US_FIELD_NUMBER: _builtins.int
+    DRAINED_AT_US_FIELD_NUMBER: _builtins.int
+    IN_BYTES_PER_HOUR_FIELD_NUMBER: _builtins.int
+    OUT_BYTES_PER_HOUR_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     clock_us: _builtins.int
     outbox_batches: _builtins.int
     outbox_records: _builtins.int
@@ -359,10 +380,21 @@ class Heartbeat(_message.Message):
     oldest_us: _builtins.int
     """When the oldest batch in the outbox was read; 0 when the outbox is empty."""
     certificate_expires_us: _builtins.int
+    fills_at_us: _builtins.int
+    """When the outbox is full at the present rates, by the agent's clock; 0: not at these rates, or not known."""
+    drained_at_us: _builtins.int
+    """When it is empty at the present rates; 0: not at these rates, not known, or it is empty."""
+    in_bytes_per_hour: _builtins.int
+    """Sealed bytes read in and acknowledged out, per hour; absent until they were watched for long enough."""
+    out_bytes_per_hour: _builtins.int
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceHealth]: ...
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitHealth]:
+        """Of the agent as a whole, those that are set."""
+
     def __init__(
         self,
         *,
@@ -376,14 +408,67 @@ class Heartbeat(_message.Message):
         sources: _abc.Iterable[Global___SourceHealth] | None = ...,
         certificate_expires_us: _builtins.int = ...,
         problems: _abc.Iterable[_builtins.str] | None = ...,
+        fills_at_us: _builtins.int = ...,
+        drained_at_us: _builtins.int = ...,
+        in_bytes_per_hour: _builtins.int | None = ...,
+        out_bytes_per_hour: _builtins.int | None = ...,
+        limits: _abc.Iterable[Global___LimitHealth] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour", "_out_bytes_per_hour", b"_out_bytes_per_hour", "in_bytes_per_hour", b"in_bytes_per_hour", "out_bytes_per_hour", b"out_bytes_per_hour"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour", "_out_bytes_per_hour", b"_out_bytes_per_hour", "certificate_expires_us", b"certificate_expires_us", "clock_us", b"clock_us", "disk_free_bytes", b"disk_free_bytes", "drained_at_us", b"drained_at_us", "fills_at_us", b"fills_at_us", "in_bytes_per_hour", b"in_bytes_per_hour", "limits", b"limits", "oldest_us", b"oldest_us", "out_bytes_per_hour", b"out_bytes_per_hour", "outbox_batches", b"outbox_batches", "outbox_bytes", b"outbox_bytes", "outbox_limit_bytes", b"outbox_limit_bytes", "outbox_records", b"outbox_records", "problems", b"problems", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__in_bytes_per_hour: _TypeAlias = _typing.Literal["in_bytes_per_hour"]  # noqa: Y015
+    _WhichOneofArgType__in_bytes_per_hour: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour"]  # noqa: Y015
+    _WhichOneofReturnType__out_bytes_per_hour: _TypeAlias = _typing.Literal["out_bytes_per_hour"]  # noqa: Y015
+    _WhichOneofArgType__out_bytes_per_hour: _TypeAlias = _typing.Literal["_out_bytes_per_hour", b"_out_bytes_per_hour"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__in_bytes_per_hour) -> _WhichOneofReturnType__in_bytes_per_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__out_bytes_per_hour) -> _WhichOneofReturnType__out_bytes_per_hour | None: ...
+
+Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class LimitHealth(_message.Message):
+    """One limit of the site's `limits` and what was used of it lately."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESOURCE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    THROTTLING_FIELD_NUMBER: _builtins.int
+    WAITING_BYTES_FIELD_NUMBER: _builtins.int
+    THROTTLED_SECONDS_FIELD_NUMBER: _builtins.int
+    resource: _builtins.str
+    """"bandwidth", "disk", "cpu" or "memory"."""
+    limit: _builtins.str
+    """What holds now, in words: "256 KB/s (mon-fri 08:00-18:00)"."""
+    used: _builtins.str
+    throttling: _builtins.bool
+    """Whether it holds something back now."""
+    waiting_bytes: _builtins.int
+    """Bytes in the outbox that wait for it; 0 for what does not limit the sending."""
+    throttled_seconds: _builtins.int
+    """Since the agent started."""
+    def __init__(
+        self,
+        *,
+        resource: _builtins.str = ...,
+        limit: _builtins.str = ...,
+        used: _builtins.str = ...,
+        throttling: _builtins.bool = ...,
+        waiting_bytes: _builtins.int = ...,
+        throttled_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate_expires_us", b"certificate_expires_us", "clock_us", b"clock_us", "disk_free_bytes", b"disk_free_bytes", "oldest_us", b"oldest_us", "outbox_batches", b"outbox_batches", "outbox_bytes", b"outbox_bytes", "outbox_limit_bytes", b"outbox_limit_bytes", "outbox_records", b"outbox_records", "problems", b"problems", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "resource", b"resource", "throttled_seconds", b"throttled_seconds", "throttling", b"throttling", "used", b"used", "waiting_bytes", b"waiting_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+Global___LimitHealth: _TypeAlias = LimitHealth  # noqa: Y015
 
 @_typing.final
 class SourceHealth(_message.Message):
@@ -418,6 +503,8 @@ class SourceHealth(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    BLOCKED_SINCE_US_FIELD_NUMBER: _builtins.int
+    THROTTLED_BY_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     state: _builtins.str
     """"running", "throttled" (by its budget), "waiting", "quiet", "blocked" (outbox full), "failing", "stopped"."""
@@ -428,6 +515,10 @@ class SourceHealth(_message.Message):
     last_read_us: _builtins.int
     error: _builtins.str
     hint: _builtins.str
+    blocked_since_us: _builtins.int
+    """Since when it is "blocked", by the agent's clock; 0 when it is not."""
+    throttled_by: _builtins.str
+    """With "throttled": "budget", or the limit of the whole agent that it waits for."""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """What a person should know: files skipped as duplicates, files waiting to settle."""
@@ -444,10 +535,12 @@ class SourceHealth(_message.Message):
         error: _builtins.str = ...,
         hint: _builtins.str = ...,
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        blocked_since_us: _builtins.int = ...,
+        throttled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "counters", b"counters", "error", b"error", "hint", b"hint", "last_read_us", b"last_read_us", "pending_records", b"pending_records", "records", b"records", "source", b"source", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "blocked_since_us", b"blocked_since_us", "counters", b"counters", "error", b"error", "hint", b"hint", "last_read_us", b"last_read_us", "pending_records", b"pending_records", "records", b"records", "source", b"source", "state", b"state", "throttled_by", b"throttled_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

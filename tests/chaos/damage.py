@@ -1,0 +1,35 @@
+"""What a failing disk or a power cut does to the file of an outbox, while its agent is down.
+
+Of the controller's store only a restore can mend damage (`crossdock restore`), so its files are never damaged here.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+PAGE = 8192
+
+
+def damage(path: Path, how: str, seed: int) -> bool:
+    """Damage the outbox at *path*; False when there is nothing to damage.
+
+    `flip`: some bits; `page`: a page of zeros; `torn`: the file ends early; `wal-flip`, `wal-torn`: the same of the
+    write-ahead log beside it.
+    """
+    rng = random.Random(seed)
+    target = path.with_name(f"{path.name}-wal") if how.startswith("wal-") else path
+    if not target.exists() or not target.stat().st_size:
+        return False
+    data = bytearray(target.read_bytes())
+    how = how.removeprefix("wal-")
+    if how == "flip":
+        for _ in range(rng.choice((1, 1, 3, 20))):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    elif how == "page":
+        page = rng.randrange(max(1, len(data) // PAGE)) * PAGE
+        data[page : page + PAGE] = bytes(len(data[page : page + PAGE]))
+    else:
+        del data[rng.randrange(len(data)) :]
+    target.write_bytes(data)
+    return True

@@ -1,0 +1,197 @@
+"""One run of the fixed transfer, in which one process dies at one point, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from chaos.points import Event, Machine, Point
+from chaos.power import Shadow
+from chaos.shim import Shim
+from chaos.transfer import EXPECTED, FIRST_HALF, Ground, Ledger, base_environment, commands
+from crossdock_controller.commands import configuration
+
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """*faults* empty: all as promised. *reached*: the process did die at the point."""
+
+    point: Point | None
+    reached: bool = False
+    faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    events: list[Event] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)  # what a power cut took from the disk
+    log: str = ""
+
+
+class _InVainError(Exception):
+    """What was waited for did not come."""
+
+
+class Run:
+    """The transfer from start to clean stop. *cut*: at the point the whole machine loses its current ("strict",
+    "named": see `power`); "": one process is killed."""
+
+    def __init__(self, ground: Ground, work: Path, point: Point | None, cut: str = "") -> None:
+        self._ground, self._ledger, self._point, self._cut = ground, Ledger(ground), point, cut
+        self._commands = commands(ground)
+        self._log_path = work / "run.log"
+        self._work = work
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._machines: dict[str, Machine] = {}
+        self._shadows: dict[str, Shadow] = {}
+        self._after_cut = True
+        self._outcome = Outcome(point)
+
+    def __call__(self) -> Outcome:
+        started = time.monotonic()
+        self._ground.reset()
+        self._work.mkdir(parents=True, exist_ok=True)
+        for old in self._work.glob("*.*"):
+            old.unlink()
+        with ExitStack() as stack:
+            shim = stack.enter_context(Shim(self._work))
+            for name, root in (("controller", self._ground.centre), ("agent", self._ground.site)):
+                if self._cut:
+                    self._shadows[name] = Shadow(self._work / f"shadow-{name}", root)
+                shadow = self._shadows[name].directory if self._cut else None
+                self._machines[name] = Machine(shim, name, root, shadow)
+                stack.callback(self._machines[name].close)
+            stack.callback(self._kill_all)
+            self._output: IO[bytes] = stack.enter_context(self._log_path.open("ab"))
+            if self._point:
+                self._after_cut = not self._cut
+                self._dying().die_at(self._point, cut=bool(self._cut))
+            try:
+                self._transfer()
+                self._outcome.faults += self._ledger.faults()
+                self._stop()
+            except _InVainError as error:
+                self._outcome.faults += [str(error), *self._ledger.faults()]
+            self._outcome.reached = self._point is not None and self._dying().died()
+            self._outcome.events = [e for m in self._machines.values() for e in m.events()]
+        if self._outcome.faults:
+            self._outcome.log = self._log_path.read_text("utf-8", "replace")
+        self._outcome.seconds = time.monotonic() - started
+        return self._outcome
+
+    # --- the transfer
+
+    def _transfer(self) -> None:
+        self._start("controller")
+        self._start("agent")
+        self._until(lambda: self._ledger.reached(FIRST_HALF), "the first half has arrived")
+        self._push()
+        self._ground.drop_last_file()
+        if self._cut:
+            self._shadows["agent"].add(self._ground.site / "out" / "stock3.csv")
+            self._shadows["agent"].add(self._ground.site / "log" / "journal.log")
+        self._until(lambda: self._ledger.reached(EXPECTED), "everything has arrived")
+        self._until(lambda: not self._ledger.faults(), "all is quiet")
+
+    def _push(self) -> None:
+        """As an operator would: again, when it failed. In a process of its own only where that one's points matter."""
+        if self._point and self._point.event.process != "controller-push" and not self._cut:
+            configuration.apply(self._ground.data, self._ground.pushed, "sweep", "", time.time_ns() // 1000)
+            return
+
+        def pushed() -> bool:
+            if "push" not in self._running:
+                self._start("push")
+            code = self._running["push"].poll()
+            if code is not None:
+                del self._running["push"]
+            return code == 0
+
+        self._until(pushed, "the configuration is pushed")
+
+    def _stop(self) -> None:
+        """Cleanly; whoever dies meanwhile is started again, does what was left, and is stopped."""
+        for name in ("agent", "controller"):
+            for _attempt in range(5):
+                process = self._running[name]
+                process.send_signal(signal.SIGTERM)
+                self._wait(lambda p=process: p.poll() is not None or self._is_cut(), f"{name} stops")  # type: ignore[misc]
+                if self._is_cut():
+                    self._tick()
+                elif process.returncode in (0, -signal.SIGTERM):  # the latter: it was not up yet
+                    break
+                else:
+                    self._start(name)
+                self._until(lambda: not self._ledger.faults(), f"all is quiet after {name} died while it stopped")
+            else:
+                raise _InVainError(f"{name} was stopped five times and ended with {process.returncode}")
+            del self._running[name]
+            if name == "agent":
+                self._outcome.faults += self._ledger.faults()
+
+    # --- processes
+
+    def _start(self, name: str) -> None:
+        machine, role = ("controller", "push") if name == "push" else (name, None)
+        self._running[name] = subprocess.Popen(
+            self._commands[name],
+            stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, start_new_session=True,
+            env={**base_environment(), **self._machines[machine].environment(role)},
+        )  # fmt: skip
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        """Whoever has ended meanwhile is started again, as a service manager would."""
+
+        def ticking() -> bool:
+            self._tick()
+            return condition()
+
+        self._wait(ticking, what)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise _InVainError(f"waited {PATIENCE_SECONDS:.0f} s in vain until {what}")
+            time.sleep(0.03)
+
+    def _tick(self) -> None:
+        if self._is_cut():
+            self._power_returns()
+        for name in ("controller", "agent"):
+            if name in self._running and self._running[name].poll() is not None:
+                self._start(name)
+
+    def _is_cut(self) -> bool:
+        return not self._after_cut and self._dying().died()
+
+    def _power_returns(self) -> None:
+        machine = self._dying()
+        for name in ("controller", "push") if machine.name == "controller" else ("agent",):
+            if name in self._running:
+                _kill(self._running[name])
+        self._running.pop("push", None)
+        self._outcome.lost = self._shadows[machine.name].restore(self._cut)
+        machine.thaw()
+        self._after_cut = True
+
+    def _dying(self) -> Machine:
+        assert self._point is not None
+        return self._machines["agent" if self._point.event.process.startswith("agent") else "controller"]
+
+    def _kill_all(self) -> None:
+        for process in self._running.values():
+            _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)

@@ -1,0 +1,120 @@
+"""The reckoning after a run: the ledger against every sink, the sources' own traces, and the product's account."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaos.ledger import Findings, Record, balance
+from chaos.plant import Plant
+from chaos.tree import STATES_ONLY, WEB_SOURCES
+from support.processes import command
+
+
+@dataclass(slots=True)
+class Verdict:
+    findings: Findings = field(default_factory=Findings)
+    records: int = 0  # given, poison included
+    arrived: int = 0  # rows in the sink `rows`
+    requests: int = 0  # at the sink `web`, repetitions included
+    account: dict[str, Any] = field(default_factory=dict)
+
+
+def judge(plant: Plant, *, thorough: bool) -> Verdict:
+    """Everything compared, at this moment.
+
+    Without *thorough* the product's account is asked only when all else is well: asking costs time.
+    """
+    verdict = Verdict()
+    findings = verdict.findings
+    must, may = plant.ledger.expected()
+    verdict.records = len(may) + sum(plant.ledger.poison.values())
+    rows = plant.sql.got(findings)
+    verdict.arrived = len(rows)
+    balance("rows", rows, must, may, strict_order=False, findings=findings)
+    balance("files", plant.files.got(), must, may, strict_order=True, findings=findings)
+    to_web = {r for r in may if plant.ledger.given[r].source in WEB_SOURCES}
+    balance("web", plant.web.got(findings), must & to_web, to_web, strict_order=True, findings=findings)
+    verdict.requests = plant.web.requests
+    balance("more", plant.more.got(), set(), may, strict_order=True, findings=findings)
+    _stray(plant, findings)
+    _states(plant, must, findings)
+    _sources(plant, findings)
+    if findings and not thorough:
+        return verdict
+    verdict.account = _ask(plant)
+    _account(plant, verdict.account, {got.record for got in rows}, findings)
+    return verdict
+
+
+def _stray(plant: Plant, findings: Findings) -> None:
+    for lie in plant.stray.lies:
+        findings.add(f"the misbehaving client was told: {lie}")
+    if not plant.stray.done():
+        findings.add(f"the misbehaving client: {plant.stray.acknowledged} of {plant.stray.sent} batches acknowledged")
+    for failure in plant.person.failures:
+        findings.add(failure)
+
+
+def _states(plant: Plant, must: set[Record], findings: Findings) -> None:
+    """`latest` holds the last version of every key."""
+    last: dict[str, int] = {}
+    for record in must:
+        last[record.key] = max(record.version, last.get(record.key, 0))
+    shown = plant.sql.states(findings)
+    wrong = {Record(key, version) for key, version in last.items() if shown.get(key) != version}
+    if wrong:
+        findings.add(f"sink latest: {len(wrong)} keys are not at their last version", wrong)
+
+
+def _sources(plant: Plant, findings: Findings) -> None:
+    """What the sources promised to do after the acknowledgement is done, and nothing else."""
+    for site, business in plant.businesses.items():
+        archived = business.archived.archived()
+        if business.archived.left() or archived != business.archived.dropped:
+            missing = sorted(business.archived.dropped.keys() - archived.keys())
+            findings.add(f"site {site}: the archive differs from what was dropped; not archived: {missing[:5]}")
+        if business.deleted.left():
+            findings.add(f"site {site}: files not deleted: {business.deleted.left()[:5]}")
+        if business.exports.rows():
+            findings.add(f"site {site}: {business.exports.rows()} rows are left in the outbox table")
+
+
+def _ask(plant: Plant) -> dict[str, Any]:
+    """`crossdock account --json`, whose exit code is 1 when it does not balance."""
+    done = subprocess.run(
+        [command("crossdock"), "account", "--json"], capture_output=True, encoding="utf-8", timeout=120, check=False,
+        env={**os.environ, "CROSSDOCK_DATA": str(plant.centre.data)},
+    )  # fmt: skip
+    assert done.stdout, f"crossdock account, exit code {done.returncode}:\n{done.stderr}"
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _account(plant: Plant, account: dict[str, Any], arrived: set[Record], findings: Findings) -> None:
+    """The product's own numbers are the ledger's."""
+    given, poison = plant.ledger.counts(), plant.ledger.poison
+    lines = {(line["site"], line["source"]): line for line in account["sources"]}
+    if not account["balanced"]:
+        findings.add(f"account: not balanced, lost {account['lost']}, doubled {account['doubled']}")
+    for name, line in lines.items():
+        dead, moving = poison.get(name, 0), line["pending"] + line["held"]
+        if line["dead"] != dead:
+            findings.add(f"account {name}: {line['dead']} dead letters, {dead} poison records were given")
+        if moving:
+            findings.add(f"account {name}: {moving} pending or held after the drain")
+        expected = sum(1 for record in arrived if _of(plant, record) == name)
+        if name[1] not in STATES_ONLY and expected != given.get(name, 0):
+            continue  # said already, record by record
+        if line["delivered"] != expected:
+            findings.add(f"account {name}: {line['delivered']} delivered, {expected} arrived")
+    for name in given.keys() - lines.keys():
+        findings.add(f"account: no line for {name}, which gave {given[name]} records")
+
+
+def _of(plant: Plant, record: Record) -> tuple[str, str] | None:
+    given = plant.ledger.given.get(record)
+    return None if given is None else (given.site, given.source)
