@@ -120,7 +120,7 @@ class Centre:
         self._know_addresses()
         addresses.unlink(missing_ok=True)
         self.launch()
-        wait_until(lambda: addresses.exists() or not self.process.alive(), "the controller is up", 60)
+        wait_until(lambda: addresses.exists() or not self.process.alive(), "the controller is up", 180)
         assert self.process.alive(), self.process.tail()
         return self
 
