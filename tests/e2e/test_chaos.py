@@ -13,7 +13,7 @@ SECONDS = 14.0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(os.name == "nt", reason="SIGSTOP and LD_PRELOAD are of Linux")
 def test_a_storm_of_faults_loses_doubles_and_disorders_nothing(tmp_path: Path) -> None:
     said: list[str] = []
