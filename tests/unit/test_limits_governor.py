@@ -55,6 +55,7 @@ def test_without_limits_nothing_waits_nothing_is_measured_and_nothing_is_told() 
     governor.appended(10**9)
     assert governor.queue_bytes is None
     assert governor.health(10**9) == []
+    assert governor.complaints() == []
 
 
 def test_cpu_time_stays_in_its_share_and_the_source_is_told_what_it_waits_for() -> None:
@@ -225,11 +226,17 @@ def test_memory_over_the_ceiling_is_given_back_first_and_slows_what_is_not_criti
     assert pauses[-1] == LOOK_SECONDS  # and no longer: it goes on, in steps
     (told,) = governor.health(0)
     assert (told.resource, told.limit, told.used, told.throttling) == ("memory", "80 MB", "95 MB", True)
+    assert governor.complaints() == []
+    host.now += 60
+    (complaint,) = governor.complaints()
+    assert complaint.startswith("the agent needs 95 MB of memory and its limit is 80 MB")
+    assert "raise limits.memory" in complaint
     host.resident = 70 * MB
     for _ in range(8):
         host.now += LOOK_SECONDS
         governor.read_wait("bulk")
     assert governor.read_wait("bulk") == (0.0, "")
+    assert governor.complaints() == []
 
 
 def test_a_ceiling_shrinks_what_is_queued_and_under_way() -> None:

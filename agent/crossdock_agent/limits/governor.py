@@ -26,6 +26,7 @@ from crossdock_agent.limits.rules import Rules
 
 DISK_LOOK_SECONDS = 0.1
 TRIM_SECONDS = 5.0
+COMPLAIN_SECONDS = 60.0  # over the ceiling of the memory, although little is held
 STROKE_SECONDS = 0.5  # of the disk's rate
 AHEAD_BYTES = 48 * 1024 * 1024  # counted and not yet seen: what SQLite's log holds, and what waits for its commit
 BATCH_OVERHEAD_BYTES = 120  # names, sequence and frames around a batch on the wire, as measured
@@ -190,9 +191,17 @@ class Governor:
             self._trimmed_at = now
             self._machine.trim()
             resident = self._machine.resident() or 0
-        memory.measured(resident)
+        memory.measured(resident, now)
 
     # --- shown to people
+
+    def complaints(self) -> list[str]:
+        """What a person should change: a limit that cannot be kept by waiting."""
+        with self._lock:
+            memory = self._memory
+            if memory is None or memory.seconds_over(self._machine.monotonic()) < COMPLAIN_SECONDS:
+                return []
+            return [report.too_little_memory(memory)]
 
     def health(self, outbox_bytes: int) -> list[LimitHealth]:
         """What is limited, what was used of it over the last seconds, and what it holds back."""

@@ -105,6 +105,7 @@ class MemoryLimit:
         self.held = Held()
         self.ceiling = ceiling
         self.resident = 0
+        self._over_since: float | None = None
         self._pause = 0.0
 
     @property
@@ -116,9 +117,14 @@ class MemoryLimit:
     def is_over(self) -> bool:
         return self.resident > self.ceiling
 
-    def measured(self, resident: int) -> None:
+    def seconds_over(self, now: float) -> float:
+        """For how long it has been over the ceiling without a break."""
+        return now - self._over_since if self._over_since is not None else 0.0
+
+    def measured(self, resident: int, now: float) -> None:
         """Called once a look: pauses grow while it is over the ceiling, and shrink afterwards."""
         self.resident = resident
+        self._over_since = (self._over_since or now) if self.is_over else None
         if self.is_over:
             self._pause = min(self.LAST_SECONDS, max(self.FIRST_SECONDS, self._pause * 2))
         else:
