@@ -17,6 +17,7 @@ from crossdock_agent.limits import report, usage
 from crossdock_agent.limits.gate import ENOUGH
 from crossdock_agent.limits.resources import (
     LOOK_SECONDS,
+    STEP_SECONDS,
     WRITE_FACTOR,
     BandwidthLimit,
     MeasuredLimit,
@@ -115,7 +116,8 @@ class Governor:
             return 0.0
         now, wall_us = self._machine.monotonic(), self._machine.wall_us()
         with self._lock:
-            wait = self._wait_for_cpu(lane, now)
+            # in small steps, however many sources want the same: what is read must be able to leave
+            wait = min(self._wait_for_cpu(lane, now), STEP_SECONDS)
             if self._bandwidth is not None:
                 self._bandwidth.look(now, wall_us)
                 wait = max(wait, self._bandwidth.wait(lane, now))
