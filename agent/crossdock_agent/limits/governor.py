@@ -30,7 +30,8 @@ TRIM_SECONDS = 5.0
 COMPLAIN_SECONDS = 60.0  # over the ceiling of the memory, although little is held
 STROKE_SECONDS = 0.5  # of the disk's rate
 AHEAD_BYTES = 48 * 1024 * 1024  # counted and not yet seen: what SQLite's log holds, and what waits for its commit
-BATCH_OVERHEAD_BYTES = 120  # names, sequence and frames around a batch on the wire, as measured
+BATCH_OVERHEAD_BYTES = 80  # names, sequence and frames around a batch on the wire, as measured ...
+FRAMED_BYTES = 600  # ... and a byte for each so many: TLS records and HTTP/2 frames
 
 
 def _wall_us() -> int:
@@ -52,6 +53,11 @@ class Machine:
     resident: Callable[[], int | None] = usage.resident_bytes
     trim: Callable[[], None] = _nothing
     disk_idle: Callable[[bool], None] = _nothing
+
+
+def on_the_wire(size: int) -> int:
+    """Bytes that a batch of *size* sealed bytes takes up on the line."""
+    return size + BATCH_OVERHEAD_BYTES + size // FRAMED_BYTES
 
 
 class Governor:
@@ -137,7 +143,7 @@ class Governor:
         if self._bandwidth is not None:
             with self._lock:
                 if self._bandwidth is not None:
-                    self._bandwidth.take(lane, size + BATCH_OVERHEAD_BYTES, self._machine.monotonic())
+                    self._bandwidth.take(lane, on_the_wire(size), self._machine.monotonic())
 
     # --- asked by the pumps
 
