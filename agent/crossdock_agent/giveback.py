@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from loguru import logger
 
 from crossdock.v1.link_pb2 import Welcome
+from crossdock.wire import GIVE_BACK, common
 from crossdock_agent.outbox import Missing, Outbox
 from crossdock_agent.problems import Problems
 
-GIVE_BACK = "give-back"  # the capability, in hello and welcome
 PROBLEM = "given back"
 SHOWN_US = 7 * 86_400 * 1_000_000  # a loss is a problem for so long, also after a restart
 
@@ -44,7 +44,7 @@ class GiveBack:
 
     def known(self, welcome: Welcome) -> dict[str, int] | None:
         """{source: sequence} of what the controller has in the epoch we greeted it with; None when it does not say."""
-        if GIVE_BACK not in welcome.capabilities:
+        if GIVE_BACK not in common(welcome.capabilities):
             return None
         return {at.source: at.sequence for at in welcome.yours if at.epoch == self._epoch}
 

@@ -195,7 +195,8 @@ class Store:
 
     def vacuum(self, pages: int) -> int:
         """Give up to *pages* free pages back to the disk; how many remain free."""
-        self._writes.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()  # a page a row: fetch all of them
+        # as a script: a cursor ends the pragma after its first step, which is one page with a sync of its own
+        self._writes.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
         return self.free_pages()
 
     def set_log(self, limit_bytes: int) -> None:
@@ -204,6 +205,9 @@ class Store:
 
     def free_pages(self) -> int:
         return int(self._writes.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def pages(self) -> int:
+        return int(self._writes.execute("PRAGMA page_count").fetchone()[0])
 
     # --- read
 

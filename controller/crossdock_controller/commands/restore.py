@@ -69,7 +69,9 @@ def restore(data: DataDirectory, directory: Path, now_us: int, progress: Progres
         store, before = copies.make_restored(
             new / "state.db", backup_us=manifest.created_us, now_us=now_us, beyond=lost.last_event, revoked=again
         )
-        copies.sync(new / "state.db")
+        copies.free(new / "intake.db")
+        for name in ("state.db", "intake.db"):
+            copies.sync(new / name)
         aside = _exchange(data, new, now_us)
         unknown = [a for a in lost.agents if a.agent not in known and a.state == "active"]
         return Restored(
