@@ -19,6 +19,7 @@ from crossdock_agent.outbox import Missing, Outbox
 from crossdock_agent.problems import Problems
 
 PROBLEM = "given back"
+SHOWN_US = 7 * 86_400 * 1_000_000  # a loss is a problem for so long, also after a restart
 
 
 class GiveBack:
@@ -30,6 +31,10 @@ class GiveBack:
         self._on_given_back = on_given_back
         self._epoch = b""
         self._acked: dict[str, int] = {}
+        since_us = time.time_ns() // 1000 - SHOWN_US
+        recent = [m for loss in outbox.losses() if loss.at_us > since_us for m in loss.missing]
+        if recent:
+            problems.report(PROBLEM, lost(recent))
 
     def greeting(self) -> None:
         """A hello leaves now: whatever its controller acknowledged before, it knows when it answers."""

@@ -57,6 +57,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
     ) -> AsyncIterator[link_pb2.Ack]:
         caller = await self._authenticate(context)
+        refusal = self._committer.refusing()
+        if refusal is not None:  # before its batches travel for nothing
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
         self._fleet.opened(caller.agent, context)
         stream = _UplinkStream(caller, self._committer)
         reader = asyncio.create_task(stream.receive(requests))
@@ -78,7 +81,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
         if first is None or first.WhichOneof("kind") != "hello":
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
         assert first is not None  # noqa: S101 - abort raised
-        session = await self._open_session(caller, first.hello, context)
+        try:
+            session = await self._open_session(caller, first.hello, context)
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
         reader = asyncio.create_task(self._hear(session, requests))
         try:
             yield await self._welcome(caller, first.hello)
@@ -110,6 +117,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             logger.bind(agent=caller.agent, peer=context.peer()).error(
                 "a second process uses the identity of a connected agent and was refused: is the machine cloned?"
             )
+            self._fleet.refused_twin(caller.agent, hello.host[:255])
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
@@ -120,7 +128,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         now_us = time.time_ns() // 1000
-        await self._fleet.do(
+        await self._fleet.note(
             lambda db: agents.record_hello(
                 db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
                 revision=hello.revision, now_us=now_us,
@@ -144,7 +152,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet.closed(agent, context)
         if not session.replaced and self._fleet.sessions.get(agent) is session:
             del self._fleet.sessions[agent]
-            await self._fleet.do(lambda db: agents.record_disconnected(db, agent))
+            await self._fleet.note(lambda db: agents.record_disconnected(db, agent))
             logger.bind(agent=agent).info("agent disconnected")
 
     async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
@@ -183,7 +191,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
         except Refused as error:
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
-        await self._fleet.do(lambda db: agents.record_certificate(db, agent, issued.expires_us))
+        await self._fleet.note(lambda db: agents.record_certificate(db, agent, issued.expires_us))
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)
@@ -326,7 +334,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
             await asyncio.to_thread(self._fleet.issue, "probe", request.csr)
         except Refused as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
+        try:
+            taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
         if taken is None:
             logger.bind(peer=context.peer()).warning("a join token that is unknown, used or expired was refused")
             await asyncio.sleep(0.5)  # a guess costs its guesser time

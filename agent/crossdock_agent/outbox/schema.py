@@ -228,6 +228,8 @@ def _rename(part: Path, target: Path) -> None:
 
 
 def _prepare(path: Path, run_migrations: Callable[[Path], None]) -> None:
+    if path.is_dir():
+        raise BufferCorrupt(f"outbox {path} is a directory")
     try:
         version = _checked_version(path)
         if version > SCHEMA_VERSION:
