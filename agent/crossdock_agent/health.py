@@ -61,6 +61,7 @@ class Health:
             self._problems.clear(STATUS_PROBLEM)
 
     def heartbeat(self) -> Heartbeat:
+        sources = self._pumps.health()  # first: a source that is blocked is so by what the outbox then holds
         stats, ahead = self._outbox.stats(), self.outlook.forecast
         return Heartbeat(
             clock_us=time.time_ns() // 1000,
@@ -70,7 +71,7 @@ class Health:
             outbox_limit_bytes=self._outbox.limits.max_bytes,
             disk_free_bytes=self._outbox.disk_free(),
             oldest_us=stats.oldest_us,
-            sources=self._pumps.health(),
+            sources=sources,
             certificate_expires_us=self._identities.current().expires_us,
             problems=self._problems.sentences(),
             fills_at_us=self.outlook.at_us(ahead.fills_in),
