@@ -99,7 +99,7 @@ def test_the_whole_check_finds_what_the_start_does_not_look_at(tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == exits.DAMAGED
     assert f"{data.intake}: ok" in done.stdout
-    assert "restore the data directory" in done.stdout
+    assert "crossdock restore DIR" in done.stdout
 
 
 def test_a_damaged_file_ends_the_start_with_its_own_exit_code_and_status_says_it_first(tmp_path: Path) -> None:

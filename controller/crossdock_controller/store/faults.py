@@ -76,7 +76,7 @@ def full(path: Path, said: str) -> StoreFull:
 def damaged(path: Path, said: str) -> StoreDamaged:
     return StoreDamaged(
         f"{path} is damaged: {said}",
-        hint="keep a copy of the file, check the disk, and restore the data directory from its last backup;"
+        hint="keep a copy of the file, check the disk, and restore the data directory from its last backup (crossdock restore DIR);"
         " agents keep what is not acknowledged",
     )
 
