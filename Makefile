@@ -2,10 +2,11 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 ROWS ?= 1000000
+BYTES ?= 10000000000
 
 EVERY ?= 1
 
-.PHONY: demo test bench bench-fleet bench-faults bench-felt chaos killpoints lint stubs pins setup
+.PHONY: demo test bench bench-drain bench-fleet bench-faults bench-felt chaos killpoints lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -28,6 +29,10 @@ bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick on
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_transfer.py --rows $(ROWS) --out bench-results
 
+bench-drain:     ## A backlog drains beside critical records; BYTES=1000000000 for a quick one; TMPDIR=a disk with 2.5x that
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_drain.py --bytes $(BYTES) --rows $(ROWS) --out bench-results
+
 bench-fleet:     ## AGENTS on one controller for SECONDS, then it is killed: bench-results/fleet.{json,md}
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_fleet.py --agents $(or $(AGENTS),1000) --seconds $(or $(SECONDS),300) --out bench-results
@@ -48,7 +53,7 @@ chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir wr
 
 killpoints:      ## Kills every process at every point of a transfer; EVERY=10 each tenth, POWER=1 power cuts instead
 	@packaging/setup.sh test
-	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) --out killpoint-results
+	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) $(if $(FIRST),--first-start) --out killpoint-results
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

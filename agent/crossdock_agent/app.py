@@ -18,7 +18,7 @@ from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent import helper, memory, priority
+from crossdock_agent import expiry, helper, memory, priority
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.control import Control
 from crossdock_agent.files import private_directory
@@ -26,18 +26,18 @@ from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
-from crossdock_agent.outbox import Outbox, Quarantined, quarantine
+from crossdock_agent.outbox import Outbox, quarantine
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.schedule import Schedule
+from crossdock_agent.setaside import SetAside
 from crossdock_agent.settings import Settings
 from crossdock_agent.uplink import Uplink
 
 LOCK_SECONDS = 2.0
-PROBLEM = "outbox"
 
 
 def run(settings: Settings, stop: Stop | None = None) -> None:
@@ -55,18 +55,23 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
         identity = identities.current()
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
         problems = Problems()
+        aside = SetAside(settings.outbox_path, problems)
+        aside.look()
+        if _was_emptied(settings):
+            aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
         while not stop.is_set():
-            damage = _Life(settings, identities, problems).run(stop)
+            damage = _Life(settings, identities, problems, aside).run(stop)
             if damage is not None:
-                _report(problems, quarantine(settings.outbox_path, damage.message))
+                aside.add(quarantine(settings.outbox_path, damage.message))
         logger.info("agent stopped")
 
 
 class _Life:
     """All parts from start to stop, around one outbox file."""
 
-    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems) -> None:
+    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems, aside: SetAside) -> None:
         self._settings = settings
+        self._aside = aside
         self._identities = identities
         self._problems = problems
         self._stop = Stop()
@@ -89,7 +94,7 @@ class _Life:
             Outbox(settings.outbox_path, OutboxConfig(), migrate=helper.migrate, on_corrupt=self._corrupt)
         )
         if outbox.quarantined is not None:
-            _report(problems, outbox.quarantined)
+            self._aside.add(outbox.quarantined)
         if outbox.bind(identities.current().agent):
             logger.warning("the outbox belonged to another agent identity; its batches are sent as this one's")
         schedule = stack.enter_context(Schedule())
@@ -127,7 +132,11 @@ class _Life:
         stack.callback(self._stop.set)
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
-        supervisor.start("status", StatusWriter(health, settings.status_path).run)
+        supervisor.start("status", StatusWriter(health, settings.status_path, self._look).run)
+
+    def _look(self) -> None:
+        self._aside.look()
+        expiry.look(self._identities.current(), self._problems, wall_us())
 
     def _corrupt(self, error: BufferCorrupt) -> None:
         self._damage = error
@@ -140,12 +149,10 @@ def _wait(stop: Stop) -> None:
         continue
 
 
-def _report(problems: Problems, aside: Quarantined) -> None:
-    problems.report(
-        PROBLEM,
-        f"a damaged outbox was set aside as {aside.path} ({aside.reason}); the sources read again from what the "
-        "controller has; keep the file until 'crossdock account' agrees, then delete it",
-    )
+def _was_emptied(settings: Settings) -> bool:
+    """An outbox of no bytes is a new one, or one that lost all it had: the status tells whether it was used before."""
+    path = settings.outbox_path
+    return path.is_file() and path.stat().st_size == 0 and settings.status_path.exists()
 
 
 def _log_file(settings: Settings) -> Path | None:

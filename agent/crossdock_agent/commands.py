@@ -142,6 +142,17 @@ def changelog(source: str, action: Any, discard: bool, yes: bool, state: Path | 
         click.echo(line.rstrip("\n"))
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), help="Directory to write into.")
+def salvage(file: Path, to: Path) -> None:
+    """Get the whole batches out of an outbox that was set aside as damaged. Changes nothing and sends nothing."""
+    from crossdock_agent.salvage import salvage as lines
+
+    for line in lines(file, to):
+        click.echo(line)
+
+
 @main.command(hidden=True)
 @click.argument("task")
 def helper(task: str) -> None:

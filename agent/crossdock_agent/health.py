@@ -24,6 +24,7 @@ from crossdock_agent.pumps import Pumps
 from crossdock_agent.status import LimitStatus, SourceStatus, Status
 
 WRITE_SECONDS = 3.0
+STATUS_PROBLEM = "status file"
 TRIM_SECONDS = 60.0
 ALIVE_SECONDS = 15.0  # an unchanged status is written again this often, as a sign of life
 
@@ -51,6 +52,13 @@ class Health:
         self._governor = governor
         self._link = link
         self._started_us = time.time_ns() // 1000
+
+    def problem(self, sentence: str) -> None:
+        """Tell of the status file; empty when it is well again."""
+        if sentence:
+            self._problems.report(STATUS_PROBLEM, sentence)
+        else:
+            self._problems.clear(STATUS_PROBLEM)
 
     def heartbeat(self) -> Heartbeat:
         stats, ahead = self._outbox.stats(), self.outlook.forecast
@@ -108,24 +116,38 @@ class Health:
 class StatusWriter:
     """The supervised part that keeps the status file fresh, and the process small."""
 
-    def __init__(self, health: Health, path: Path) -> None:
+    def __init__(self, health: Health, path: Path, look: Callable[[], None] = lambda: None) -> None:
         self._health = health
+        self._look = look  # at what is to be told besides, each minute
         self._path = path
 
     def run(self, stop: Stop) -> None:
         written: Status | None = None
         trim_at = time.monotonic() + 2 * WRITE_SECONDS  # what starting up left behind
+        self._look()
         while True:
             self._health.outlook.sample()
             status = self._health.status()
-            if written is None or _differs(written, status):
-                write_atomic(self._path, msgspec.json.encode(status), durable=False)
+            if (written is None or _differs(written, status)) and self._write(status):
                 written = status
             if time.monotonic() >= trim_at:
                 memory.trim()
+                self._look()
                 trim_at = time.monotonic() + TRIM_SECONDS
             if stop.wait(WRITE_SECONDS):
                 return
+
+    def _write(self, status: Status) -> bool:
+        """False when the disk took it not: the file is for people on this machine, and the agent does not need it."""
+        try:
+            write_atomic(self._path, msgspec.json.encode(status), durable=False)
+        except OSError as error:
+            self._health.problem(
+                f"{self._path} cannot be written, 'crossdock-agent status' shows an old state: {error}"
+            )
+            return False
+        self._health.problem("")
+        return True
 
 
 def _differs(old: Status, new: Status) -> bool:

@@ -111,6 +111,7 @@ class Pumps:
         self._outbox.set_limits(config.outbox)
         self._governor.use(rules)
         self._outbox.set_queue(self._governor.queue_bytes)
+        self._outbox.set_log(self._governor.stroke_bytes)
         for name, pump in pumps.items():
             self._pumps = {**self._pumps, name: pump}
             pump.start()

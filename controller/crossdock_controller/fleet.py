@@ -89,6 +89,7 @@ class Fleet:
         self._offers: dict[str, link_pb2.ConfigOffer] = {}  # by site, of this revision
         self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
+        self._refused_twins: dict[str, tuple[int, str]] = {}  # agent: when, and the host of the second process
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
     @property
@@ -111,6 +112,12 @@ class Fleet:
         self._strangers[agent] = now
         peer, now_us = str(context.peer())[:255], time.time_ns() // 1000
         await self.note(lambda db: strangers.note(db, agent, peer, now_us))
+
+    async def note_misfit(self, caller: Caller, version: str, reason: str) -> None:
+        """An agent whose protocol is not spoken here, for a person to see: its next heartbeat takes the note away."""
+        now_us = time.time_ns() // 1000
+        health = msgspec.json.encode({"problems": [reason]}).decode()
+        await self.do(lambda db: agents.record_misfit(db, caller.agent, version, health, now_us))
 
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
@@ -182,13 +189,24 @@ class Fleet:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
 
+    def refused_twin(self, agent: str, host: str) -> None:
+        """A second process used the identity of a connected agent: told with that agent's next heartbeats."""
+        self._refused_twins[agent] = (time.time_ns() // 1000, host)
+
+    def _twin(self, agent: str) -> dict[str, object]:
+        twin = self._refused_twins.get(agent)
+        return {"twin": {"at_us": twin[0], "host": twin[1]}} if twin else {}
+
     def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""
         self._beats[caller.agent] = (beat, time.time_ns() // 1000)
 
     async def _store_heartbeats(self) -> None:
         beats, self._beats = self._beats, {}
-        rows = [(agent, msgspec.json.encode(health_of(b, at)).decode(), at) for agent, (b, at) in beats.items()]
+        rows = [
+            (agent, msgspec.json.encode(health_of(beat, at) | self._twin(agent)).decode(), at)
+            for agent, (beat, at) in beats.items()
+        ]
 
         def store(db: sqlite3.Connection) -> None:
             for agent, health, at in rows:

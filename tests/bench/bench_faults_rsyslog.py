@@ -29,7 +29,7 @@ from measure import machine
 
 TITLES = {
     "recommended": "rsyslog, recommended: disk-assisted queue, RELP over TLS",
-    "strict": "rsyslog, strict: synced disk queue, receiver without a queue",
+    "strict": "rsyslog, strict: pure disk queue, receiver without a queue",
     "crossdock": "crossdock, as shipped",
 }
 

@@ -30,6 +30,8 @@ from felt_agent import Sampler, Site, Used
 from felt_host import Alerts, Burst, Felt, Load, pin
 from measure import machine
 
+from crossdock import yamlfile
+from crossdock_controller.config.models import Limits
 from support import postgres
 from support.gateway import wait_until
 from support.processes import Centre
@@ -39,6 +41,7 @@ LIMITS = "{cpu_percent: 25, bandwidth: {default: 1 MB/s}, disk: 4 MB/s, memory: 
 REST_SECONDS = 5.0
 SETTLE_SECONDS = 10.0
 PATIENCE_SECONDS = 3600.0
+TOLERANCE = 0.05  # of a budget over ten seconds: a fifth of a second is saved up, and a piece of work is finished
 PHASES = ("no agent", "agent", "agent, limited")
 
 
@@ -185,6 +188,29 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def verdicts(found: dict[str, Any]) -> list[str]:
+    """What was used in the limited phases against what the site allows: mean of each, and the worst ten seconds."""
+    allowed = Limits.model_validate(yamlfile.parse("limits", found["limits"]).value)
+    used = [one["used"] for one in found["phases"] if one["phase"] == PHASES[-1]]
+    line = allowed.bandwidth.default if allowed.bandwidth is not None else None
+    budgets = (
+        ("cpu, % of a core", allowed.cpu_percent, "cpu_percent", 1.0),
+        ("bandwidth, KB/s", line and line / 1e3, "sent_per_second", 1e3),
+        ("disk, KB/s", allowed.disk and allowed.disk / 1e3, "written_per_second", 1e3),
+    )
+    said = []
+    for name, limit, key, unit in budgets:
+        if limit:
+            mean, worst = (max(one[k] for one in used) / unit for k in (key, f"{key}_worst"))
+            verdict = "inside" if worst <= limit * (1 + TOLERANCE) else "OVER"
+            said.append(f"{name}: {limit:g} allowed; {mean:.1f} used, {worst:.1f} in the worst 10 s: {verdict}")
+    if allowed.memory:
+        resident = max(one["rss_mb"] for one in used)
+        verdict = "inside" if resident <= allowed.memory / 1e6 else "OVER"
+        said.append(f"memory, MB: {allowed.memory / 1e6:g} allowed; {resident:.1f} at most: {verdict}")
+    return said
+
+
 def alerts_of(found: dict[str, Any]) -> str:
     """How late the critical records came, by phase."""
     said = []
@@ -218,6 +244,7 @@ def main() -> None:
     print(f"limits {found['limits']}; burst of {found['rows']} rows and {found['files']} files of {found['mb']} MB")
     print(f"host: {found['host_rate_tps']} transactions a second due, of {found['host_can_do_tps']} it can do\n")
     print(table(found))
+    print("\n" + "\n".join(verdicts(found)))
     print(alerts_of(found))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from chaos.schedule import KINDS, plan
 
 def main() -> int:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is stopped on the way out
     kinds = [kind for kind in KINDS if kind.name in options.only.split(",")] or list(KINDS)
     if options.plan:
         print("\n".join(str(fault) for fault in plan(options.seed, options.seconds, kinds, options.every)))

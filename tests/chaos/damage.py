@@ -6,6 +6,8 @@ Of the controller's store only a restore can mend damage (`crossdock restore`), 
 from __future__ import annotations
 
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 PAGE = 8192
@@ -14,10 +16,12 @@ PAGE = 8192
 def damage(path: Path, how: str, seed: int) -> bool:
     """Damage the outbox at *path*; False when there is nothing to damage.
 
-    `flip`: some bits; `page`: a page of zeros; `torn`: the file ends early; `wal-flip`, `wal-torn`: the same of the
-    write-ahead log beside it.
+    `value`: a bit of a checkpoint, in a file that is otherwise sound; `flip`: some bits; `page`: a page of zeros;
+    `torn`: the file ends early; `wal-flip`, `wal-torn`: the same of the write-ahead log beside it.
     """
     rng = random.Random(seed)
+    if how == "value":
+        return _flip_checkpoint(path, rng)
     target = path.with_name(f"{path.name}-wal") if how.startswith("wal-") else path
     if not target.exists() or not target.stat().st_size:
         return False
@@ -33,3 +37,19 @@ def damage(path: Path, how: str, seed: int) -> bool:
         del data[rng.randrange(len(data)) :]
     target.write_bytes(data)
     return True
+
+
+def _flip_checkpoint(path: Path, rng: random.Random) -> bool:
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as db:
+            found = db.execute("SELECT id, checkpoint FROM sources WHERE checkpoint IS NOT NULL ORDER BY id").fetchall()
+            if not found:
+                return False
+            source, checkpoint = rng.choice(found)
+            data = bytearray(checkpoint)
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            db.execute("UPDATE sources SET checkpoint = ? WHERE id = ?", (bytes(data), source))
+            db.commit()
+            return True
+    except sqlite3.DatabaseError:  # there is no sound file to begin with
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import cast
@@ -53,9 +54,12 @@ def _web(plant: Plant, fault: Fault) -> Lift:
     return lift
 
 
-def _locked(plant: Plant, fault: Fault) -> Lift:
+def _locked(plant: Plant, fault: Fault) -> Lift | None:
     stack = ExitStack()
-    stack.enter_context(plant.sql.locked(fault.target))
+    try:
+        stack.enter_context(plant.sql.locked(fault.target))
+    except sqlite3.OperationalError:  # it is locked already, by us or by a sink that was stopped in its transaction
+        return None
     return stack.close
 
 

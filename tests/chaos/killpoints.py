@@ -1,6 +1,6 @@
 """The kill-point sweep: the fixed transfer, once for each moment at which a process can die.
 
-    python tests/chaos/killpoints.py [--every N] [--power] [--jobs 2] [--out DIR]
+    python tests/chaos/killpoints.py [--every N] [--power] [--first-start] [--jobs 2] [--out DIR]
 
 A counting run lists every point; then each gets a run of its own in which the process dies there and is started anew,
 and the ledger is compared. A point that a run did not come to is tried once more and else counted as not reached, never
@@ -60,6 +60,7 @@ class Sweep:
 
     directory: Path
     jobs: int
+    first: bool = False  # the first start and the enrolment instead
     grounds: SimpleQueue[tuple[Ground, Path]] = field(default_factory=SimpleQueue)
     counted: list[Event] = field(default_factory=list)
 
@@ -91,7 +92,7 @@ class Sweep:
     def _run(self, point: Point | None, cut: str) -> Outcome:
         ground, work = self.grounds.get()
         try:
-            return Run(ground, work, point, cut)()
+            return Run(ground, work, point, cut, first=self.first)()
         finally:
             self.grounds.put((ground, work))
 
@@ -127,6 +128,16 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, _row("**all**", "", total)])
 
 
+def totals(results: Sequence[Result], what: str) -> str:
+    """One sentence: how many, of them at commits and renames, and how they ended."""
+    kinds = Counter(r.case.point.event.kind for r in results)
+    verdicts = Counter(r.verdict for r in results)
+    return (
+        f"{len(results)} {what}, of them {kinds['commit']} around SQLite commits and {kinds['rename']} around renames: "
+        f"{verdicts['passed']} passed, {verdicts['not reached']} not reached, {verdicts['broken']} broken."
+    )
+
+
 def _row(process: str, kind: str, counts: Counter[str]) -> str:
     cells = [process, kind, counts.total(), counts["passed"], counts["not reached"], counts["broken"]]
     return "| " + " | ".join(map(str, cells)) + " |"
@@ -145,7 +156,7 @@ class _Progress:
             self._done[result.verdict] += 1
             if result.verdict == "broken":
                 self._broken(result)
-            if self._done.total() % 25 == 0 or self._done.total() == self._total:
+            if self._done.total() % 10 == 0 or self._done.total() == self._total:
                 said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._done.items()))
                 print(
                     f"{self._done.total()}/{self._total} in {time.monotonic() - self._started:.0f} s: {said}",
@@ -164,8 +175,9 @@ class _Progress:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="each n-th point alone")
-    parser.add_argument("--first", type=int, default=0, help="with --every: begin with this one")
+    parser.add_argument("--from", dest="begin", type=int, default=0, help="with --every: begin with this one")
     parser.add_argument("--power", action="store_true", help="power cuts of a whole machine instead of kills")
+    parser.add_argument("--first-start", action="store_true", help="the controller's first start and the enrolment")
     parser.add_argument("--jobs", type=int, default=2, help="transfers at a time")
     parser.add_argument("--only", default="", help="points whose text contains this")
     parser.add_argument("--skip", default="", help="a kind of points to leave out, as in the table")
@@ -181,23 +193,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sweep(chosen: argparse.Namespace, directory: Path) -> int:
-    made = Sweep(directory, chosen.jobs)
+    made = Sweep(directory, chosen.jobs, chosen.first_start)
     made.prepare()
-    if chosen.power and not power.supported(directory):
-        print(f"{directory} is on a file system without birth times: set TMPDIR to one on ext4, xfs or btrfs")
-        return 2
     counting = made.count()
     if counting.faults:
         print("the transfer fails though nobody dies:", *counting.faults, counting.log, sep="\n")
         return 2
     due = [c for c in cases(counting.events, powerful=chosen.power) if chosen.only in str(c)]
     due = [c for c in due if c.point.event.kind != chosen.skip]
-    due = due[chosen.first :: chosen.every]
+    due = due[chosen.begin :: chosen.every]
     print(f"{len(counting.events)} events in a transfer of {counting.seconds:.1f} s; {len(due)} runs", flush=True)
     started = time.monotonic()
     results = made.run(due, _Progress(len(due), chosen.out))
-    what = "power cuts" if chosen.power else "kills"
-    said = f"{table(results)}\n\n{len(results)} {what} in {(time.monotonic() - started) / 60:.0f} minutes."
+    said = f"{table(results)}\n\n{totals(results, 'power cuts' if chosen.power else 'kills')}"
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes")
     print(f"\n{said}")
     if chosen.out:
         (chosen.out / "table.md").write_text(said + "\n", "utf-8")

@@ -98,7 +98,7 @@ def _lapse(rng: random.Random) -> tuple[str, float, float, str]:
 
 
 def _outbox(rng: random.Random) -> tuple[str, float, float, str]:
-    how = rng.choice(("flip", "page", "torn", "wal-flip", "wal-torn"))
+    how = rng.choice(("value", "value", "flip", "page", "torn", "wal-flip", "wal-torn"))
     return f"agent-{rng.choice(AGENTS)}", 0, float(rng.randrange(1, 10**6)), how
 
 

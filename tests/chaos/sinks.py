@@ -46,7 +46,7 @@ class SqlSinks:
     def locked(self, name: str) -> Iterator[None]:
         """Another program keeps the database locked."""
         path = self.rows if name == "rows" else self.latest
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as db:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=0.2)) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield

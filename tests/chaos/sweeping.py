@@ -18,7 +18,7 @@ from chaos.shim import Shim
 from chaos.transfer import EXPECTED, FIRST_HALF, Ground, Ledger, base_environment, commands
 from crossdock_controller.commands import configuration
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -40,11 +40,13 @@ class _InVainError(Exception):
 
 class Run:
     """The transfer from start to clean stop. *cut*: at the point the whole machine loses its current ("strict",
-    "named": see `power`); "": one process is killed."""
+    "named": see `power`); "": one process is killed. *first*: with the controller's very first start and the enrolment
+    before it; the events are those of that part alone.
+    """
 
-    def __init__(self, ground: Ground, work: Path, point: Point | None, cut: str = "") -> None:
-        self._ground, self._ledger, self._point, self._cut = ground, Ledger(ground), point, cut
-        self._commands = commands(ground)
+    def __init__(self, ground: Ground, work: Path, point: Point | None, cut: str = "", *, first: bool = False) -> None:
+        self._ground, self._ledger, self._point, self._cut, self._first = ground, Ledger(ground), point, cut, first
+        self._token = work / "token.json"
         self._log_path = work / "run.log"
         self._work = work
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -55,17 +57,17 @@ class Run:
 
     def __call__(self) -> Outcome:
         started = time.monotonic()
-        self._ground.reset()
+        if self._first:
+            self._ground.reset_to_nothing()
+        else:
+            self._ground.reset()
         self._work.mkdir(parents=True, exist_ok=True)
         for old in self._work.glob("*.*"):
             old.unlink()
         with ExitStack() as stack:
             shim = stack.enter_context(Shim(self._work))
             for name, root in (("controller", self._ground.centre), ("agent", self._ground.site)):
-                if self._cut:
-                    self._shadows[name] = Shadow(self._work / f"shadow-{name}", root)
-                shadow = self._shadows[name].directory if self._cut else None
-                self._machines[name] = Machine(shim, name, root, shadow)
+                self._machines[name] = self._machine(shim, name, root)
                 stack.callback(self._machines[name].close)
             stack.callback(self._kill_all)
             self._output: IO[bytes] = stack.enter_context(self._log_path.open("ab"))
@@ -79,7 +81,8 @@ class Run:
             except _InVainError as error:
                 self._outcome.faults += [str(error), *self._ledger.faults()]
             self._outcome.reached = self._point is not None and self._dying().died()
-            self._outcome.events = [e for m in self._machines.values() for e in m.events()]
+            if not self._first:
+                self._outcome.events = self._events()
         if self._outcome.faults:
             self._outcome.log = self._log_path.read_text("utf-8", "replace")
         self._outcome.seconds = time.monotonic() - started
@@ -89,31 +92,50 @@ class Run:
 
     def _transfer(self) -> None:
         self._start("controller")
+        if self._first:
+            self._first_start()
         self._start("agent")
         self._until(lambda: self._ledger.reached(FIRST_HALF), "the first half has arrived")
         self._push()
         self._ground.drop_last_file()
-        if self._cut:
-            self._shadows["agent"].add(self._ground.site / "out" / "stock3.csv")
-            self._shadows["agent"].add(self._ground.site / "log" / "journal.log")
+        if shadow := self._shadows.get("agent"):
+            shadow.add(self._ground.site / "out" / "stock3.csv")
+            shadow.add(self._ground.site / "log" / "journal.log")
         self._until(lambda: self._ledger.reached(EXPECTED), "everything has arrived")
         self._until(lambda: not self._ledger.faults(), "all is quiet")
 
+    def _first_start(self) -> None:
+        self._until(self._ground.data.addresses.exists, "the controller is up")
+        self._done("apply")
+
+        def enrolled() -> bool:
+            """With a token anew each time: the one before may be used up."""
+            self._done("token")
+            return self._ended("enroll") == 0
+
+        self._until(enrolled, "the agent is enrolled")
+        self._outcome.events = self._events()
+
     def _push(self) -> None:
-        """As an operator would: again, when it failed. In a process of its own only where that one's points matter."""
-        if self._point and self._point.event.process != "controller-push" and not self._cut:
+        """In a process of its own only where that one's points or syncs matter: it takes longer than all the rest."""
+        if self._point and self._point.event.process != "controller-push" and "controller" not in self._shadows:
             configuration.apply(self._ground.data, self._ground.pushed, "sweep", "", time.time_ns() // 1000)
-            return
+        else:
+            self._done("push")
 
-        def pushed() -> bool:
-            if "push" not in self._running:
-                self._start("push")
-            code = self._running["push"].poll()
-            if code is not None:
-                del self._running["push"]
-            return code == 0
+    def _done(self, name: str) -> None:
+        """As an operator would: again, when it failed."""
+        self._until(lambda: self._ended(name) == 0, f"'{name}' succeeds")
 
-        self._until(pushed, "the configuration is pushed")
+    def _ended(self, name: str) -> int | None:
+        """Runs a short command to its end; its exit code, None if its machine lost its current meanwhile."""
+        self._start(name)
+        process = self._running[name]
+        self._wait(lambda: process.poll() is not None or self._is_cut(), f"'{name}' ends")
+        if process.poll() is None:
+            return None
+        del self._running[name]
+        return process.returncode
 
     def _stop(self) -> None:
         """Cleanly; whoever dies meanwhile is started again, does what was left, and is stopped."""
@@ -138,12 +160,25 @@ class Run:
     # --- processes
 
     def _start(self, name: str) -> None:
-        machine, role = ("controller", "push") if name == "push" else (name, None)
+        command = commands(self._ground, self._token)[name]
+        output = self._token.open("wb") if name == "token" else self._output
         self._running[name] = subprocess.Popen(
-            self._commands[name],
-            stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, start_new_session=True,
-            env={**base_environment(), **self._machines[machine].environment(role)},
+            command.arguments,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=self._output, start_new_session=True,
+            env={**base_environment(), **self._machines[command.machine].environment(command.role)},
         )  # fmt: skip
+        if output is not self._output:
+            output.close()
+
+    def _machine(self, shim: Shim, name: str, root: Path) -> Machine:
+        """With a shadow if it is to lose its current."""
+        if self._cut and self._point and _machine_of(self._point) == name:
+            self._shadows[name] = Shadow(self._work / f"shadow-{name}", root)
+            return Machine(shim, name, root, self._shadows[name].directory)
+        return Machine(shim, name, root)
+
+    def _events(self) -> list[Event]:
+        return [e for machine in self._machines.values() for e in machine.events()]
 
     def _until(self, condition: Callable[[], bool], what: str) -> None:
         """Whoever has ended meanwhile is started again, as a service manager would."""
@@ -173,21 +208,26 @@ class Run:
 
     def _power_returns(self) -> None:
         machine = self._dying()
-        for name in ("controller", "push") if machine.name == "controller" else ("agent",):
-            if name in self._running:
-                _kill(self._running[name])
-        self._running.pop("push", None)
+        known = commands(self._ground, self._token)
+        for name in [name for name in self._running if known[name].machine == machine.name]:
+            _kill(self._running[name])
+            if name != machine.name:
+                del self._running[name]
         self._outcome.lost = self._shadows[machine.name].restore(self._cut)
         machine.thaw()
         self._after_cut = True
 
     def _dying(self) -> Machine:
         assert self._point is not None
-        return self._machines["agent" if self._point.event.process.startswith("agent") else "controller"]
+        return self._machines[_machine_of(self._point)]
 
     def _kill_all(self) -> None:
         for process in self._running.values():
             _kill(process)
+
+
+def _machine_of(point: Point) -> str:
+    return point.event.process.partition("-")[0]
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

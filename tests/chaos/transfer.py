@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from crossdock_controller.commands.account import account
@@ -111,6 +114,12 @@ class Ground:
         shutil.rmtree(self.root)
         shutil.copytree(self._kept, self.root, symlinks=True)
 
+    def reset_to_nothing(self) -> None:
+        """The moment before the controller's first start and the agent's enrolment; its ports are as ever."""
+        self.reset()
+        shutil.rmtree(self.state)
+        shutil.rmtree(self.data.root)
+
     def drop_last_file(self) -> None:
         """And the end of the log."""
         name = next(reversed(ARCHIVED))
@@ -135,7 +144,8 @@ class Ground:
             db.executemany("INSERT INTO products(sku, name) VALUES(?, 'n')", [(sku,) for sku in TABLE])
         self._write(self.tree, _TREE)
         self._write(self.pushed, {**_TREE, **_PUSHED})
-        with Centre(self.centre) as centre:
+        link, enrollment = (f"127.0.0.1:{port}" for port in _own_ports())
+        with Centre(self.centre, "--listen", link, "--enroll-listen", enrollment) as centre:
             centre.run("apply", str(self.tree))
             token = centre.json("token", "create", "--site", "atl1")["token"]
             subprocess.run(
@@ -148,6 +158,16 @@ class Ground:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("STOCK", _STOCK).replace("ROOT", self.root.as_posix()), "utf-8")
+
+
+def _own_ports() -> tuple[int, int]:
+    """Two that nobody is given who asks for any: between two runs, and while the controller is dead, they are free."""
+    found: list[int] = []
+    while len(found) < 2:
+        with closing(socket.socket()) as attempt, suppress(OSError):
+            attempt.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            found.append(int(attempt.getsockname()[1]))
+    return found[0], found[1]
 
 
 EXPECTED = Counter(
@@ -221,14 +241,28 @@ class Ledger:
         return said if len(found.sources) == len(due) else [*said, f"the account knows {len(found.sources)} sources"]
 
 
-def commands(ground: Ground) -> dict[str, list[str]]:
-    """How the two machines' processes and the push are started."""
-    data = str(ground.data.root)
+@dataclass(frozen=True, slots=True)
+class Command:
+    """How a process is started, on which machine, and what the points of a short one are counted as."""
+
+    machine: str
+    arguments: list[str]
+    role: str | None = None
+
+
+def commands(ground: Ground, token: Path) -> dict[str, Command]:
+    """The two that run on, and what an operator types. *token*: the file with the answer to the one that makes one."""
+    agent, controller = ([sys.executable, "-m", f"crossdock_{side}"] for side in ("agent", "controller"))
+    data, state = ["--data", str(ground.data.root)], ["--state", str(ground.state)]
     listen = ["--listen", ground.addresses["link"], "--enroll-listen", ground.addresses["enrollment"]]
+    secret = json.loads(token.read_text("utf-8") or "{}").get("token", "") if token.exists() else ""
     return {
-        "controller": [sys.executable, "-m", "crossdock_controller", "controller", "run", "--data", data, *listen],
-        "agent": [sys.executable, "-m", "crossdock_agent", "run", "--state", str(ground.state)],
-        "push": [sys.executable, "-m", "crossdock_controller", "apply", "--data", data, str(ground.pushed)],
+        "controller": Command("controller", [*controller, "controller", "run", *data, *listen]),
+        "agent": Command("agent", [*agent, "run", *state]),
+        "apply": Command("controller", [*controller, "apply", *data, str(ground.tree)], "push"),
+        "push": Command("controller", [*controller, "apply", *data, str(ground.pushed)], "push"),
+        "token": Command("controller", [*controller, "token", "create", "--site", "atl1", "--json", *data], "token"),
+        "enroll": Command("agent", [*agent, "enroll", "--token", secret, *state], "enroll"),
     }
 
 

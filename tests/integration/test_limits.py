@@ -232,6 +232,21 @@ def test_reading_writes_no_more_to_the_disk_than_its_limit(tmp_path: Path) -> No
     assert stored * WRITE_FACTOR <= 1 * MB * (seconds + BURST_SECONDS) + 4 * LINE * WRITE_FACTOR
 
 
+def test_under_a_limit_of_the_disk_the_outbox_writes_in_small_strokes(
+    controller: FakeController, tmp_path: Path
+) -> None:
+    """The log, as far as SQLite let it grow, is what it then writes into the file at once."""
+    controller.identity(tmp_path / "state")
+    reel("scans").lines = noise(300)  # 6 MB
+    controller.acknowledging.clear()
+    controller.offer(site_config(1, config("scans"), limits=limits.Limits(disk=4 * MB)), 1)
+    with RunningAgent(tmp_path / "state") as agent:
+        eventually(lambda: (status := agent.status()) and status.outbox_batches == 300, "all is in the outbox")
+        log = (tmp_path / "state" / "outbox.db-wal").stat().st_size
+        assert log <= 5 * MB  # 2 MB and one commit; 7 MB without
+        controller.acknowledging.set()
+
+
 def test_a_source_that_is_held_back_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
     reel("scans").lines = noise(200)
     with reading(tmp_path, limits.Limits(disk=100 * KB), config("scans"), Machine()) as (pump, outbox):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,12 @@ REELS: dict[str, Reel] = {}
 
 def reel(name: str) -> Reel:
     return REELS.setdefault(name, Reel())
+
+
+def lines_that_do_not_compress(count: int, size: int = 20_000) -> list[bytes]:
+    """Each takes pages of its own in the outbox."""
+    rng = random.Random(7)
+    return [b"%d " % i + rng.randbytes(size).replace(b"\n", b" ") for i in range(count)]
 
 
 class TapeSource:

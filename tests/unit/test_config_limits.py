@@ -132,7 +132,7 @@ def test_what_a_heartbeat_says_of_its_limits_is_a_sentence_at_the_centre() -> No
         ],
         sources=[link_pb2.SourceHealth(source="wms", state="throttled", throttled_by="cpu")],
     )  # fmt: skip
-    view = commands.view(row(msgspec.json.encode(health_of(beat, 5)).decode()), 5)
+    (view,) = commands.judged([row(msgspec.json.encode(health_of(beat, 5)).decode())], 5)
     assert [limit.throttling for limit in view.limits] == [True, False]
     assert view.sources[0].throttled_by == "cpu"
     assert view.limits[0].sentence == (
@@ -144,7 +144,7 @@ def test_what_a_heartbeat_says_of_its_limits_is_a_sentence_at_the_centre() -> No
 def test_what_an_agent_of_an_older_release_said_is_still_read() -> None:
     old = msgspec.json.decode(msgspec.json.encode(health_of(link_pb2.Heartbeat(sources=[link_pb2.SourceHealth()]), 5)))
     del old["limits"], old["sources"][0]["throttled_by"]
-    view = commands.view(row(msgspec.json.encode(old).decode()), 5)
+    (view,) = commands.judged([row(msgspec.json.encode(old).decode())], 5)
     assert view.limits == []
     assert view.sources[0].throttled_by == ""
 

@@ -51,7 +51,7 @@ def test_without_limits_nothing_waits_nothing_is_measured_and_nothing_is_told() 
     assert governor.send_wait("bulk", 10**9) == 0
     assert governor.send_room("bulk") == ENOUGH
     assert governor.read_wait("bulk") == (0.0, "")
-    governor.sent(10**9)
+    governor.sent("bulk", 10**9)
     governor.appended(10**9)
     assert governor.queue_bytes is None
     assert governor.health(10**9) == []
@@ -117,6 +117,50 @@ def test_what_the_system_writes_beyond_that_counts_as_well_and_nothing_twice() -
     assert host.written / (host.now - began) == pytest.approx(1 * MB, rel=0.05)
 
 
+def test_what_is_written_in_two_steps_is_counted_once() -> None:
+    """First a log, batch by batch; then, a hundred batches later, all of it into the file at once."""
+    host = Host()
+    governor = governed(host, disk=1 * MB)
+    began, batches = host.now, 0
+    while host.now < began + 300:
+        seconds, _ = governor.read_wait("standard")
+        host.now += seconds
+        if not seconds:
+            governor.appended(100_000)
+            batches += 1
+            assert host.written is not None
+            host.written += 100_000 + (10_000_000 if batches % 100 == 0 else 0)
+            host.now += 0.01
+    assert host.written is not None
+    assert host.written / (host.now - began) == pytest.approx(1 * MB, rel=0.08)
+
+
+def test_what_was_counted_and_never_written_is_no_credit_for_ever() -> None:
+    host = Host()
+    governor = governed(host, disk=1000 * MB)
+    for _ in range(1000):
+        governor.appended(1 * MB)  # 2 GB counted, nothing written: the outbox lies in memory
+    host.now += 60
+    assert governor.read_wait("bulk") == (0.0, "")
+    assert host.written is not None
+    host.written += 2000 * MB
+    host.now += 1
+    assert governor.read_wait("bulk")[1] == "disk"
+
+
+def test_a_bulk_batch_of_minutes_is_not_waited_for_by_a_critical_one() -> None:
+    governor = governed(Host(), bandwidth=limits.Bandwidth(default=1000))
+    governor.sent("bulk", 256_000)
+    assert governor.send_wait("bulk", 0) == LOOK_SECONDS
+    assert governor.send_wait("critical", 0) == 0
+    assert governor.send_room("critical") > 30_000
+
+
+def test_a_limit_of_the_disk_makes_strokes_small() -> None:
+    assert governed(Host(), disk=4 * MB).stroke_bytes == 2 * MB
+    assert governed(Host(), cpu_percent=5).stroke_bytes is None
+
+
 def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
     host = Host()
     window = limits.BandwidthWindow(hours="00:00-12:00", limit=256_000)
@@ -128,7 +172,7 @@ def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
         host.now += wait
         if not wait:
             assert governor.send_room("bulk") >= 1
-            governor.sent(50_000)
+            governor.sent("bulk", 50_000)
             sent += 50_000
     assert sent / 30 == pytest.approx(256_000, rel=0.05)
     (told,) = governor.health(7 * MB)
@@ -144,7 +188,7 @@ def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
 def test_a_new_configuration_takes_effect_at_once_and_forgives_no_debt() -> None:
     host = Host()
     governor = governed(host, bandwidth=limits.Bandwidth(default=100_000))
-    governor.sent(500_000)
+    governor.sent("bulk", 500_000)
     assert governor.send_wait("bulk", 0) == LOOK_SECONDS
     governor.use(rules_of(limits.Limits(bandwidth=limits.Bandwidth(default=110_000)), "UTC"))
     host.now += 1

@@ -14,7 +14,7 @@ import pytest
 
 from crossdock.errors import BufferCorrupt, BufferFull, ConfigError, CrossdockError
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent.outbox import Append, Outbox, Position, inspect, quarantine, schema
+from crossdock_agent.outbox import Append, Outbox, Position, Store, groupcommit, inspect, quarantine, schema
 
 ROOMY = OutboxConfig(min_free_disk_bytes=0)
 
@@ -67,6 +67,47 @@ def test_the_file_is_wal_and_gives_space_back_in_steps(tmp_path: Path) -> None:
         outbox.acknowledge("wms", outbox.epoch, 150)
         eventually(lambda: file.execute("PRAGMA page_count").fetchone()[0] < 2200)
         file.close()
+
+
+def test_the_file_shrinks_while_a_backlog_drains_without_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groupcommit, "BUSY_SPARE_PAGES", 300)
+    monkeypatch.setattr(groupcommit.GroupCommit, "_vacuum", lambda _self: False)  # never idle
+    with opened(tmp_path, OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)) as outbox:
+        append(outbox, *[batch(payload=os.urandom(80_000)) for _ in range(200)])
+        full = outbox._group.call(Store.pages)
+        for sequence in range(5, 201, 5):
+            outbox.acknowledge("wms", outbox.epoch, sequence)
+            eventually(lambda at=sequence: outbox.positions()["wms"].acked_sequence == at)
+        eventually(lambda: outbox._group.call(lambda store: store.free_pages()) <= 300)
+        assert outbox._group.call(Store.pages) < 0.3 * full
+
+
+def test_a_backlog_that_is_acknowledged_at_once_is_forgotten_in_parts_and_appends_go_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groupcommit, "ACK_BATCHES", 10)
+    with opened(tmp_path) as outbox:
+        append(outbox, *[batch() for _ in range(95)])
+        steps: list[tuple[int, int]] = []
+
+        def note() -> None:
+            at = outbox.positions()
+            steps.append((at["wms"].acked_sequence, at["erp"].last_sequence if "erp" in at else 0))
+            if steps[-1][0] == 30 and len(steps) == 3:
+                writer.append(batch("erp"))
+
+        writer = outbox.writer("erp")
+        outbox.subscribe(note)
+        outbox.acknowledge("wms", outbox.epoch, 95)
+        eventually(lambda: outbox.positions()["wms"].acked_sequence == 95)
+        assert [done for done, _ in steps] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 95]
+        assert steps[3] == (40, 1), "the append was in the very next transaction"
+        outbox.acknowledge("wms", outbox.epoch, 500)  # more than there is: done with, not tried for ever
+        outbox.acknowledge("erp", outbox.epoch, 1)
+        eventually(lambda: outbox.positions()["erp"].acked_sequence == 1)
+        assert outbox._group._acks == {}
 
 
 def test_acknowledging_deletes_only_that_source_up_to_the_sequence_and_makes_tokens_due(tmp_path: Path) -> None:

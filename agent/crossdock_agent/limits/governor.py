@@ -26,6 +26,8 @@ from crossdock_agent.limits.rules import Rules
 
 DISK_LOOK_SECONDS = 0.1
 TRIM_SECONDS = 5.0
+STROKE_SECONDS = 0.5  # of the disk's rate
+AHEAD_BYTES = 48 * 1024 * 1024  # counted and not yet seen: what SQLite's log holds, and what waits for its commit
 BATCH_OVERHEAD_BYTES = 120  # names, sequence and frames around a batch on the wire, as measured
 
 
@@ -62,7 +64,7 @@ class Governor:
         self._disk: MeasuredLimit | None = None
         self._memory: MemoryLimit | None = None
         self._is_open = True  # nothing is limited
-        self._written_at_last, self._appended = 0, 0  # bytes: measured, and given to the outbox since then
+        self._written = self._ahead = 0  # bytes: measured at the last look, and counted before they were written
         self._disk_looked_at = self._memory_looked_at = self._trimmed_at = float("-inf")
 
     def use(self, rules: Rules) -> None:
@@ -77,7 +79,7 @@ class Governor:
                 self._cpu = MeasuredLimit(share / 100, machine.cpu(), now) if share is not None else None
             if limits.disk != before.disk:
                 self._disk = MeasuredLimit(limits.disk, 0, now) if limits.disk is not None else None
-                self._written_at_last, self._appended = machine.written() or 0, 0
+                self._written, self._ahead = machine.written() or 0, 0
             if limits.memory != before.memory:
                 self._memory = MemoryLimit(limits.memory) if limits.memory is not None else None
             self._limits = limits
@@ -98,6 +100,12 @@ class Governor:
         """What batches may hold of memory while they wait for their commit; None: as ever."""
         with self._lock:
             return self._memory.part_bytes if self._memory is not None else None
+
+    @property
+    def stroke_bytes(self) -> int | None:
+        """What may be written to the disk at one stroke, so that no second is far above the others; None: as ever."""
+        with self._lock:
+            return int(self._disk.rate * STROKE_SECONDS) if self._disk is not None else None
 
     # --- asked by the uplink
 
@@ -122,11 +130,11 @@ class Governor:
             room = bandwidth.room(lane, self._machine.monotonic()) if bandwidth is not None else ENOUGH
             return max(1, int(min(room, ENOUGH)))
 
-    def sent(self, size: int) -> None:
+    def sent(self, lane: str, size: int) -> None:
         if self._bandwidth is not None:
             with self._lock:
                 if self._bandwidth is not None:
-                    self._bandwidth.take(size + BATCH_OVERHEAD_BYTES, self._machine.monotonic())
+                    self._bandwidth.take(lane, size + BATCH_OVERHEAD_BYTES, self._machine.monotonic())
 
     # --- asked by the pumps
 
@@ -148,8 +156,8 @@ class Governor:
     def appended(self, size: int) -> None:
         if self._disk is not None:
             with self._lock:
-                self._appended += size * WRITE_FACTOR
                 if self._disk is not None:
+                    self._ahead = min(self._ahead + size * WRITE_FACTOR, AHEAD_BYTES)
                     self._disk.measured(self._disk.total + size * WRITE_FACTOR, self._machine.monotonic())
 
     def _wait_for_cpu(self, lane: str, now: float) -> float:
@@ -159,16 +167,19 @@ class Governor:
         return self._cpu.wait(lane, now)
 
     def _look_at_disk(self, disk: MeasuredLimit, now: float) -> None:
-        """What was appended is counted at once; what the system has written beyond that, some moments later."""
+        """What was appended is counted at once. The system writes the first half of it soon, and the second when SQLite
+        has enough for its file; what it writes beyond that is counted when it is seen."""
         if 0 <= now - self._disk_looked_at < DISK_LOOK_SECONDS:
             return
         self._disk_looked_at = now
         written = self._machine.written()
         if written is None:
             return
-        more = written - self._written_at_last - self._appended
-        self._written_at_last, self._appended = written, 0
-        disk.measured(disk.total + max(0, more), now)
+        self._ahead -= written - self._written
+        self._written = written
+        if self._ahead < 0:
+            disk.measured(disk.total - self._ahead, now)
+            self._ahead = 0
 
     def _look_at_memory(self, memory: MemoryLimit, now: float) -> None:
         if 0 <= now - self._memory_looked_at < LOOK_SECONDS:

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from loguru import logger
@@ -31,6 +31,9 @@ QUEUE_BYTES = 4 * 1024 * 1024  # ... and large batches are enough long before: l
 RETRY_SECONDS = 1.0  # between attempts at a commit that the disk refused
 VACUUM_PAGES = 256  # 2 MiB a step, so that an append never waits long behind one
 SPARE_PAGES = 2048  # 16 MiB stay in the file for the next batches
+BUSY_SPARE_PAGES = 8192  # 64 MiB while a backlog drains: finding one free page among many takes time in their number
+BUSY_VACUUM_PAGES = 4096  # given back at most between two commits
+ACK_BATCHES = 256  # of a source, forgotten at most in one transaction: appends do not wait for all of a backlog
 IDLE_SECONDS = 600.0  # between looks at the age of kept batches while nothing is committed
 
 
@@ -96,6 +99,7 @@ class GroupCommit:
         self.queued_bytes = 0
         self.appended_bytes = 0  # sealed bytes committed since opening
         self.queue_limit: int | None = None  # of all writers together
+        self.log_bytes = self._log_bytes = schema.WAL_BYTES  # from the next commit on, and as it is
         self.closing = False
         self.corrupt: BufferCorrupt | None = None
         self._store = store
@@ -225,6 +229,7 @@ class GroupCommit:
                     return
             if busy or not self._vacuum_due:
                 self._commit()
+                self._vacuum_between()
             else:
                 self._vacuum_due = self._vacuum()
 
@@ -235,7 +240,7 @@ class GroupCommit:
     def _commit(self) -> None:
         with self.changed:
             appends, self._appends = self._appends, deque()
-            acks, self._acks = self._acks, {}
+            acks, later = self._take_acks()
             calls, self._calls = self._calls, deque()
             asked, self._asked_bytes = self._asked_bytes, 0
         releases: list[str] = []
@@ -252,8 +257,9 @@ class GroupCommit:
                 self.positions = self._store.positions()
                 self.free_bytes = self._store.free_pages() * schema.PAGE_BYTES
                 self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
+                self._acknowledge_later(acks, later)
             elif not self.closing and not isinstance(failure, BufferCorrupt):
-                for source, sequence in acks.items():
+                for source, sequence in {**acks, **later}.items():
                     self._acks[source] = max(sequence, self._acks.get(source, 0))
             self.changed.notify_all()
         for call in calls:
@@ -266,6 +272,22 @@ class GroupCommit:
         for source in releases if failure is None else ():
             self._release_due.get(source, _nobody)()
 
+    def _take_acks(self) -> tuple[dict[str, int], dict[str, int]]:
+        """(what this transaction acknowledges, what is left of it), each by source."""
+        acks, self._acks = self._acks, {}
+        parts = {
+            source: min(sequence, self.positions[source].acked_sequence + ACK_BATCHES)
+            for source, sequence in acks.items()
+            if source in self.positions
+        }
+        return {**acks, **parts}, {source: acks[source] for source, part in parts.items() if part < acks[source]}
+
+    def _acknowledge_later(self, acks: Mapping[str, int], later: Mapping[str, int]) -> None:
+        """What is left goes into the next transaction, unless there was nothing up to where this one came."""
+        for source, sequence in later.items():
+            if self.positions[source].acked_sequence >= acks[source]:
+                self._acks[source] = max(sequence, self._acks.get(source, 0))
+
     def _write(
         self, appends: list[Append], acks: dict[str, int], calls: deque[_Call], releases: list[str]
     ) -> CrossdockError | None:
@@ -273,6 +295,9 @@ class GroupCommit:
         if self.corrupt is not None:
             return self.corrupt
         try:
+            if self.log_bytes != self._log_bytes:
+                self._store.set_log(self.log_bytes)
+                self._log_bytes = self.log_bytes
             with self._store.transaction():
                 for source, sequence in acks.items():
                     if self._store.acknowledge(source, sequence):
@@ -305,6 +330,17 @@ class GroupCommit:
         logger.bind(part="outbox").warning("outbox commit failed, the sources read again: {}", failure)
         if self._acks:
             time.sleep(RETRY_SECONDS)  # the disk said no: not at once again
+
+    def _vacuum_between(self) -> None:
+        """While a backlog drains without a pause, the file shrinks with it: afterwards it would take far longer."""
+        if self.corrupt is not None:
+            return
+        try:
+            surplus = self._store.free_pages() - BUSY_SPARE_PAGES
+            if surplus > 0:
+                self._store.vacuum(min(surplus, BUSY_VACUUM_PAGES))
+        except sqlite3.Error as error:
+            self._failed(schema.classify(error, self._store.path))
 
     def _vacuum(self) -> bool:
         """One step; True while more is to be given back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 
@@ -24,6 +25,11 @@ class Append:
     def size(self) -> int:
         """Bytes of it all, as a queue counts them."""
         return len(self.sealed) + sum(len(key) + len(value or b"") for key, value in self.remember)
+
+
+def source_crc(name: bytes, lane: bytes, checkpoint: bytes | None) -> int:
+    """Over what decides where a source reads on, and under which name and lane its batches are sent."""
+    return zlib.crc32(b"\0".join((name, lane, b"" if checkpoint is None else b"+" + checkpoint)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +72,11 @@ class Missing:
     first: int
     last: int
     kept_from_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a restored controller lacked and this outbox could not give back, and when that was found."""
+
+    at_us: int
+    missing: tuple[Missing, ...]

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from crossdock.errors import BufferCorrupt, ConfigError, Retryable
+from crossdock_agent.outbox.rows import source_crc
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PAGE_BYTES = 8192  # a sealed batch is 30 to 100 KiB: larger pages cost small polls more than they save here
 WAL_BYTES = 16 * 1024 * 1024
 FULL_CHECK_BYTES = 64 * 1024 * 1024  # a larger file is checked without walking its payload pages
@@ -87,6 +88,11 @@ CREATE TABLE acknowledged (
 ) WITHOUT ROWID;
 """
 
+# What SQLite's own check cannot see: a bit that flipped inside a value. See `rows.source_crc`; NULL until written once.
+_VERSION_3 = """
+ALTER TABLE sources ADD COLUMN crc32 INTEGER;
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -123,6 +129,11 @@ def migrate(path: Path) -> None:
     def keep_acknowledged(database: Database) -> None:
         _execute(database, _VERSION_2)
         database.execute("PRAGMA user_version = 2")
+
+    @migrations(name="3_source_checksums")
+    def source_checksums(database: Database) -> None:
+        _execute(database, _VERSION_3)
+        database.execute("PRAGMA user_version = 3")
 
     connection = connect(path)
     try:
@@ -217,6 +228,8 @@ def _rename(part: Path, target: Path) -> None:
 
 
 def _prepare(path: Path, run_migrations: Callable[[Path], None]) -> None:
+    if path.is_dir():
+        raise BufferCorrupt(f"outbox {path} is a directory")
     try:
         version = _checked_version(path)
         if version > SCHEMA_VERSION:
@@ -253,11 +266,22 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         ]
     said = [str(row[0]) for row in findings if row[0] != "ok"]
     said += [f"source {name}: the batches do not add up" for (name,) in connection.execute(_uneven(version))]
+    said += _flipped(connection) if version > 2 else []
     epoch = connection.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
     if epoch is None or len(epoch[0]) != EPOCH_BYTES:
         said.append("the epoch is missing")
     if said:
         raise BufferCorrupt(f"outbox {path} is damaged: {'; '.join(said)[:400]}")
+
+
+def _flipped(connection: sqlite3.Connection) -> list[str]:
+    """Sources whose name, lane or checkpoint is not what was written. Read as bytes: it need not be text any more."""
+    rows = connection.execute("SELECT cast(name AS BLOB), cast(lane AS BLOB), checkpoint, crc32 FROM sources")
+    return [
+        f"source {name.decode('utf-8', 'replace')}: its checkpoint differs from its checksum"
+        for name, lane, checkpoint, crc32 in rows
+        if crc32 is not None and crc32 != source_crc(name, lane, checkpoint)
+    ]
 
 
 def _uneven(version: int) -> str:

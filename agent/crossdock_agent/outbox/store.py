@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from crossdock.errors import BufferCorrupt
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.kept import Kept, minute_now
-from crossdock_agent.outbox.rows import Append, Missing, Position, StoredBatch
+from crossdock_agent.outbox.rows import Append, Loss, Missing, Position, StoredBatch, source_crc
+
+LOSSES = 20  # of those found, the last ones are remembered
 
 
 class Store:
@@ -55,10 +60,17 @@ class Store:
         source_id = self._source_id(batch.source, batch.lane)
         size = len(batch.sealed)
         ((sequence, base),) = self._writes.execute(
-            "UPDATE sources SET last_sequence = last_sequence + 1, checkpoint = ?, lane = ?,"
+            "UPDATE sources SET last_sequence = last_sequence + 1, checkpoint = ?, lane = ?, crc32 = ?,"
             " batches = batches + 1, records = records + ?, bytes = bytes + ? WHERE id = ?"
             " RETURNING last_sequence, base_sequence",
-            (batch.checkpoint, batch.lane, batch.records, size, source_id),
+            (
+                batch.checkpoint,
+                batch.lane,
+                source_crc(batch.source.encode(), batch.lane.encode(), batch.checkpoint),
+                batch.records,
+                size,
+                source_id,
+            ),
         ).fetchall()
         self._writes.execute(
             "INSERT INTO batches (source_id, sequence, records, raw_bytes, bytes, crc32, read_at_us, on_ack, sealed)"
@@ -124,9 +136,15 @@ class Store:
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
         """Begin a new epoch: see `Kept.renew`."""
+        for source, sequence in known.items():
+            self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self.forget_opening()  # its sequences are of the epoch that ended
-        return self.kept.renew(known)
+        missing = self.kept.renew(known)
+        if missing:
+            losses = [*self.losses(self._writes), Loss(time.time_ns() // 1000, tuple(missing))]
+            self._set_meta("losses", msgspec.json.encode(losses[-LOSSES:]))
+        return missing
 
     def finish_releases(self, ids: Sequence[int]) -> None:
         self._writes.executemany("DELETE FROM releases WHERE id = ?", [(i,) for i in ids])
@@ -135,7 +153,10 @@ class Store:
         """Carry on where the controller says this agent was. Only a fresh outbox may: its sequences begin at 1."""
         for source, checkpoint in checkpoints.items():
             source_id = self._source_id(source, "standard")
-            self._writes.execute("UPDATE sources SET checkpoint = ? WHERE id = ?", (checkpoint or None, source_id))
+            self._writes.execute(
+                "UPDATE sources SET checkpoint = ?, lane = 'standard', crc32 = ? WHERE id = ?",
+                (checkpoint or None, source_crc(source.encode(), b"standard", checkpoint or None), source_id),
+            )
         self._set_meta("fresh", b"\x00")
 
     def set_controller(self, store: bytes) -> None:
@@ -174,11 +195,19 @@ class Store:
 
     def vacuum(self, pages: int) -> int:
         """Give up to *pages* free pages back to the disk; how many remain free."""
-        self._writes.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()  # a page a row: fetch all of them
+        # as a script: a cursor ends the pragma after its first step, which is one page with a sync of its own
+        self._writes.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
         return self.free_pages()
+
+    def set_log(self, limit_bytes: int) -> None:
+        """How much SQLite's log takes before all of it goes into the file."""
+        self._writes.execute(f"PRAGMA wal_autocheckpoint = {max(1, limit_bytes // schema.PAGE_BYTES)}").fetchall()
 
     def free_pages(self) -> int:
         return int(self._writes.execute("PRAGMA freelist_count").fetchone()[0])
+
+    def pages(self) -> int:
+        return int(self._writes.execute("PRAGMA page_count").fetchone()[0])
 
     # --- read
 
@@ -194,6 +223,11 @@ class Store:
     def controller(self) -> bytes:
         """The id of the controller's store that last welcomed this agent; empty when none has."""
         return self._meta("controller", self._reads) or b""
+
+    def losses(self, connection: sqlite3.Connection | None = None) -> list[Loss]:
+        """The latest times at which something could not be given back, oldest first."""
+        kept = self._meta("losses", connection or self._reads)
+        return [] if kept is None else msgspec.json.decode(kept, type=list[Loss])
 
     def positions(self) -> dict[str, Position]:
         """By name, as written by this process: for the thread that writes."""

@@ -18,6 +18,7 @@ from crossdock_controller.store import connection, strangers
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
 EXPIRY_SECONDS = 3600.0
+TWIN_SECONDS = 600.0  # a refused clone tries again every few seconds; after this long it has given up
 FAR_HOURS = 90 * 24  # an outbox that fills later than this has no forecast
 
 
@@ -245,6 +246,12 @@ def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us:
             hint = f" ({source['hint']})" if source["hint"] else ""
             found.append(f"{source['source']}: {source['error']}{hint}")
     found += health.get("problems", [])
+    twin = health.get("twin")
+    if twin and now_us - twin["at_us"] < TWIN_SECONDS * 1_000_000:
+        found.append(
+            f"a second process, on {twin['host'] or 'an unnamed host'}, uses its identity and is refused: a cloned "
+            "machine? stop the agent there and enrol that machine under a name of its own"
+        )
     if abs(offset_us) > CLOCK_SECONDS * 1_000_000:
         found.append(f"its clock is {offset_us / 1_000_000:+.0f} s off ours: set the time service on {row.host}")
     left = (row.certificate_expires_us - now_us) / 1_000_000

@@ -1,10 +1,10 @@
 """Sink "file": JSON lines, one finished file a run. A file that can be seen is complete, and no document is in two.
 
-The ledger decides (see `file_ledger`): a run's lines are written and synced under a temporary name, then the ledger
-entry with its number and event ids is synced, then the file takes its final name. A crash before the entry leaves
-nothing; after it, the next start finishes the renaming. So a resend is known by its event ids, even when the
-consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is written
-again, and whoever needs more than that compares the `event_id` of the lines.
+The ledger decides (see `file_ledger`): a run's lines are written and synced under a temporary name, and the name is
+synced, then the ledger entry with its number and event ids, then the file takes its final name. A crash before the
+entry leaves nothing; after it, the next start finishes the renaming. So a resend is known by its event ids, even when
+the consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is
+written again, and whoever needs more than that compares the `event_id` of the lines.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class FileSink:
         number = ledger.last + 1
         temporary = self._temporary(number)
         _write_synced(temporary, b"".join([self._line(delivery) for delivery in fresh]))
+        sync_directory(self._state)  # before the ledger says so: its entry must not outlive the file it stands for
         ledger.append(number, [delivery.event_id for delivery in fresh])
         self._finish(number)
 
