@@ -43,7 +43,7 @@ def damage(path: Path, how: str, seed: int) -> bool:
 
 
 def _fold_log(path: Path) -> None:
-    """Bring what the log holds into the file, as a checkpoint does: else the log would mend what is done to the file."""
+    """Bring what the log holds into the file, as a checkpoint does: else the log would mend it."""
     with contextlib.suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path, timeout=30)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
