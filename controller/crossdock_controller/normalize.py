@@ -216,7 +216,7 @@ class Normalizer:
         return work.waits_for != (revision, stream.last_sequence) or time.monotonic() >= work.until
 
     def _goes_first(self, stream_id: int, revision: int) -> bool:
-        """Whether an older epoch has records to decide before a later one of its source, for the order of versions (rule 7).
+        """Whether an older epoch has records to decide before a later one of its source: order is kept (rule 7).
 
         Not when it waits for more of an open group: an older epoch brings no more.
         """
