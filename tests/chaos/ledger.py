@@ -114,7 +114,8 @@ def balance(
 ) -> None:
     """Adds to *findings* what is missing, doubled, unknown or out of order at *sink*.
 
-    *got* are effects: an idempotent sink shows each record once, but for those in *again*. *strict_order*: versions of a key only ever grow.
+    *got* are effects: an idempotent sink shows each record once, but for those in *again*. *strict_order*: versions of
+    a key only ever grow.
     """
     seen: dict[Record, str] = {}
     doubled: set[Record] = set()
