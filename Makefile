@@ -53,7 +53,7 @@ chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir wr
 
 killpoints:      ## Kills every process at every point of a transfer; EVERY=10 each tenth, POWER=1 power cuts instead
 	@packaging/setup.sh test
-	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) --out killpoint-results
+	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) $(if $(FIRST),--first-start) --out killpoint-results
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from loguru import logger
 
 from crossdock import __version__
-from crossdock.errors import CrossdockError
+from crossdock.errors import CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.v1.link_pb2 import (
     CommandResult,
@@ -33,16 +33,15 @@ from crossdock.v1.link_pb2 import (
     SourceCheckpoint,
     Welcome,
 )
+from crossdock.wire import CAPABILITIES, PROTOCOL, misfit
 from crossdock_agent.configuration import Configuration
-from crossdock_agent.giveback import GIVE_BACK, GiveBack
+from crossdock_agent.giveback import GiveBack
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.streams import Stream
 
-PROTOCOL = 1
-CAPABILITIES = ("config", "certificate", GIVE_BACK)
 HEARTBEAT_SECONDS = 15.0  # until the welcome says otherwise
 SKEW_SECONDS = 60.0  # a clock this far off is a problem for a person
 SKEW_PROBLEM = "clock"
@@ -110,7 +109,13 @@ class Control:
         return greeting
 
     def welcome(self, welcome: Welcome, round_trip_us: int) -> None:
-        """Take up what the controller knows about this outbox. Ends in a quarantine when it knows more than we."""
+        """Take up what the controller knows about this outbox. Ends in a quarantine when it knows more than we.
+
+        Raises Refused when it speaks another protocol: nothing of what it says is taken up then.
+        """
+        reason = misfit("this agent", "the controller", welcome.protocol, welcome.version)
+        if reason:
+            raise Refused(reason)
         self.clock_offset_us = welcome.clock_us - (time.time_ns() // 1000 - round_trip_us // 2)
         self._note_skew(self.clock_offset_us / 1e6)
         if welcome.heartbeat_seconds:
@@ -207,8 +212,8 @@ class _Talk:
     def received(self, directive: Directive) -> None:
         kind = directive.WhichOneof("kind")
         if kind == "welcome":
-            self.answered = True
             self._control.welcome(directive.welcome, int((time.monotonic() - self._greeted_at) * 1e6))
+            self.answered = True
             self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
         elif kind == "config":
             self._offered(directive.config)
@@ -219,7 +224,7 @@ class _Talk:
             error = f"this agent ({__version__}) does not know the command {directive.command.name!r}"
             self._outgoing.put(Report(command_result=CommandResult(id=directive.command.id, ok=False, error=error)))
         else:
-            logger.bind(part="control").debug("directive of a newer controller ignored")
+            logger.bind(part="control").info("a directive that this release does not know was ignored")
 
     def _offered(self, offer: ConfigOffer) -> None:
         applying = ConfigStatus(revision=offer.revision, hash=offer.hash, state="applying")

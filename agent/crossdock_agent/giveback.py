@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from loguru import logger
 
 from crossdock.v1.link_pb2 import Welcome
+from crossdock.wire import GIVE_BACK, common
 from crossdock_agent.outbox import Missing, Outbox
 from crossdock_agent.problems import Problems
 
-GIVE_BACK = "give-back"  # the capability, in hello and welcome
 PROBLEM = "given back"
+SHOWN_US = 7 * 86_400 * 1_000_000  # a loss is a problem for so long, also after a restart
 
 
 class GiveBack:
@@ -30,6 +31,10 @@ class GiveBack:
         self._on_given_back = on_given_back
         self._epoch = b""
         self._acked: dict[str, int] = {}
+        since_us = time.time_ns() // 1000 - SHOWN_US
+        recent = [m for loss in outbox.losses() if loss.at_us > since_us for m in loss.missing]
+        if recent:
+            problems.report(PROBLEM, lost(recent))
 
     def greeting(self) -> None:
         """A hello leaves now: whatever its controller acknowledged before, it knows when it answers."""
@@ -39,7 +44,7 @@ class GiveBack:
 
     def known(self, welcome: Welcome) -> dict[str, int] | None:
         """{source: sequence} of what the controller has in the epoch we greeted it with; None when it does not say."""
-        if GIVE_BACK not in welcome.capabilities:
+        if GIVE_BACK not in common(welcome.capabilities):
             return None
         return {at.source: at.sequence for at in welcome.yours if at.epoch == self._epoch}
 

@@ -105,8 +105,8 @@ class Stream:
             stop.on_set(end)
             try:
                 for message in call:
-                    self._arrived()
                     session.received(message)
+                    self._arrived()  # a message that is refused by us is no sign of health
                 reason: CrossdockError = ControllerUnavailable(f"controller {address} ended the stream")
             except grpc.RpcError as error:
                 reason = explain(error, address)

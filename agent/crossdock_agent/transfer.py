@@ -144,7 +144,7 @@ class Transfer:
         flow.sent = stored.sequence
         flow.under_way.append((stored.sequence, size, time.monotonic()))
         self._window.sent(size)
-        self._gate.sent(size)
+        self._gate.sent(lane, size)
         self._turns.took(lane, source, size)
 
     def _ready(self, now: float) -> dict[str, list[str]]:

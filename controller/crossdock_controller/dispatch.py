@@ -6,8 +6,10 @@ call in progress and begins anew; a line whose sink hangs keeps its lease, for n
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -15,7 +17,8 @@ from typing import Any, Protocol
 
 from loguru import logger
 
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.complaints import Complaints
+from crossdock.errors import ConfigError, CrossdockError, Retryable
 from crossdock.lifecycle import Stop, Supervisor
 from crossdock.retry import Backoff
 from crossdock.secrets import Secrets
@@ -25,14 +28,16 @@ from crossdock_controller.line import Line, now_us
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.sinks.base import Sink, SinkContext, kinds
 from crossdock_controller.station import Station
-from crossdock_controller.store import connection, leases, sinks
+from crossdock_controller.store import connection, faults, leases, sinks
 from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.leases import LeaseLost
 
 ROLE = "dispatch"
 POLL_SECONDS = 0.25
 CLAIM_SECONDS = 0.5
 JOIN_SECONDS = 5.0
+STORE_BACKOFF = Backoff(0.5, 2.0, 10.0)
 
 
 class SinkDef(Protocol):
@@ -100,13 +105,27 @@ class Dispatcher:
         self._data = data
         self._open_sink = open_sink if open_sink is not None else opener(data)
         self._served: dict[str, _Served] = {}
+        self._complaints = Complaints()
+        self._rng = random.Random()  # noqa: S311 - jitter
+        self._ended_by: Exception | None = None  # the store is damaged or another's: no line goes on
         self._station = Station(data, ROLE)
         self._current = Current(self._station.db, build)
 
     def run(self, stop: Stop) -> None:
+        """Until *stop*. Raises StoreDamaged, HolderLost."""
         stop.on_set(self._station.bell.ring)
+        failures = 0
         while not stop.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except (sqlite3.Error, OSError, Retryable) as error:
+                failures += 1
+                self._store_failed(error)
+                stop.wait(STORE_BACKOFF.delay(failures, self._rng))
+            else:
+                failures = 0
+            if self._ended_by is not None:
+                raise self._ended_by
             if self._station.bell.wait(POLL_SECONDS):
                 for served in self._served.values():
                     served.bell.set()
@@ -131,7 +150,13 @@ class Dispatcher:
         """End every thread after its call in progress; one that hangs is left to the end of the process."""
         for served in self._served.values():
             _end(served)
-        late = [n for s in self._served.values() if s.supervisor is not None for n in s.supervisor.join(JOIN_SECONDS)]
+        deadline = time.monotonic() + JOIN_SECONDS  # for all of them together: many that hang end as soon as one
+        late = [
+            name
+            for served in self._served.values()
+            if served.supervisor is not None
+            for name in served.supervisor.join(max(0.0, deadline - time.monotonic()))
+        ]
         if late:
             logger.bind(sinks=",".join(late)).warning("sinks did not return from their last call; it will be repeated")
         self._station.close()
@@ -144,15 +169,28 @@ class Dispatcher:
 
     def _serve(self, name: str, served: _Served, stop: Stop) -> None:
         """On the sink's own thread: until the stop, or until something fails and the supervisor begins anew."""
+        try:
+            with faults.told(self._data.state):
+                self._serve_line(name, served, stop)
+        except (faults.StoreDamaged, HolderLost) as error:
+            self._end_all(error)
+        except faults.StoreUnavailable as error:
+            self._complaints.make("store", f"sink {name} cannot be served now: {error}")
+            stop.wait(STORE_BACKOFF.delay(3, self._rng))
+            raise
+
+    def _serve_line(self, name: str, served: _Served, stop: Stop) -> None:
         with ExitStack() as stack:
-            db = stack.enter_context(closing(connection.connect(self._data.state, cache_mib=16)))
+            db = stack.enter_context(
+                closing(connection.connect(self._data.state, cache_mib=16, fence=self._data.holder))
+            )
             number = sinks.sink_id(db, name)
             cursor = self._claimed(db, number, stop)
             if cursor is None:
                 return
-            stack.callback(sinks.release, db, number, self._station.owner)
+            stack.callback(self._release, db, number)
             sink, run_size = self._opened(db, number, name, served.definition)
-            stack.callback(sink.close)
+            stack.callback(self._close, name, sink)
             line = Line(db, number, name, sink, run_size, self._station.owner, cursor, _policy(served.definition))
             try:
                 self._work(line, served, stop)
@@ -160,19 +198,48 @@ class Dispatcher:
                 logger.bind(sink=name).warning("sink given up, another dispatcher has it: {}", error)
                 raise CrossdockError(f"the lease of sink {name} was lost") from error
 
+    @staticmethod
+    def _close(name: str, sink: Sink) -> None:
+        try:
+            sink.close()
+        except (sqlite3.Error, OSError) as error:
+            logger.bind(sink=name).warning("sink did not close well: {}", error)
+
+    def _release(self, db: sqlite3.Connection, number: int) -> None:
+        """What cannot be written now ends with the lease's time, or when the next process finds us dead."""
+        try:
+            sinks.release(db, number, self._station.owner)
+        except (sqlite3.Error, Retryable, HolderLost) as error:
+            logger.warning("the lease of a sink could not be given back: {}", error)
+
+    def _store_failed(self, error: Exception, sink: str = "") -> None:
+        """Wait for a store that cannot be used now. Raises what is no such thing."""
+        found = error if isinstance(error, Retryable) else faults.of(error, self._data.state)
+        if not isinstance(found, Retryable):
+            raise found or error
+        self._complaints.make("store", f"deliveries cannot be recorded now, so none are sent: {found}", sink=sink)
+
+    def _end_all(self, error: Exception) -> None:
+        """No line goes on: `run` raises it."""
+        self._ended_by = self._ended_by or error
+        self._station.bell.ring()
+
     def _opened(self, db: sqlite3.Connection, number: int, name: str, definition: SinkDef) -> tuple[Sink, int]:
         """The sink and its run size; why it could not be made is on view until it can."""
-        problem = ""
         try:
-            return self._open_sink(name, definition)
-        except CrossdockError as error:
-            problem = str(error)
-            raise
-        finally:
+            found = self._open_sink(name, definition)
+        except (CrossdockError, sqlite3.Error, OSError) as error:
             with transaction(db):
                 sinks.report(
-                    db, number, self._station.owner, failures=int(bool(problem)), problem=problem, next_try_us=0
+                    db, number, self._station.owner, failures=1, problem=str(error), next_try_us=0, now_us=now_us()
                 )
+            if isinstance(error, CrossdockError):
+                raise
+            # Of the sink: it must not be taken for one of the store.
+            raise CrossdockError(f"sink {name} cannot be opened: {error}") from error
+        with transaction(db):
+            sinks.opened(db, number, self._station.owner)
+        return found
 
     def _claimed(self, db: sqlite3.Connection, number: int, stop: Stop) -> int | None:
         """The cursor, once the lease is to be had; None when the stop came first."""
@@ -185,9 +252,20 @@ class Dispatcher:
         return None
 
     def _work(self, line: Line, served: _Served, stop: Stop) -> None:
+        failures = 0
         while not stop.is_set():
-            if not line.step():
-                served.bell.wait(line.seconds_to_wait(POLL_SECONDS))
+            try:
+                busy = line.step()
+                seconds = 0.0 if busy else line.seconds_to_wait(POLL_SECONDS)
+            except (sqlite3.Error, OSError, Retryable) as error:
+                failures += 1
+                self._store_failed(error, line.name)
+                stop.wait(STORE_BACKOFF.delay(failures, self._rng))
+                continue
+            failures = 0
+            self._complaints.over("store", "deliveries are recorded and sent again")
+            if not busy:
+                served.bell.wait(seconds)
                 served.bell.clear()
         line.save()
 
@@ -202,7 +280,7 @@ def _end(served: _Served) -> None:
 
 
 def run_dispatcher(data: DataDirectory, stop: Stop) -> None:
-    """Work until *stop*. Raises what a restart may mend: sqlite3.Error, Retryable."""
+    """Work until *stop*. Raises StoreDamaged, HolderLost, and what a restart may mend: sqlite3.Error, Retryable."""
     from crossdock_controller.config.runtime import Runtime as Configured
 
     dispatcher = Dispatcher(data, Configured.from_tree)

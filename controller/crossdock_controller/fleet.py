@@ -18,12 +18,14 @@ import msgspec
 from loguru import logger
 
 from crossdock import siteconfig
-from crossdock.errors import ConfigError
+from crossdock.complaints import Complaints
+from crossdock.errors import ConfigError, CrossdockError
 from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
-from crossdock_controller.store import agents, facts, revisions, strangers
+from crossdock_controller.store import agents, connection, facts, faults, revisions, strangers
+from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
 
 _T = TypeVar("_T")
@@ -57,13 +59,28 @@ async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details:
 
 
 class Fleet:
-    """The allow-list and the agents' rows in state.db. Heartbeats are stored together, at each `refresh`."""
+    """The allow-list and the agents' rows in state.db. Heartbeats are stored together, at each `refresh`.
 
-    def __init__(self, state_file: Path, authority: Authority, certificate_life: dt.timedelta) -> None:
+    *fence* is the id of the holder in whose name it writes; *fatal* is told why nothing may be written any more.
+    """
+
+    def __init__(
+        self,
+        state_file: Path,
+        authority: Authority,
+        certificate_life: dt.timedelta,
+        *,
+        fence: str = "",
+        fatal: Callable[[CrossdockError], None] = lambda _error: None,
+    ) -> None:
+        self._path = state_file
+        self._fatal = fatal
+        self._complaints = Complaints()
         self._authority = authority
         self._life = certificate_life
-        self._state = SharedConnection(state_file, "fleet")
-        agents.disconnect_all(self._state.db)
+        self._state = SharedConnection(state_file, "fleet", fence=fence)
+        with connection.transaction(self._state.db):
+            agents.disconnect_all(self._state.db)
         self._allowed = agents.active(self._state.db)
         self.store = facts.store_id(self._state.db)
         self._strangers: dict[str, float] = {}  # when each was last noted
@@ -94,7 +111,13 @@ class Fleet:
             return
         self._strangers[agent] = now
         peer, now_us = str(context.peer())[:255], time.time_ns() // 1000
-        await self.do(lambda db: strangers.note(db, agent, peer, now_us))
+        await self.note(lambda db: strangers.note(db, agent, peer, now_us))
+
+    async def note_misfit(self, caller: Caller, version: str, reason: str) -> None:
+        """An agent whose protocol is not spoken here, for a person to see: its next heartbeat takes the note away."""
+        now_us = time.time_ns() // 1000
+        health = msgspec.json.encode({"problems": [reason]}).decode()
+        await self.do(lambda db: agents.record_misfit(db, caller.agent, version, health, now_us))
 
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
@@ -107,19 +130,19 @@ class Fleet:
 
     async def admit(self) -> None:
         """Read the allow-list again: somebody was enrolled."""
-        self._allowed = await self._state.read(agents.active)
+        self._allowed = await self._read(agents.active)
 
     async def refresh(self) -> None:
         """Store the heartbeats that came; read allow-list and head revision again: cut who was revoked, offer what is
         new."""
         await self._store_heartbeats()
-        self._allowed, head = await self._state.read(lambda db: (agents.active(db), revisions.head_number(db)))
+        self._allowed, head = await self._read(lambda db: (agents.active(db), revisions.head_number(db)))
         for agent in [a for a in self._streams if a not in self._allowed]:
             for context in list(self._streams.pop(agent)):
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
                 await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
         if head not in (self._revision, self._refused):
-            found = await self._state.read(revisions.head)
+            found = await self._read(revisions.head)
             if found is not None and await self._load(*found):
                 await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
 
@@ -144,7 +167,7 @@ class Fleet:
             return
         session.offered = offer.hash
         session.outgoing.put_nowait(link_pb2.Directive(config=offer))
-        await self.do(lambda db: agents.record_offered(db, session.caller.agent, offer.revision))
+        await self.note(lambda db: agents.record_offered(db, session.caller.agent, offer.revision))
 
     def _offer_for(self, runtime: Runtime, site: str) -> link_pb2.ConfigOffer:
         """Compiled and signed once a revision: a fleet that comes back asks for all of them at once."""
@@ -190,12 +213,12 @@ class Fleet:
                 agents.record_heartbeat(db, agent, health, at)
 
         if rows:
-            await self.do(store)
+            await self.note(store)
 
     async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
         """What the agent says of an offer: applying, applied or failed, with its reason."""
         reason = status.reason[:2000]
-        await self.do(lambda db: agents.record_config(db, caller.agent, status.revision, status.state, reason))
+        await self.note(lambda db: agents.record_config(db, caller.agent, status.revision, status.state, reason))
         log = logger.bind(agent=caller.agent, revision=status.revision)
         if status.state == "failed":
             log.error("agent refused the revision and runs on with its last good one: {}", reason)
@@ -203,12 +226,37 @@ class Fleet:
             log.info("revision {}", status.state)
 
     async def do(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run *call*, which may write, on the connection's thread; its result is on the disk (see SharedConnection)."""
-        return await self._state.write(call)
+        """Run *call*, which may write, on the connection's thread; its result is on the disk (see SharedConnection).
+
+        Raises StoreUnavailable, StoreDamaged, HolderLost.
+        """
+        try:
+            with faults.told(self._path):
+                return await self._state.write(call)
+        except (faults.StoreDamaged, HolderLost) as error:
+            self._fatal(error)
+            raise
+
+    async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        with faults.told(self._path):
+            return await self._state.read(call)
+
+    async def note(self, call: Callable[[sqlite3.Connection], object]) -> None:
+        """Write what is only shown to people: while the store cannot be written, the link goes on without it."""
+        try:
+            await self.do(call)
+        except faults.StoreUnavailable as error:
+            self._complaints.make("fleet", f"what agents report of themselves is not recorded now: {error}")
+        else:
+            self._complaints.over("fleet", "what agents report is recorded again")
 
     def close(self) -> None:
         self._state.stop()
-        agents.disconnect_all(self._state.db)
+        try:
+            with connection.transaction(self._state.db):
+                agents.disconnect_all(self._state.db)
+        except (CrossdockError, sqlite3.Error) as error:
+            logger.warning("agents could not be recorded as disconnected; the next start does it: {}", error)
         self._state.close()
 
 

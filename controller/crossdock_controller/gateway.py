@@ -22,6 +22,7 @@ from crossdock import __version__, codec
 from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2, link_pb2_grpc
+from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
 from crossdock_controller.authority import token_hash
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
@@ -29,10 +30,8 @@ from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.store import agents
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 
-PROTOCOL = 1
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 EPOCH_BYTES = 16
-CAPABILITIES = ("config", "certificate", "give-back")
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,6 +57,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
     ) -> AsyncIterator[link_pb2.Ack]:
         caller = await self._authenticate(context)
+        refusal = self._committer.refusing()
+        if refusal is not None:  # before its batches travel for nothing
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
         self._fleet.opened(caller.agent, context)
         stream = _UplinkStream(caller, self._committer)
         reader = asyncio.create_task(stream.receive(requests))
@@ -79,7 +81,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
         if first is None or first.WhichOneof("kind") != "hello":
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
         assert first is not None  # noqa: S101 - abort raised
-        session = await self._open_session(caller, first.hello, context)
+        try:
+            session = await self._open_session(caller, first.hello, context)
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
         reader = asyncio.create_task(self._hear(session, requests))
         try:
             yield await self._welcome(caller, first.hello)
@@ -104,8 +110,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
         return caller
 
     async def _open_session(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> Session:
-        if hello.protocol < PROTOCOL:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"protocol {hello.protocol} is too old")
+        if hello.protocol < OLDEST_PROTOCOL:  # one that is newer reads in the welcome what we speak, and decides
+            await self._refuse_protocol(caller, hello, context)
         live = self._fleet.sessions.get(caller.agent)
         if live is not None and live.instance != hello.instance:
             logger.bind(agent=caller.agent, peer=context.peer()).error(
@@ -122,7 +128,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         now_us = time.time_ns() // 1000
-        await self._fleet.do(
+        await self._fleet.note(
             lambda db: agents.record_hello(
                 db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
                 revision=hello.revision, now_us=now_us,
@@ -134,23 +140,32 @@ class LinkService(link_pb2_grpc.LinkServicer):
             log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
+    async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
+        agent = f"agent {caller.agent}"
+        reason = misfit("this controller", agent, hello.protocol, hello.version[:50], OLDEST_PROTOCOL)
+        logger.bind(agent=caller.agent, version=hello.version[:50]).error("{}", reason)
+        await self._fleet.note_misfit(caller, hello.version[:50], reason)
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)  # what every release shows to a person
+
     async def _close_session(self, session: Session, context: _Context) -> None:
         agent = session.caller.agent
         self._fleet.closed(agent, context)
         if not session.replaced and self._fleet.sessions.get(agent) is session:
             del self._fleet.sessions[agent]
-            await self._fleet.do(lambda db: agents.record_disconnected(db, agent))
+            await self._fleet.note(lambda db: agents.record_disconnected(db, agent))
             logger.bind(agent=agent).info("agent disconnected")
 
     async def _welcome(self, caller: Caller, hello: link_pb2.Hello) -> link_pb2.Directive:
         welcome = link_pb2.Welcome(
-            protocol=PROTOCOL, capabilities=CAPABILITIES, version=__version__, clock_us=time.time_ns() // 1000,
-            heartbeat_seconds=heartbeat_seconds(self._fleet.size), store=self._fleet.store,
+            protocol=min(hello.protocol, PROTOCOL), capabilities=CAPABILITIES, version=__version__,
+            clock_us=time.time_ns() // 1000, heartbeat_seconds=heartbeat_seconds(self._fleet.size),
+            store=self._fleet.store,
         )  # fmt: skip
-        async with self._reading:
-            mine = await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch)
-        for source, sequence in mine:
-            welcome.yours.add(source=source, epoch=hello.epoch, sequence=sequence)
+        if GIVE_BACK in common(hello.capabilities):
+            async with self._reading:
+                mine = await asyncio.to_thread(self._intake.of_epoch, caller.agent, hello.epoch)
+            for source, sequence in mine:
+                welcome.yours.add(source=source, epoch=hello.epoch, sequence=sequence)
         if hello.wants_checkpoints:
             async with self._reading:
                 known = await asyncio.to_thread(self._intake.checkpoints, caller.agent)
@@ -168,13 +183,15 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
+            elif kind is None:
+                logger.bind(agent=agent).info("a report that this release does not know was ignored")
 
     async def _renew(self, agent: str, csr: bytes) -> link_pb2.Directive:
         try:
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
         except Refused as error:
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
-        await self._fleet.do(lambda db: agents.record_certificate(db, agent, issued.expires_us))
+        await self._fleet.note(lambda db: agents.record_certificate(db, agent, issued.expires_us))
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)
@@ -317,7 +334,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
             await asyncio.to_thread(self._fleet.issue, "probe", request.csr)
         except Refused as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
+        try:
+            taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
         if taken is None:
             logger.bind(peer=context.peer()).warning("a join token that is unknown, used or expired was refused")
             await asyncio.sleep(0.5)  # a guess costs its guesser time

@@ -20,15 +20,17 @@ NOT_SENT = "held"  # a sink's code for a delivery that it did not try (sinks/bas
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long a delivery is tried, from the first time the sink said "later" of it. A sink that says nothing at all
-    may be down for longer: its deliveries wait."""
+    """How long a delivery is tried, from the first time the sink said "later" of it, as long as the sink took others
+    meanwhile. One that takes nothing at all may be down for longer: its deliveries wait."""
 
     backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 2.0, 300.0))
     max_age_us: int = 2 * _DAY_US
     max_attempts: int | None = None
 
-    def gives_up(self, attempts: int, age_us: int) -> bool:
-        return age_us >= self.max_age_us or (self.max_attempts is not None and attempts >= self.max_attempts)
+    def gives_up(self, attempts: int, age_us: int, *, took_others: bool) -> bool:
+        if self.max_attempts is not None and attempts >= self.max_attempts:
+            return True
+        return took_others and age_us >= self.max_age_us
 
 
 @dataclass(slots=True)
@@ -48,10 +50,18 @@ class Judged:
 
 
 def judge(
-    run: Sequence[Picked], verdicts: Sequence[Verdict], policy: Policy, now_us: int, rng: random.Random
+    run: Sequence[Picked],
+    verdicts: Sequence[Verdict],
+    policy: Policy,
+    now_us: int,
+    rng: random.Random,
+    served_us: int | None = None,
 ) -> Judged:
-    """*run* in event order, one verdict each."""
+    """*run* in event order, one verdict each. *served_us* is when the sink last took or refused a delivery of an
+    earlier run; None when that is not known to be so: then nothing is given up for its age."""
     judged = Judged()
+    if any(v.outcome != "retry" for v in verdicts):
+        served_us = now_us
     failed: set[tuple[str, str]] = set()
     for delivery, verdict in zip(run, verdicts, strict=True):
         key = (delivery.document, delivery.key)
@@ -64,31 +74,40 @@ def judge(
             if verdict.outcome == "retry" and verdict.code == NOT_SENT:
                 judged.failures.append(_not_sent(delivery, verdict, now_us))
             else:
-                _failed(judged, delivery, verdict, policy, now_us, rng)
+                _failed(judged, delivery, verdict, policy, now_us, rng, served_us)
     return judged
 
 
-def no_verdict(delivery: Picked, reason: str, policy: Policy, now_us: int, rng: random.Random) -> Judged:
-    """One delivery on which the sink fails without an answer, again and again: it is put behind, not given up."""
+def no_verdict(
+    delivery: Picked, reason: str, policy: Policy, now_us: int, rng: random.Random, *, failures: int
+) -> Judged:
+    """One delivery on which the sink fails without an answer, again and again: it is put behind, not given up. It does
+    not count as an attempt: a sink that is down must not use them up. *failures* in a row make the wait longer."""
     judged = Judged()
-    attempt = delivery.attempt + 1
-    due_us = now_us + int(policy.backoff.delay(attempt, rng) * 1_000_000)
-    judged.attempts.append(Attempt(delivery.event_seq, attempt, now_us, "no_verdict", "", reason))
+    due_us = now_us + int(policy.backoff.delay(failures, rng) * 1_000_000)
+    judged.attempts.append(Attempt(delivery.event_seq, delivery.attempt + 1, now_us, "no_verdict", "", reason))
     judged.failures.append(
-        Failure(delivery.event_seq, _chain(delivery), State.RETRYING, attempt, due_us, delivery.since_us)
+        Failure(delivery.event_seq, _chain(delivery), State.RETRYING, delivery.attempt, due_us, delivery.since_us)
     )
     return judged
 
 
 def _failed(
-    judged: Judged, delivery: Picked, verdict: Verdict, policy: Policy, now_us: int, rng: random.Random
+    judged: Judged,
+    delivery: Picked,
+    verdict: Verdict,
+    policy: Policy,
+    now_us: int,
+    rng: random.Random,
+    served_us: int | None,
 ) -> None:
     attempt = delivery.attempt + 1
     since_us = delivery.since_us or now_us
     code, reason = verdict.code, verdict.reason
     judged.attempts.append(Attempt(delivery.event_seq, attempt, now_us, verdict.outcome, code, reason))
     dead = verdict.outcome == "rejected"
-    if not dead and policy.gives_up(attempt, now_us - since_us):
+    took_others = served_us is not None and served_us >= since_us
+    if not dead and policy.gives_up(attempt, now_us - since_us, took_others=took_others):
         dead, reason = True, f"given up after {attempt} attempts: {reason}"
     if dead:
         judged.letters.append((delivery.event_seq, code or "rejected", reason))

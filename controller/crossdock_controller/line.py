@@ -19,7 +19,7 @@ from crossdock.errors import SinkUnavailable
 from crossdock.retry import Backoff
 from crossdock_controller.judging import Judged, Policy, judge, no_verdict
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, Verdict
-from crossdock_controller.store import dead_letters, deliveries, runs, sinks
+from crossdock_controller.store import connection, dead_letters, deliveries, runs, sinks
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.connection import begin, begun, transaction
 from crossdock_controller.store.deliveries import Picked, chain_of
@@ -64,15 +64,27 @@ class Line:
     clock_us: Callable[[], int] = now_us
     failures: int = 0  # calls in a row by which the sink as a whole seemed down
     next_try_us: int = 0
+    served_us: int | None = None  # when the sink last took or refused something
     _bodies: Bodies = field(init=False)
     _ahead: int = field(init=False)
     _unsaved: list[_Sent] = field(default_factory=list)
+    _stuck: bool = False  # a save failed: it comes before anything else is sent
+    _owed: tuple[_Sent | None, Judged, int] | None = None  # judged and not persisted: the store could not be written
 
     def __post_init__(self) -> None:
         self._bodies, self._ahead = Bodies(self.db), self.cursor
+        self.served_us = runs.last_done_us(self.db, self.sink_id) or None
 
     def step(self) -> bool:
-        """Send what is due now, then fresh ones; False when nothing was to do: `seconds_to_wait` says how long."""
+        """Send what is due now, then fresh ones; False when nothing was to do: `seconds_to_wait` says how long.
+
+        Raises what the store raises; then nothing is sent before the next call could persist what was sent already.
+        """
+        if self._owed is not None:
+            self._persist(*self._owed)
+        elif self._stuck:
+            self.save()
+        connection.check_fence(self.db)
         if sinks.is_paused(self.db, self.sink_id) or self.clock_us() < self.next_try_us:
             self.save()
             return False
@@ -97,8 +109,11 @@ class Line:
 
     def save(self, *, wait: bool = True) -> None:
         """Persist what is done. Raises LeaseLost; without *wait* another process's transaction is left in peace."""
+        if self._owed is not None:
+            self._persist(*self._owed)
         if not self._unsaved:
             return
+        self._stuck = True
         if wait:
             with transaction(self.db):
                 self._persist_unsaved()
@@ -106,6 +121,7 @@ class Line:
             with begun(self.db):
                 self._persist_unsaved()
         else:
+            self._stuck = False
             return
         self._saved()
 
@@ -115,7 +131,10 @@ class Line:
         if sent.verdicts is None:
             self._no_verdict(sent, self._ahead)
             return
-        judged = judge(due, sent.verdicts, self.policy, sent.ended_us, self.rng)
+        judged = self._judged(due, sent, sent.verdicts)
+        if judged is None:
+            self._no_verdict(self._put_off(sent, sent.verdicts), self._ahead)
+            return
         self._count_circuit(judged)
         self._persist(sent, judged, self._ahead)
 
@@ -131,20 +150,34 @@ class Line:
             return
         if not held and not self.failures and all(v is DONE or v.outcome == "done" for v in sent.verdicts):
             self._unsaved.append(sent)
-            self._ahead = last
+            self._ahead, self.served_us = last, sent.ended_us
             oldest_us = self.clock_us() - self._unsaved[0].ended_us
             self.save(wait=len(self._unsaved) >= UNSAVED_RUNS or oldest_us > UNSAVED_SECONDS * 1_000_000)
             return
-        judged = judge(run, sent.verdicts, self.policy, sent.ended_us, self.rng)
-        if judged.all_retry and len(judged.failures) > 1:  # the sink is down, not this many documents at fault
-            first = next(v for v in sent.verdicts if v.outcome == "retry")
-            longest = max((v.after_seconds or 0.0 for v in sent.verdicts), default=0.0)
-            text = f"every delivery of a run is to be retried: {first.code} {first.reason}"
-            self._no_verdict(_Sent(run, None, sent.started_us, sent.ended_us, text, longest or None), last)
+        judged = self._judged(run, sent, sent.verdicts)
+        if judged is None:
+            self._no_verdict(self._put_off(sent, sent.verdicts), last)
             return
         self._count_circuit(judged)
         judged.held += held
         self._persist(sent, judged, last)
+
+    def _judged(self, run: Sequence[Picked], sent: _Sent, verdicts: Sequence[Verdict]) -> Judged | None:
+        """What follows from *verdicts*; None when they say that the sink is down, not what is wrong with documents:
+        all of several are to be retried, or the one that a sink that was down is asked with."""
+        judged = judge(run, verdicts, self.policy, sent.ended_us, self.rng, self.served_us)
+        if judged.all_retry and (self.failures or len(judged.failures) > 1):
+            return None
+        if not judged.all_retry:
+            self.served_us = sent.ended_us
+        return judged
+
+    @staticmethod
+    def _put_off(sent: _Sent, verdicts: Sequence[Verdict]) -> _Sent:
+        first = next(v for v in verdicts if v.outcome == "retry")
+        longest = max((v.after_seconds or 0.0 for v in verdicts), default=0.0)
+        text = f"every delivery of a run is to be retried: {first.code} {first.reason}"
+        return _Sent(sent.run, None, sent.started_us, sent.ended_us, text, longest or None)
 
     def _split(self, fresh: list[Picked]) -> tuple[list[Picked], list[tuple[int, int]]]:
         """Those to send, and (event seq, chain) of those that stand behind an unresolved delivery of their key."""
@@ -180,7 +213,9 @@ class Line:
         delay = self.circuit.delay(self.failures, self.rng, at_least=sent.after_seconds)
         self.next_try_us = sent.ended_us + int(delay * 1_000_000)
         alone = len(sent.run) == 1 and self.failures > PROBES_BEFORE_PUTTING_BEHIND
-        judged = no_verdict(sent.run[0], sent.problem, self.policy, sent.ended_us, self.rng) if alone else Judged()
+        judged = Judged()
+        if alone:
+            judged = no_verdict(sent.run[0], sent.problem, self.policy, sent.ended_us, self.rng, failures=self.failures)
         self._persist(sent, judged, last if alone else self._ahead)
         log = logger.bind(sink=self.name, deliveries=len(sent.run), failures=self.failures)
         log.warning("sink gives no verdict, next try in {:.1f} s: {}", delay, sent.problem)
@@ -202,6 +237,7 @@ class Line:
         chains = {f.chain for f in judged.failures} | {chain for _, chain in judged.held}
         chains |= {p.chain for p in judged.done if p.chain is not None}
         at_us = self.clock_us()
+        self._owed = (sent, judged, to)
         with transaction(db):
             self._persist_unsaved()
             if to != self._ahead:
@@ -214,11 +250,12 @@ class Line:
                 dead_letters.add_deliveries(db, sink, judged.letters, at_us)
                 sinks.report(
                     db, sink, self.owner, failures=self.failures, next_try_us=self.next_try_us,
-                    problem=sent.problem or ("the sink says to come later" if self.failures else ""),
+                    problem=sent.problem or ("the sink says to come later" if self.failures else ""), now_us=at_us,
                 )  # fmt: skip
             deliveries.hold(db, sink, judged.held)
             deliveries.settle(db, sink, chains, at_us)
         self._ahead = to
+        self._owed = None
         self._saved()
         if judged.letters:
             logger.bind(sink=self.name, dead=len(judged.letters)).warning(
@@ -247,4 +284,5 @@ class Line:
                 "delivered"
             )
         self._unsaved.clear()
+        self._stuck = False
         self.cursor = self._ahead

@@ -7,6 +7,8 @@ and its problem on view; the others go on. Critical streams come first; the othe
 from __future__ import annotations
 
 import heapq
+import random
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,18 +17,23 @@ from typing import Protocol
 
 from loguru import logger
 
+from crossdock.complaints import Complaints
+from crossdock.errors import Retryable
 from crossdock.lifecycle import Stop
+from crossdock.retry import Backoff
 from crossdock.siteconfig import LANE_WEIGHTS
 from crossdock_controller import rounds
 from crossdock_controller.current import Current
 from crossdock_controller.outcomes import Mapped
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.station import Station
-from crossdock_controller.store import inputs, normalizer, sinks
+from crossdock_controller.store import faults, inputs, normalizer, sinks
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
 from crossdock_controller.store.leases import LeaseLost
 from crossdock_controller.store.normalizer import Checkpoint
+from crossdock_controller.store.room import Room
 from crossdock_controller.store.wake import Waker
+from crossdock_controller.suspicion import Suspicion
 
 ROLE = "normalize"
 POLL_SECONDS = 0.25
@@ -34,6 +41,7 @@ BATCHES = 16  # a round: large enough that a commit does not show, small enough 
 MAX_BATCHES = 128  # a group may span so many before it is refused
 RAW_BYTES = 8 * 1024 * 1024
 RETRY_SECONDS = 10.0
+INQUIRY_POLL_SECONDS = 0.5
 TURN_SECONDS = 0.05  # of rounds for others before critical streams are looked for again
 _FOREVER = float("inf")
 
@@ -68,7 +76,17 @@ class _Work:
 class Normalizer:
     """One worker. `step` does what can be done now; `run` calls it until the stop."""
 
-    def __init__(self, data: DataDirectory, build: Callable[[Mapping[str, str], int], Runtime]) -> None:
+    def __init__(
+        self,
+        data: DataDirectory,
+        build: Callable[[Mapping[str, str], int], Runtime],
+        room: Room | None = None,
+        round_seconds: float = 0.0,
+    ) -> None:
+        """*round_seconds*: the process ends when a round takes longer; 0 for no limit."""
+        self._data = data
+        self._room = room
+        self._complaints = Complaints()
         self._work: dict[int, _Work] = {}
         self._streams: dict[int, StreamInfo] = {}
         self._waiting: set[int] = set()  # streams that hold more than is normalized
@@ -81,8 +99,10 @@ class Normalizer:
             stack.callback(self._waker.close)
             self._station = Station(data, ROLE, cache_mib=64)
             stack.callback(self._station.close)
+            self._db, self._owner = self._station.db, self._station.owner
+            self._suspicion = Suspicion(data, self._db, self._station.hand, round_seconds)
+            stack.callback(self._suspicion.close)
             self._closing = stack.pop_all()
-        self._db, self._owner = self._station.db, self._station.owner
         self._current = Current(self._db, build)
 
     def close(self) -> None:
@@ -91,10 +111,27 @@ class Normalizer:
 
     def run(self, stop: Stop) -> None:
         stop.on_set(self._station.bell.ring)
+        backoff, rng, failures = Backoff(0.5, 2.0, 10.0), random.Random(), 0  # noqa: S311 - jitter
         while not stop.is_set():
-            if not self.step(stop):
+            try:
+                busy = self.step(stop)
+            except (sqlite3.Error, OSError, Retryable) as error:
+                failures += 1
+                self._store_failed(error)
+                stop.wait(backoff.delay(failures, rng))
+                continue
+            failures = 0
+            self._complaints.over("store", "records are normalized again")
+            if not busy:
                 self._station.bell.wait(POLL_SECONDS)
         stop.forget(self._station.bell.ring)
+
+    def _store_failed(self, error: Exception) -> None:
+        """Wait for a store that cannot be used now; nothing of the round was written. Raises what is no such thing."""
+        found = error if isinstance(error, Retryable) else faults.of(error, self._data.state)
+        if not isinstance(found, Retryable):
+            raise found or error
+        self._complaints.make("store", f"nothing is normalized now, records wait in the intake: {found}")
 
     def step(self, stop: Stop | None = None) -> bool:
         """A round of every critical stream that has work, then rounds of others, by weight, until TURN_SECONDS are
@@ -103,6 +140,9 @@ class Normalizer:
         if runtime is None:
             return False
         self._station.renew()
+        short = self._room.short() if self._room is not None else None
+        if short is not None:
+            raise short
         began, busy = time.monotonic(), False
         critical, others = self._chosen(runtime)
         for stream_id in critical:
@@ -197,6 +237,7 @@ class Normalizer:
         held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
         if held is None:
             self._station.reap()
+            self._suspicion.look_again()
             held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
         if held is None:
             work.waits_for, work.until = (self._number(), stream.last_sequence), time.monotonic() + 1.0
@@ -207,21 +248,32 @@ class Normalizer:
     def _round(self, stream: StreamInfo, work: _Work, runtime: Runtime, engine: rounds.Engine) -> bool:
         started = time.monotonic()
         at = work.checkpoint.at
-        limit = min(BATCHES * work.factor, MAX_BATCHES)
+        suspect = self._suspicion.of(stream, at)
+        problem = self._suspicion.untried(stream, at, suspect) if suspect is not None else ""
+        if problem:
+            self._wait(stream, work, runtime, problem, time.monotonic() + INQUIRY_POLL_SECONDS)
+            return False
+        most = BATCHES if suspect is None else 1  # at a time
+        limit = min(most * work.factor, MAX_BATCHES)
         stored = self._intake.batches(stream.id, at.sequence, limit)
         if not stored:
             return False
         work.lane = stored[0].lane
-        opened, bad = rounds.open_batches(stored, RAW_BYTES * work.factor)
+        aside, whole = self._suspicion.aside(stream, at)
+        opened, bad = rounds.open_batches(stored, RAW_BYTES * work.factor, whole)
         if not opened and bad is not None:
-            decided = rounds.damaged(stream, at, bad)
-            logger.bind(source=stream.source, batch=bad.sequence).error("batch is damaged, set aside as a dead letter")
+            decided = self._suspicion.letter(stream, at, bad, aside)
         else:
             # A group that more batches cannot close, because there is no room for them or a damaged one comes next.
-            full = bad is not None or len(opened) == MAX_BATCHES or work.factor >= MAX_BATCHES // BATCHES
-            decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=False)
-            if decided.to == at and full:
-                decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=True)
+            full = bad is not None or len(opened) == MAX_BATCHES or work.factor >= MAX_BATCHES // most
+            with self._suspicion.in_hand(stream, at, opened[-1].stored.sequence):
+                try:
+                    decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=False, aside=aside)
+                    if decided.to == at and full:
+                        decided = rounds.decide(stream, at, opened, engine, self._db, cap_reached=True, aside=aside)
+                except rounds.EngineFault as error:
+                    self._suspicion.set_culprits_aside(stream, at, opened, engine, error, aside)
+                    return True
             if decided.to == at:
                 return self._wait_for_more(
                     stream, work, runtime, more=len(opened) < len(stored) or len(stored) == limit
@@ -282,11 +334,19 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def run_normalizer(data: DataDirectory, stop: Stop) -> None:
-    """Work until *stop*. Raises what a restart may mend: sqlite3.Error, Retryable."""
+def run_normalizer(
+    data: DataDirectory,
+    stop: Stop,
+    *,
+    min_free_disk_bytes: int = 0,
+    round_seconds: float = 60.0,
+) -> None:
+    """Work until *stop*. Raises StoreDamaged, HolderLost, and what a restart may mend: sqlite3.Error, Retryable."""
     from crossdock_controller.config.runtime import Runtime as Configured
 
-    normalizer_ = Normalizer(data, Configured.from_tree)
+    # Half of what intake stops at: what was taken in can still be delivered while new records wait at the sites.
+    room = Room(min_free_disk_bytes // 2, data.state, what="nothing more is normalized")
+    normalizer_ = Normalizer(data, Configured.from_tree, room, round_seconds)
     try:
         normalizer_.run(stop)
     finally:

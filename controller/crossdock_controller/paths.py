@@ -12,7 +12,10 @@ from crossdock.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
+    """*holder* is the id of the controller in whose name this process writes; empty for an operator's command."""
+
     root: Path
+    holder: str = ""
 
     @property
     def state(self) -> Path:

@@ -22,21 +22,27 @@ import grpc
 import grpc.aio
 from loguru import logger
 
-from crossdock.errors import ConfigError
+from crossdock.complaints import Complaints
+from crossdock.errors import ConfigError, CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock.retry import Backoff
 from crossdock.tls import SERVER_OPTIONS
 from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
+from crossdock_controller import exits
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import EnrollmentService, LinkService
+from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.retention import Retention
-from crossdock_controller.store import migrate
+from crossdock_controller.store import faults, migrate
+from crossdock_controller.store.checkup import check_at_start
+from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.intake import IntakeReader, IntakeWriter
+from crossdock_controller.store.room import MIN_FREE_DISK_BYTES, Room
 from crossdock_controller.store.wake import Waker
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
@@ -47,7 +53,9 @@ WORKER_ROLES = ("normalize", "dispatch")
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both."""
+    """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both;
+    *take_over*: go on although another controller may hold the data; *round_seconds*: as long as mapping a few batches
+    may take before their worker is ended."""
 
     data: Path
     listen: str = "0.0.0.0:7443"
@@ -56,27 +64,75 @@ class ControllerSettings:
     certificate_hours: float = 24.0
     workers: bool = True
     retention_days: float = 14.0
+    min_free_disk_bytes: int = MIN_FREE_DISK_BYTES
+    take_over: bool = False
+    round_seconds: float = 60.0
+
+
+class Ending:
+    """Why this controller may not go on. Any thread may say so, and the first who does is heard."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.error: CrossdockError | None = None
+        self._stop = stop
+
+    def because(self, error: CrossdockError) -> None:
+        if self.error is None:
+            self.error = error
+            logger.error("the controller stops: {}", error)
+        self._stop.set()
 
 
 def run_controller(settings: ControllerSettings, stop: Stop) -> None:
-    """Blocks until *stop*. Raises Refused when another controller holds the data, ConfigError on a bad address."""
+    """Blocks until *stop*. Raises Refused when another controller holds the data, ConfigError on a bad address,
+    StoreDamaged and HolderLost when it had to end by itself."""
     data = DataDirectory(settings.data)
     data.prepare()
+    ending = Ending(stop)
     with ExitStack() as stack:
-        stack.enter_context(SingleInstance(data.lock))
+        _lock(stack, data, take_over=settings.take_over)
+        seen = clear_way(data, take_over=settings.take_over, wait=stop.wait)
+        if stop.is_set():
+            return
         if data.restoring.exists():
             raise ConfigError(f"a restore of {data.root} was interrupted", hint="give it again: crossdock restore DIR")
-        migrate(data.state)
+        check_at_start(data.state, data.intake)
+        with faults.told(data.state):
+            migrate(data.state)
+        with faults.told(data.intake):
+            writer = IntakeWriter(data.intake)
         open_files = OpenFiles(raise_open_files())
-        writer = IntakeWriter(data.intake)
+        holding = Holding(data, seen, settings.min_free_disk_bytes)
+        stack.callback(holding.release)
+        writer.held_by(holding.id)
+        held = DataDirectory(data.root, holding.id)
         if settings.workers:
             for role in WORKER_ROLES:
-                stack.enter_context(Worker(role, data, stop))
-        asyncio.run(_serve(settings, data, writer, open_files, stop))
+                stack.enter_context(Worker(role, held, settings, stop, ending))
+        asyncio.run(_serve(settings, held, writer, open_files, holding, stop, ending))
+    if ending.error is not None:
+        raise ending.error
+
+
+def _lock(stack: ExitStack, data: DataDirectory, *, take_over: bool) -> None:
+    """The lock of this machine: the quickest to tell. Raises Refused, naming who has it."""
+    try:
+        stack.enter_context(SingleInstance(data.lock))
+    except Refused as error:
+        found = look(data).any
+        if not take_over:
+            raise in_use(data, found) from error
+        logger.warning("the lock of {} is held by another process; it is fenced off, end it: {}", data.root, error)
 
 
 async def _serve(
-    settings: ControllerSettings, data: DataDirectory, writer: IntakeWriter, open_files: OpenFiles, stop: Stop
+    settings: ControllerSettings,
+    data: DataDirectory,
+    writer: IntakeWriter,
+    open_files: OpenFiles,
+    holding: Holding,
+    stop: Stop,
+    ending: Ending,
 ) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -90,9 +146,11 @@ async def _serve(
         waker = Waker(data.state)
         stack.callback(waker.close)
         authority = Authority.open(data.authority)
-        fleet = Fleet(data.state, authority, dt.timedelta(hours=settings.certificate_hours))
+        life = dt.timedelta(hours=settings.certificate_hours)
+        fleet = Fleet(data.state, authority, life, fence=data.holder, fatal=ending.because)
         stack.callback(fleet.close)
-        committer = Committer(writer, lambda: waker.wake("normalize"))
+        room = Room(settings.min_free_disk_bytes, data.intake, data.state)
+        committer = Committer(writer, lambda: waker.wake("normalize"), room, ending.because)
         stack.callback(committer.close)
         reader = IntakeReader(data.intake)
         stack.callback(reader.close)
@@ -111,10 +169,16 @@ async def _serve(
 
         await refresh()
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
+        guard = Guard(ending)
+
+        async def beat() -> None:
+            await asyncio.to_thread(holding.beat)
+
         tasks = [
-            asyncio.create_task(_forever("intake", committer.run)),
-            asyncio.create_task(_every(REFRESH_SECONDS, "fleet", refresh)),
-            asyncio.create_task(_every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
+            asyncio.create_task(guard.forever("intake", committer.run)),
+            asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
+            asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", beat)),
+            asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()
         await enrollment.start()
@@ -190,13 +254,19 @@ class ServerCredentials:
 class Worker:
     """One worker process, kept alive by a thread of ours; a context manager that ends it."""
 
-    def __init__(self, role: str, data: DataDirectory, stop: Stop) -> None:
+    def __init__(
+        self, role: str, data: DataDirectory, settings: ControllerSettings, stop: Stop, ending: Ending
+    ) -> None:
         self._role = role
-        self._command = [sys.executable, "-m", "crossdock_controller.worker", "--role", role, "--data", str(data.root)]
-        if getattr(sys, "frozen", False):
-            self._command = [sys.executable, "worker", "--role", role, "--data", str(data.root)]
+        self._data = data
+        start = ["worker"] if getattr(sys, "frozen", False) else ["-m", "crossdock_controller.worker"]
+        self._command = [
+            sys.executable, *start, "--role", role, "--data", str(data.root), "--holder", data.holder,
+            "--min-free-disk", str(settings.min_free_disk_bytes), "--round-seconds", str(settings.round_seconds),
+        ]  # fmt: skip
         self._stop = stop
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ending = ending
+        self._complaints = Complaints()
 
     def __enter__(self) -> Worker:
         self._thread = threading.Thread(target=self._keep, name=f"worker-{self._role}", daemon=True)
@@ -213,14 +283,31 @@ class Worker:
             started = time.monotonic()
             # The pipe is the leash: when we die, however, its end closes and the worker leaves.
             process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own executable
-            self._process = process
-            self._stop.on_set(lambda p=process: p.stdin.close() if p.stdin else None)  # type: ignore[misc]
+            leash = process.stdin
+            assert leash is not None  # noqa: S101 - a pipe was asked for
+            self._stop.on_set(leash.close)
             code = process.wait()
+            self._stop.forget(leash.close)
+            leash.close()
             if self._stop.is_set():
                 return
+            if code in _ENDINGS:
+                self._ending.because(_ENDINGS[code](self._data))
+                return
             failures = 1 if time.monotonic() - started > 60 else failures + 1
-            logger.bind(role=self._role, code=code).error("worker ended unexpectedly and is started again")
-            self._stop.wait(backoff.delay(failures, rng))
+            delay = backoff.delay(failures, rng)
+            said = f"ended unexpectedly (exit code {code}) and is started again in {delay:.1f} s"
+            self._complaints.make(f"{self._role} worker", said, role=self._role, code=code)
+            self._stop.wait(delay)
+
+
+# What a worker says by its exit code of the store: nobody may go on with it. The worker's own line says more.
+_ENDINGS: dict[int, Callable[[DataDirectory], CrossdockError]] = {
+    exits.DAMAGED: lambda data: faults.damaged(data.state, "a worker found it so, see the lines before"),
+    exits.TAKEN: lambda data: HolderLost(
+        f"another controller has taken over {data.root}", hint="'crossdock status' names the one that holds it"
+    ),
+}
 
 
 async def _listen(address: str, credentials: grpc.ServerCredentials) -> tuple[grpc.aio.Server, int]:
@@ -232,28 +319,39 @@ async def _listen(address: str, credentials: grpc.ServerCredentials) -> tuple[gr
     return server, port
 
 
-async def _every(seconds: float, name: str, call: Callable[[], Awaitable[object]]) -> None:
-    """Run *call* (a coroutine function) every *seconds*; a failure is logged and the next turn comes all the same."""
+class Guard:
+    """Keeps background parts going: a failure is reported, once and then once a minute, and the next turn comes all the
+    same; but for what ends the controller."""
 
-    async def once() -> None:
-        await asyncio.sleep(seconds)
-        await call()
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._complaints = Complaints()
 
-    while True:
-        await _guard(name, once)
+    async def every(self, seconds: float, name: str, call: Callable[[], Awaitable[object]]) -> None:
+        """Run *call* (a coroutine function) every *seconds*."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self._once(name, call)
 
+    async def forever(self, name: str, call: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await self._once(name, call)
 
-async def _forever(name: str, call: Callable[[], Awaitable[object]]) -> None:
-    while True:
-        await _guard(name, call)
-
-
-async def _guard(name: str, call: Callable[[], Awaitable[object]]) -> None:
-    try:
-        await call()
-    except Exception as error:  # noqa: BLE001 - a background part that fails is reported and goes on
-        logger.opt(exception=error).error("{} failed and goes on", name)
-        await asyncio.sleep(1.0)
+    async def _once(self, name: str, call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except (faults.StoreDamaged, HolderLost) as error:
+            self._ending.because(error)
+            await asyncio.sleep(1.0)
+        except CrossdockError as error:
+            self._complaints.make(name, f"failed and goes on: {error}")
+            await asyncio.sleep(1.0)
+        except Exception as error:  # noqa: BLE001 - a background part that fails is reported and goes on
+            if self._complaints.make(name, f"failed and goes on: {error!r}"):
+                logger.opt(exception=error).error("{} failed unexpectedly", name)
+            await asyncio.sleep(1.0)
+        else:
+            self._complaints.over(name, "works again")
 
 
 def _host_of(address: str) -> str:

@@ -12,7 +12,7 @@ from loguru import logger
 
 from crossdock.lock import is_held
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, normalizer
+from crossdock_controller.store import connection, faults, normalizer
 from crossdock_controller.store.intake import IntakeWriter
 
 
@@ -32,8 +32,9 @@ class Retention:
             return
         before_us = time.time_ns() // 1000 - self._keep_us
         purged = 0
-        while n := await in_thread(lambda: writer.purge(before_us, normalized)):
-            purged += n
+        with faults.told(writer.path):
+            while n := await in_thread(lambda: writer.purge(before_us, normalized)):
+                purged += n
         if purged:
             logger.bind(batches=purged).info("raw batches past the retention time purged")
 

@@ -7,7 +7,7 @@ transaction or not at all.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -27,6 +27,7 @@ from crossdock_controller.store.intake import StoredBatch, StreamInfo
 from crossdock_controller.store.normalizer import Checkpoint, Position
 
 SAMPLE_BYTES = 4096
+_NONE_ASIDE: Mapping[int, Mapping[int, str]] = {}
 UNIT_BYTES = 6  # of an event id: what names the file it came from
 
 
@@ -37,7 +38,12 @@ class Engine(Protocol):
     def grouped(self) -> bool: ...
 
     def run(
-        self, batches: Sequence[tuple[BatchHeader, bytes, int]], lookup: Lookup, *, cap_reached: bool = False
+        self,
+        batches: Sequence[tuple[BatchHeader, bytes, int]],
+        lookup: Lookup,
+        *,
+        cap_reached: bool = False,
+        aside: Sequence[Mapping[int, str]] = (),
     ) -> list[Outcomes]: ...
 
 
@@ -85,11 +91,16 @@ class LogLookup:
         return events.known(self._db, document, keys)
 
 
-def open_batches(batches: Sequence[StoredBatch], max_raw_bytes: int) -> tuple[list[Opened], StoredBatch | None]:
-    """The readable batches up to about *max_raw_bytes*, and the damaged one that ended them, if one did."""
+def open_batches(
+    batches: Sequence[StoredBatch], max_raw_bytes: int, aside: Container[int] = ()
+) -> tuple[list[Opened], StoredBatch | None]:
+    """The readable batches up to about *max_raw_bytes*, and the one that ended them, if one did: damaged, or of the
+    sequences that are set *aside* as a whole."""
     opened: list[Opened] = []
     size = 0
     for stored in batches:
+        if stored.sequence in aside:
+            return opened, stored
         try:
             opened.append(_open(stored))
         except Corrupt:
@@ -116,12 +127,20 @@ def decide(
     db: sqlite3.Connection,
     *,
     cap_reached: bool,
+    aside: Mapping[int, Mapping[int, str]] = _NONE_ASIDE,
 ) -> Round:
-    """Run *engine* over *opened*, contiguous from *at*. Raises EngineFault."""
+    """Run *engine* over *opened*, contiguous from *at*; *aside* are records not to be mapped, by sequence and position.
+
+    Raises EngineFault.
+    """
     skips = [at.record, *([0] * (len(opened) - 1))]
     batches = [(b.header, b.payload, skip) for b, skip in zip(opened, skips, strict=True)]
     try:
-        outcomes = engine.run(batches, LogLookup(db), cap_reached=cap_reached)
+        if aside:
+            left = [aside.get(b.stored.sequence, {}) for b in opened]
+            outcomes = engine.run(batches, LogLookup(db), cap_reached=cap_reached, aside=left)
+        else:
+            outcomes = engine.run(batches, LogLookup(db), cap_reached=cap_reached)
     except sqlite3.Error:
         raise
     except Exception as error:
@@ -141,13 +160,39 @@ def decide(
     return round_
 
 
+def fault_of(
+    stream: StreamInfo,
+    at: Position,
+    opened: Sequence[Opened],
+    engine: Engine,
+    db: sqlite3.Connection,
+    aside: Mapping[int, Mapping[int, str]],
+) -> str:
+    """Why *opened* cannot be mapped but for the records *aside*; empty when they can."""
+    try:
+        decide(stream, at, opened, engine, db, cap_reached=True, aside=aside)
+    except EngineFault as error:
+        return repr(error.__cause__) if error.__cause__ is not None else str(error)
+    return ""
+
+
 def damaged(stream: StreamInfo, at: Position, batch: StoredBatch) -> Round:
     """A batch that cannot be opened is one dead letter with all its undecided records; the stream goes on behind it."""
+    said = "is damaged in the intake; check the disk, have the source send it again"
+    return _as_one_letter(stream, at, batch, "batch_corrupt", said)
+
+
+def poisoned(stream: StreamInfo, at: Position, batch: StoredBatch, reason: str) -> Round:
+    """A batch that cannot be mapped without the worker's death, or that fails without any record at fault."""
+    said = f"was set aside as a whole: {reason}; its raw bytes stay in the intake for the retention time"
+    return _as_one_letter(stream, at, batch, "poison_batch", said)
+
+
+def _as_one_letter(stream: StreamInfo, at: Position, batch: StoredBatch, code: str, said: str) -> Round:
     records = batch.records - at.record
     name = f"batch {batch.sequence} of {stream.source} from agent {stream.agent}"
     letter = Dead(
-        "batch_corrupt", f"{name} is damaged in the intake; check the disk, have the source send it again", "", records,
-        Locator("batch", name, at.record), batch.sealed[:SAMPLE_BYTES],
+        code, f"{name} {said}", "", records, Locator("batch", name, at.record), batch.sealed[:SAMPLE_BYTES]
     )  # fmt: skip
     row = InputRow(stream.epoch, batch.sequence, batch.received_us, "batch", name)
     row.counts = Counts(records=records, dead=records)

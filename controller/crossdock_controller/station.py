@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from contextlib import ExitStack
 
+from loguru import logger
+
+from crossdock.errors import CrossdockError
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import connection, leases
 from crossdock_controller.store.wake import Bell
@@ -18,13 +22,13 @@ class Station:
     def __init__(self, data: DataDirectory, role: str, *, cache_mib: int = 8) -> None:
         self.state = data.state
         with ExitStack() as stack:
-            self.db = connection.connect(data.state, cache_mib=cache_mib)
+            self.db = connection.connect(data.state, cache_mib=cache_mib, fence=data.holder)
             stack.callback(self.db.close)
             alive = leases.Owner(data.state, role)
             stack.callback(alive.close)
-            self.owner = alive.name
+            self.owner, self.hand = alive.name, alive.hand
             self.reap()
-            stack.callback(leases.release_all, self.db, self.owner)
+            stack.callback(self._release)
             self.bell = Bell(self.db, role, self.owner)
             stack.callback(self.bell.close)
             self._renewed = time.monotonic()
@@ -42,3 +46,10 @@ class Station:
 
     def close(self) -> None:
         self._closing.close()
+
+    def _release(self) -> None:
+        """A store that cannot be written, or is another's, is left as it is: whoever comes next finds us dead."""
+        try:
+            leases.release_all(self.db, self.owner)
+        except (sqlite3.Error, CrossdockError) as error:
+            logger.warning("leases could not be given back: {}", error)

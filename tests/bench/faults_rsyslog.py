@@ -3,7 +3,8 @@
 Recommended: a disk-assisted queue that is saved on shutdown, endless retries, imfile's state stored often and after
 submission. Strict: a pure disk queue whose position is written at every record, and a receiver without a queue, which
 acknowledges what it has written. Its files are not synced: a killed process does not need that, and each record would
-wait for the disk.
+wait for the disk. The sender's queue is the ruleset's: one of the action would leave the main queue, which is in
+memory, before it.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ input(type="imrelp" port="{port}" ruleset="keep" maxDataSize="64k" tls="on" tls.
 _SENDER = """
 module(load="imfile" mode="inotify")
 module(load="omrelp" tls.tlslib="openssl")
-ruleset(name="ship") {{
+ruleset(name="ship" {queue}) {{
     action(type="omrelp" target="127.0.0.1" port="{port}" template="RSYSLOG_ForwardFormat" windowSize="1024"
            tls="on" tls.caCert="{ca}" tls.myCert="{ca}" tls.myPrivKey="{key}" tls.authMode="certvalid"
-           action.resumeRetryCount="-1" action.resumeInterval="2" {queue})
+           action.resumeRetryCount="-1" action.resumeInterval="2")
 }}
 input(type="imfile" file="{drop}/*.csv" tag="wms:" ruleset="ship" addMetadata="off" freshStartTail="off"
       persistStateInterval="1000" persistStateAfterSubmission="on")

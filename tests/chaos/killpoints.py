@@ -128,6 +128,16 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, _row("**all**", "", total)])
 
 
+def totals(results: Sequence[Result], what: str) -> str:
+    """One sentence: how many, of them at commits and renames, and how they ended."""
+    kinds = Counter(r.case.point.event.kind for r in results)
+    verdicts = Counter(r.verdict for r in results)
+    return (
+        f"{len(results)} {what}, of them {kinds['commit']} around SQLite commits and {kinds['rename']} around renames: "
+        f"{verdicts['passed']} passed, {verdicts['not reached']} not reached, {verdicts['broken']} broken."
+    )
+
+
 def _row(process: str, kind: str, counts: Counter[str]) -> str:
     cells = [process, kind, counts.total(), counts["passed"], counts["not reached"], counts["broken"]]
     return "| " + " | ".join(map(str, cells)) + " |"
@@ -185,9 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def sweep(chosen: argparse.Namespace, directory: Path) -> int:
     made = Sweep(directory, chosen.jobs, chosen.first_start)
     made.prepare()
-    if chosen.power and not power.supported(directory):
-        print(f"{directory} is on a file system without birth times: set TMPDIR to one on ext4, xfs or btrfs")
-        return 2
     counting = made.count()
     if counting.faults:
         print("the transfer fails though nobody dies:", *counting.faults, counting.log, sep="\n")
@@ -198,8 +205,8 @@ def sweep(chosen: argparse.Namespace, directory: Path) -> int:
     print(f"{len(counting.events)} events in a transfer of {counting.seconds:.1f} s; {len(due)} runs", flush=True)
     started = time.monotonic()
     results = made.run(due, _Progress(len(due), chosen.out))
-    what = "power cuts" if chosen.power else "kills"
-    said = f"{table(results)}\n\n{len(results)} {what} in {(time.monotonic() - started) / 60:.0f} minutes."
+    said = f"{table(results)}\n\n{totals(results, 'power cuts' if chosen.power else 'kills')}"
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes")
     print(f"\n{said}")
     if chosen.out:
         (chosen.out / "table.md").write_text(said + "\n", "utf-8")

@@ -47,7 +47,7 @@ class Ledger:
 
     states_only: frozenset[str] = frozenset()
     given: dict[Record, Given] = field(default_factory=dict)
-    poison: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))  # (site, source): records
+    poison: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))  # (site, source): marks
     began: float = field(default_factory=time.monotonic)
     _versions: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -58,14 +58,13 @@ class Ledger:
             self._versions[key] = self._versions.get(key, 0) + 1
             return Record(key, self._versions[key])
 
-    def gave(self, site: str, source: str, where: str, records: Iterable[Record], poison: int = 0) -> None:
-        """*records* are the source's from now on: written and committed there."""
+    def gave(self, site: str, source: str, where: str, records: Iterable[Record], poison: Iterable[str] = ()) -> None:
+        """*records* are the source's from now on, and records marked by *poison*: written and committed there."""
         at = round(time.monotonic() - self.began, 3)
         with self._lock:
             for record in records:
                 self.given[record] = Given(site, source, where, at)
-            if poison:
-                self.poison[site, source] += poison
+            self.poison[site, source] |= set(poison)
 
     def expected(self) -> tuple[set[Record], set[Record]]:
         """(records that must arrive, records that may)."""

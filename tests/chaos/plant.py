@@ -42,6 +42,7 @@ class Plant:
         self.directory, self.seed = directory, seed
         self.ledger = Ledger(STATES_ONLY)
         self.notes: list[tuple[float, str]] = []  # what happened, in seconds since the run began
+        self.repeated_letters = 0  # as the last verdict found
         self.ended: list[str] = []  # processes that ended by themselves
         self.shim = Shim(directory / "shim")
         self._clock: dict[str, float] = {}
@@ -82,9 +83,8 @@ class Plant:
         found["calls that met a full or failing disk"] = sum(
             self.shim.hits(name) for name in ("controller", *(f"agent-{site}" for site in AGENTS))
         )
-        for site in AGENTS:
-            aside = [p for p in self.state_of(site).glob("outbox.db.corrupt-*") if p.name.endswith("Z")]
-            found["outboxes set aside"] += len(aside)
+        found["outboxes set aside"] = sum(self.set_aside(site) for site in AGENTS)
+        found["dead letters of records that were read again"] = self.repeated_letters
         found["processes that ended by themselves and were started again"] = len(self.ended)
         found["certificates renewed"] = sum(
             agent.log.read_text("utf-8").count("certificate renewed") for agent in self.agents.values()
@@ -94,6 +94,10 @@ class Plant:
         for deed, times in self.stray.misdeeds.items():
             found[f"batches or calls of the misbehaving client {deed}"] = times
         return found
+
+    def set_aside(self, site: str) -> int:
+        """How many outboxes of the site's agent were found damaged."""
+        return sum(1 for p in self.state_of(site).glob("outbox.db.corrupt-*") if p.name.endswith("Z"))
 
     def _set(self, name: str) -> None:
         error, path = self._disk.get(name, ("", ""))

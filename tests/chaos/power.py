@@ -16,19 +16,8 @@ from pathlib import Path
 OUTCOMES = ("strict", "named")
 
 
-def supported(directory: Path) -> bool:
-    """Whether the file system tells when an inode was born, by which a reused one is known."""
-    return not identity(_probe(directory)).endswith("-0.000000000")
-
-
-def _probe(directory: Path) -> Path:
-    path = directory / "birth"
-    path.touch()
-    return path
-
-
 def identity(path: Path) -> str:
-    """As in power.c. Python has no statx: coreutils' stat has."""
+    """As in power.c. Python has no statx: coreutils' stat has. A tmpfs knows no birth, and uses no inode again."""
     return identities([path])[0]
 
 

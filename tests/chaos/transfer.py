@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +144,8 @@ class Ground:
             db.executemany("INSERT INTO products(sku, name) VALUES(?, 'n')", [(sku,) for sku in TABLE])
         self._write(self.tree, _TREE)
         self._write(self.pushed, {**_TREE, **_PUSHED})
-        with Centre(self.centre) as centre:
+        link, enrollment = (f"127.0.0.1:{port}" for port in _own_ports())
+        with Centre(self.centre, "--listen", link, "--enroll-listen", enrollment) as centre:
             centre.run("apply", str(self.tree))
             token = centre.json("token", "create", "--site", "atl1")["token"]
             subprocess.run(
@@ -155,6 +158,16 @@ class Ground:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text.replace("STOCK", _STOCK).replace("ROOT", self.root.as_posix()), "utf-8")
+
+
+def _own_ports() -> tuple[int, int]:
+    """Two that nobody is given who asks for any: between two runs, and while the controller is dead, they are free."""
+    found: list[int] = []
+    while len(found) < 2:
+        with closing(socket.socket()) as attempt, suppress(OSError):
+            attempt.bind(("127.0.0.1", random.randrange(15_000, 32_000)))
+            found.append(int(attempt.getsockname()[1]))
+    return found[0], found[1]
 
 
 EXPECTED = Counter(

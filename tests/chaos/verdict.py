@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.ledger import Findings, Record, balance
 from chaos.plant import Plant
 from chaos.tree import STATES_ONLY, WEB_SOURCES
+from chaos.workload import POISON
 from support.processes import command
+
+_MARK = re.compile(rf"{POISON}-[a-z0-9-]+")
 
 
 @dataclass(slots=True)
@@ -31,7 +36,7 @@ def judge(plant: Plant, *, thorough: bool) -> Verdict:
     verdict = Verdict()
     findings = verdict.findings
     must, may = plant.ledger.expected()
-    verdict.records = len(may) + sum(plant.ledger.poison.values())
+    verdict.records = len(may) + sum(len(marks) for marks in plant.ledger.poison.values())
     rows = plant.sql.got(findings)
     verdict.arrived = len(rows)
     balance("rows", rows, must, may, strict_order=False, findings=findings)
@@ -45,7 +50,7 @@ def judge(plant: Plant, *, thorough: bool) -> Verdict:
     _sources(plant, findings)
     if findings and not thorough:
         return verdict
-    verdict.account = _ask(plant)
+    verdict.account = _ask(plant, "account")
     _account(plant, verdict.account, {got.record for got in rows}, findings)
     return verdict
 
@@ -83,27 +88,51 @@ def _sources(plant: Plant, findings: Findings) -> None:
             findings.add(f"site {site}: {business.exports.rows()} rows are left in the outbox table")
 
 
-def _ask(plant: Plant) -> dict[str, Any]:
-    """`crossdock account --json`, whose exit code is 1 when it does not balance."""
+def _dead_letters(plant: Plant, findings: Findings) -> Counter[tuple[str, str]]:
+    """How many there are of each (site, source); they must be the poison, all of it and nothing else.
+
+    A source whose outbox was set aside reads records again, and a poison record has a dead letter each time: the only
+    repetition that is let pass, and told as an effect.
+    """
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for letter in _ask(plant, "dead", "list", "--limit", "100000")["dead_letters"]:
+        mark = _MARK.search(f"{letter['sample_text']} {letter['rows']} {letter['reason']}")
+        text = mark.group() if mark else f"{letter['kind']} {letter['code']} {letter['sink']} {letter['key']}"
+        found.setdefault((letter["site"], letter["source"]), Counter())[text] += 1
+    plant.repeated_letters = sum(sum(c.values()) - len(c) for c in found.values())
+    for name in {*found, *plant.ledger.poison}:
+        letters, poison = found.get(name, Counter()), plant.ledger.poison.get(name, set())
+        if letters.keys() - poison:
+            findings.add(f"{name}: dead letters of what was no poison: {sorted(letters.keys() - poison)[:5]}")
+        if poison - letters.keys():
+            findings.add(f"{name}: poison without a dead letter: {sorted(poison - letters.keys())[:5]}")
+        repeated = sorted(mark for mark, times in letters.items() if times > 1)
+        if repeated and not plant.set_aside(name[0]):
+            findings.add(f"{name}: more than one dead letter each, and nothing was read again: {repeated[:5]}")
+    return Counter({name: sum(counter.values()) for name, counter in found.items()})
+
+
+def _ask(plant: Plant, *arguments: str) -> dict[str, Any]:
+    """What `crossdock ARGUMENTS --json` says; the exit code of `account` is 1 when it does not balance."""
     done = subprocess.run(
-        [command("crossdock"), "account", "--json"], capture_output=True, encoding="utf-8", timeout=120, check=False,
+        [command("crossdock"), *arguments, "--json"], capture_output=True, encoding="utf-8", timeout=120, check=False,
         env={**os.environ, "CROSSDOCK_DATA": str(plant.centre.data)},
     )  # fmt: skip
-    assert done.stdout, f"crossdock account, exit code {done.returncode}:\n{done.stderr}"
+    assert done.stdout, f"crossdock {arguments[0]}, exit code {done.returncode}:\n{done.stderr}"
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def _account(plant: Plant, account: dict[str, Any], arrived: set[Record], findings: Findings) -> None:
     """The product's own numbers are the ledger's."""
-    given, poison = plant.ledger.counts(), plant.ledger.poison
+    given, dead = plant.ledger.counts(), _dead_letters(plant, findings)
     lines = {(line["site"], line["source"]): line for line in account["sources"]}
     if not account["balanced"]:
         findings.add(f"account: not balanced, lost {account['lost']}, doubled {account['doubled']}")
     for name, line in lines.items():
-        dead, moving = poison.get(name, 0), line["pending"] + line["held"]
-        if line["dead"] != dead:
-            findings.add(f"account {name}: {line['dead']} dead letters, {dead} poison records were given")
+        moving = line["pending"] + line["held"]
+        if line["dead"] != dead[name]:
+            findings.add(f"account {name}: {line['dead']} dead, {dead[name]} dead letters are listed")
         if moving:
             findings.add(f"account {name}: {moving} pending or held after the drain")
         expected = sum(1 for record in arrived if _of(plant, record) == name)

@@ -1,7 +1,7 @@
 """The business at one site: programs that drop files, write a log, and commit rows, for as long as they are let.
 
 Each tells the ledger what it gave, once it is written; none knows of crossdock, and none ever takes anything back.
-A poison record has a quantity that is no number, and no version: the product must set exactly it aside.
+A poison record has a mark where its quantity should be, and no version: the product must set exactly it aside.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Giver:
     def __init__(self, site: str, root: Path, ledger: Ledger, rng: random.Random) -> None:
         self.site, self.root, self.ledger, self.rng = site, root, ledger, rng
         self.ticks = 0
+        self._poisoned = 0
 
     def tick(self) -> None:
         raise NotImplementedError
@@ -38,10 +39,14 @@ class Giver:
         keys = [f"{self.site}-{self.name}-{self.rng.randrange(KEYS):02d}" for _ in range(self.rng.randint(1, most))]
         return [self.ledger.next_version(key) for key in keys]
 
-    def poison(self) -> int:
-        return 1 if self.poisons and self.rng.random() < 0.05 else 0
+    def poison(self) -> list[str]:
+        """The marks of the poison records that come along: mostly none."""
+        if not self.poisons or self.rng.random() >= 0.05:
+            return []
+        self._poisoned += 1
+        return [f"{POISON}-{self.site}-{self.name}-{self._poisoned}"]
 
-    def gave(self, where: str, records: Sequence[Record], poison: int = 0) -> None:
+    def gave(self, where: str, records: Sequence[Record], poison: Sequence[str] = ()) -> None:
         self.ledger.gave(self.site, self.name, where, records, poison)
 
 
@@ -61,8 +66,8 @@ class Drops(Giver):
             return
         records, poison = self.draw(40), self.poison()
         rows = [f"{r.key};{r.version}" for r in records]
-        for _ in range(poison):
-            rows.insert(self.rng.randrange(len(rows)), f"{self.site}-{POISON};{POISON}")
+        for mark in poison:
+            rows.insert(self.rng.randrange(len(rows)), f"{self.site}-{POISON};{mark}")
         name = f"{self.name}{self.ticks:06d}.csv"
         text = "\n".join(["SKU;QTY", *rows]).encode() + b"\n"
         temporary = self.directory / f"{name}.tmp"
@@ -89,7 +94,7 @@ class Journal(Giver):
         self.directory.mkdir(parents=True)
         self._file = self.directory / "journal.log"
         self._half = b""
-        self._pending: tuple[list[Record], int] = ([], 0)
+        self._pending: tuple[list[Record], list[str]] = ([], [])
 
     def tick(self) -> None:
         self.ticks += 1
@@ -100,7 +105,7 @@ class Journal(Giver):
             self._rotate()
         records, poison = self.draw(12), self.poison()
         lines = [f'{{"sku": "{r.key}", "qty": "{r.version}"}}\n' for r in records]
-        lines += [f'{{"sku": "{self.site}-{POISON}", "qty": "{POISON}"}}\n'] * poison
+        lines += [f'{{"sku": "{self.site}-{POISON}", "qty": "{mark}"}}\n' for mark in poison]
         text = "".join(lines).encode()
         cut = len(text) - self.rng.randrange(1, 20) if self.rng.random() < 0.2 else len(text)
         with self._file.open("ab") as file:
@@ -117,7 +122,7 @@ class Journal(Giver):
         records, poison = self._pending
         if records or poison:
             self.gave(f"journal.log, tick {self.ticks}", records, poison)
-        self._pending = ([], 0)
+        self._pending = ([], [])
 
     def _rotate(self) -> None:
         """journal.log.1 is the youngest of the old ones; none is ever deleted."""
@@ -155,7 +160,7 @@ class Orders(Table):
 
     def tick(self) -> None:
         records, poison = self.draw(10), self.poison()
-        rows = [(r.key, str(r.version)) for r in records] + [(f"{self.site}-{POISON}", POISON)] * poison
+        rows = [(r.key, str(r.version)) for r in records] + [(f"{self.site}-{POISON}", mark) for mark in poison]
         self.db.execute("BEGIN IMMEDIATE")
         self.db.executemany(f"INSERT INTO {self.name}(sku, qty) VALUES(?, ?)", rows)
         last = self.db.execute(f"SELECT max(id) FROM {self.name}").fetchone()[0]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-from chaos import power
 from chaos.killpoints import Case, Sweep, cases
 from chaos.points import Event
 
@@ -65,10 +63,8 @@ def test_a_process_dies_at_a_point_and_nothing_is_lost_or_doubled(
 
 @pytest.mark.parametrize("sort", CUTS, ids=lambda sort: " ".join(map(str, sort)))
 def test_a_machine_loses_its_current_and_nothing_is_lost_or_doubled(
-    sweep: Sweep, tmp_path: Path, sort: tuple[str, str, str, int]
+    sweep: Sweep, sort: tuple[str, str, str, int]
 ) -> None:
-    if not power.supported(tmp_path):
-        pytest.skip("the file system does not tell when a file was born (tmpfs of an old kernel): set TMPDIR")
     chosen = _chosen(sweep.counted, *sort)
     case = next(c for c in cases([chosen], powerful=True) if c.point.moment == "before" and c.cut == "strict")
     _must_pass(sweep, case)

@@ -54,7 +54,7 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
     def start(self) -> FakeController:
         pair = self.authority.server()
         server = grpc.server(futures.ThreadPoolExecutor(16), options=SERVER_OPTIONS)
-        link_pb2_grpc.add_LinkServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        self._add_link(server)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(self, server)  # type: ignore[no-untyped-call]
         credentials = grpc.ssl_server_credentials(
             [(pair.key, pair.certificate)], self.authority.bundle, require_client_auth=True
@@ -123,6 +123,9 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         return [(r.config.revision, r.config.state) for r in self.reports if r.WhichOneof("kind") == "config"]
 
     # --- the services
+
+    def _add_link(self, server: grpc.Server) -> None:
+        link_pb2_grpc.add_LinkServicer_to_server(self, server)  # type: ignore[no-untyped-call]
 
     def Uplink(  # noqa: N802
         self, requests: Iterator[link_pb2.Batch], context: grpc.ServicerContext

@@ -46,6 +46,12 @@ class Process:
         )
         return self
 
+    @property
+    def code(self) -> int | None:
+        """Its exit code, None while it runs."""
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.poll()
+
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -155,7 +155,7 @@ class ControllerSide:
         self.committer._thread.shutdown()
         self.committer._thread = self._held  # type: ignore[assignment]
         self._run = self.loop.create_task(self.committer.run())
-        fleet: Any = SimpleNamespace(store=store)
+        fleet: Any = SimpleNamespace(store=store, size=1)
         self._link = LinkService(fleet, self.committer, self.reader)
 
     def turn(self) -> None:

@@ -51,7 +51,7 @@ def test_without_limits_nothing_waits_nothing_is_measured_and_nothing_is_told() 
     assert governor.send_wait("bulk", 10**9) == 0
     assert governor.send_room("bulk") == ENOUGH
     assert governor.read_wait("bulk") == (0.0, "")
-    governor.sent(10**9)
+    governor.sent("bulk", 10**9)
     governor.appended(10**9)
     assert governor.queue_bytes is None
     assert governor.health(10**9) == []
@@ -148,6 +148,14 @@ def test_what_was_counted_and_never_written_is_no_credit_for_ever() -> None:
     assert governor.read_wait("bulk")[1] == "disk"
 
 
+def test_a_bulk_batch_of_minutes_is_not_waited_for_by_a_critical_one() -> None:
+    governor = governed(Host(), bandwidth=limits.Bandwidth(default=1000))
+    governor.sent("bulk", 256_000)
+    assert governor.send_wait("bulk", 0) == LOOK_SECONDS
+    assert governor.send_wait("critical", 0) == 0
+    assert governor.send_room("critical") > 30_000
+
+
 def test_a_limit_of_the_disk_makes_strokes_small() -> None:
     assert governed(Host(), disk=4 * MB).stroke_bytes == 2 * MB
     assert governed(Host(), cpu_percent=5).stroke_bytes is None
@@ -164,7 +172,7 @@ def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
         host.now += wait
         if not wait:
             assert governor.send_room("bulk") >= 1
-            governor.sent(50_000)
+            governor.sent("bulk", 50_000)
             sent += 50_000
     assert sent / 30 == pytest.approx(256_000, rel=0.05)
     (told,) = governor.health(7 * MB)
@@ -180,7 +188,7 @@ def test_bandwidth_counts_what_was_sent_and_says_how_much_waits() -> None:
 def test_a_new_configuration_takes_effect_at_once_and_forgives_no_debt() -> None:
     host = Host()
     governor = governed(host, bandwidth=limits.Bandwidth(default=100_000))
-    governor.sent(500_000)
+    governor.sent("bulk", 500_000)
     assert governor.send_wait("bulk", 0) == LOOK_SECONDS
     governor.use(rules_of(limits.Limits(bandwidth=limits.Bandwidth(default=110_000)), "UTC"))
     host.now += 1

@@ -97,7 +97,7 @@ def sent_in(limit: BandwidthLimit, seconds: float, wall: datetime, jumps: dict[f
         wait = limit.wait("bulk", now)
         now += wait
         if not wait:
-            limit.take(50_000, now)
+            limit.take("bulk", 50_000, now)
             sent += 50_000
     raise AssertionError("the flow is not limited at all")
 

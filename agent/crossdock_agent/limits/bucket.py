@@ -32,14 +32,14 @@ class Bucket:
 class SharedBucket:
     """A bucket of all lanes, whose takings may be known only afterwards: whoever comes may take while there is no debt.
 
-    The critical lane may run into debt, up to *borrow*; the others pay it back by waiting. So critical data never waits
-    for what other lanes have taken, and over any time no more is taken than came in it, the burst, the borrowed and
-    one taking. *rate* None: nothing is limited, and nothing counted.
+    The critical lane is asked for its own debt alone, and that may reach `BORROW_SECONDS`: it waits exactly as if it
+    were alone, and the others wait until all is paid back. Over any time no more is taken than came in it, the burst
+    twice, what may be borrowed, and a taking of either. *rate* None: nothing is limited, and nothing counted.
     """
 
     def __init__(self, rate: float | None, now: float) -> None:
         self._rate = rate
-        self._level = (rate or 0.0) * BURST_SECONDS
+        self._level = self._critical = (rate or 0.0) * BURST_SECONDS
         self._at = now
 
     @property
@@ -52,14 +52,17 @@ class SharedBucket:
             return
         self._fill(now)
         self._rate = rate
-        self._level = 0.0 if rate is None else min(self._level, rate * BURST_SECONDS)
+        burst = (rate or 0.0) * BURST_SECONDS
+        self._level, self._critical = (
+            (0.0, 0.0) if rate is None else (min(self._level, burst), min(self._critical, burst))
+        )
 
     def room(self, lane: str, now: float) -> float:
         """What may be taken now without waiting afterwards; negative: that much is lacking."""
         if self._rate is None:
             return float("inf")
         self._fill(now)
-        return self._level + (self._rate * BORROW_SECONDS if lane == "critical" else 0.0)
+        return self._critical + self._rate * BORROW_SECONDS if lane == "critical" else self._level
 
     def wait(self, lane: str, now: float) -> float:
         """Seconds until *lane* may take; 0: now."""
@@ -68,15 +71,18 @@ class SharedBucket:
             return 0.0
         return max(_SHORTEST, -room / self._rate)
 
-    def take(self, amount: float, now: float) -> None:
+    def take(self, amount: float, now: float, lane: str | None = None) -> None:
+        """By *lane*; None: nobody knows by which, so it counts for all."""
         if self._rate is not None:
             self._fill(now)
             self._level -= amount
+            self._critical -= amount if lane in ("critical", None) else 0.0
 
     def _fill(self, now: float) -> None:
         if self._rate is not None:
-            came = max(0.0, now - self._at) * self._rate
-            self._level = min(self._rate * BURST_SECONDS, self._level + came)
+            came, burst = max(0.0, now - self._at) * self._rate, self._rate * BURST_SECONDS
+            self._level = min(burst, self._level + came)
+            self._critical = min(burst, self._critical + came)
         self._at = now
 
 

@@ -16,8 +16,8 @@ class Gate(Protocol):
     def send_room(self, lane: str) -> int:
         """How many bytes of *lane* may be sent now, for reading no more than that from the outbox; one batch always."""
 
-    def sent(self, size: int) -> None:
-        """A batch of *size* bytes is on its way."""
+    def sent(self, lane: str, size: int) -> None:
+        """A batch of *size* bytes of *lane* is on its way."""
 
     def read_wait(self, lane: str) -> tuple[float, str]:
         """Seconds until a source of *lane* may go on, and what it waits for; (0, ""): now."""
@@ -35,7 +35,7 @@ class OpenGate:
     def send_room(self, _lane: str) -> int:
         return ENOUGH
 
-    def sent(self, _size: int) -> None:
+    def sent(self, _lane: str, _size: int) -> None:
         return
 
     def read_wait(self, _lane: str) -> tuple[float, str]:

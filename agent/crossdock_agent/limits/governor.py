@@ -130,11 +130,11 @@ class Governor:
             room = bandwidth.room(lane, self._machine.monotonic()) if bandwidth is not None else ENOUGH
             return max(1, int(min(room, ENOUGH)))
 
-    def sent(self, size: int) -> None:
+    def sent(self, lane: str, size: int) -> None:
         if self._bandwidth is not None:
             with self._lock:
                 if self._bandwidth is not None:
-                    self._bandwidth.take(size + BATCH_OVERHEAD_BYTES, self._machine.monotonic())
+                    self._bandwidth.take(lane, size + BATCH_OVERHEAD_BYTES, self._machine.monotonic())
 
     # --- asked by the pumps
 

@@ -70,9 +70,9 @@ class BandwidthLimit:
     def room(self, lane: str, now: float) -> float:
         return self._bucket.room(lane, now)
 
-    def take(self, size: int, now: float) -> None:
+    def take(self, lane: str, size: int, now: float) -> None:
         self.total += size
-        self._bucket.take(size, now)
+        self._bucket.take(size, now, lane)
 
 
 class MeasuredLimit:

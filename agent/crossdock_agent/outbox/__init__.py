@@ -6,12 +6,13 @@
 
 from crossdock_agent.outbox.groupcommit import Writer
 from crossdock_agent.outbox.outbox import Outbox
-from crossdock_agent.outbox.rows import Append, Missing, Position, Stats, StoredBatch
+from crossdock_agent.outbox.rows import Append, Loss, Missing, Position, Stats, StoredBatch
 from crossdock_agent.outbox.schema import Quarantined, inspect, quarantine
 from crossdock_agent.outbox.store import Store
 
 __all__ = [
     "Append",
+    "Loss",
     "Missing",
     "Outbox",
     "Position",

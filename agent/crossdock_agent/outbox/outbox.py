@@ -18,7 +18,7 @@ from crossdock.errors import BufferCorrupt, BufferFull, CrossdockError
 from crossdock.siteconfig import LANE_SHARES, OutboxConfig
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.groupcommit import GroupCommit, Writer
-from crossdock_agent.outbox.rows import Missing, Position, Stats, StoredBatch
+from crossdock_agent.outbox.rows import Loss, Missing, Position, Stats, StoredBatch
 from crossdock_agent.outbox.store import Store
 
 RESUME_FRACTION = 10  # a full outbox resumes reading when a tenth is free, at most ...
@@ -183,6 +183,10 @@ class Outbox:
         self.epoch = self._read(Store.epoch)
         return renumbered
 
+    def losses(self) -> list[Loss]:
+        """What could not be given back to a restored controller, oldest first."""
+        return self._read(Store.losses)
+
     def remember_store(self, store: bytes) -> None:
         """The controller's store that welcomed this agent."""
         self._group.call(lambda file: file.set_controller(store))
@@ -222,7 +226,8 @@ class Outbox:
     def room_bytes(self) -> int:
         """How many more a critical source may put in: within the limit, and within the disk down to its floor."""
         held, limits = self.held_bytes(), self.limits
-        return max(0, min(limits.max_bytes - held, self.disk_free() - limits.min_free_disk_bytes))
+        disk = self.disk_free() + self._group.free_bytes + self._group.kept_bytes()  # kept batches give way
+        return max(0, min(limits.max_bytes - held, disk - limits.min_free_disk_bytes))
 
     def takes(self, lane: str) -> bool:
         """Whether a batch of *lane* would be taken now."""

@@ -72,3 +72,11 @@ class Missing:
     first: int
     last: int
     kept_from_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a restored controller lacked and this outbox could not give back, and when that was found."""
+
+    at_us: int
+    missing: tuple[Missing, ...]

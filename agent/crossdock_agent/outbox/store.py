@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from crossdock.errors import BufferCorrupt
 from crossdock_agent.outbox import schema
 from crossdock_agent.outbox.kept import Kept, minute_now
-from crossdock_agent.outbox.rows import Append, Missing, Position, StoredBatch, source_crc
+from crossdock_agent.outbox.rows import Append, Loss, Missing, Position, StoredBatch, source_crc
+
+LOSSES = 20  # of those found, the last ones are remembered
 
 
 class Store:
@@ -135,7 +140,11 @@ class Store:
             self.acknowledge(source, sequence)  # what it has is not sent under another number
         self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self.forget_opening()  # its sequences are of the epoch that ended
-        return self.kept.renew(known)
+        missing = self.kept.renew(known)
+        if missing:
+            losses = [*self.losses(self._writes), Loss(time.time_ns() // 1000, tuple(missing))]
+            self._set_meta("losses", msgspec.json.encode(losses[-LOSSES:]))
+        return missing
 
     def finish_releases(self, ids: Sequence[int]) -> None:
         self._writes.executemany("DELETE FROM releases WHERE id = ?", [(i,) for i in ids])
@@ -214,6 +223,11 @@ class Store:
     def controller(self) -> bytes:
         """The id of the controller's store that last welcomed this agent; empty when none has."""
         return self._meta("controller", self._reads) or b""
+
+    def losses(self, connection: sqlite3.Connection | None = None) -> list[Loss]:
+        """The latest times at which something could not be given back, oldest first."""
+        kept = self._meta("losses", connection or self._reads)
+        return [] if kept is None else msgspec.json.decode(kept, type=list[Loss])
 
     def positions(self) -> dict[str, Position]:
         """By name, as written by this process: for the thread that writes."""

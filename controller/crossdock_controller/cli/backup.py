@@ -56,17 +56,19 @@ def restore(directory: Path, replace: bool, data: DataDirectory, as_json: bool) 
 
 
 def _show(directory: Path, manifest: backups.Manifest, seconds: float, verified_only: bool) -> None:
-    from crossdock_controller.cli.screen import next_steps, screen, table
+    from crossdock_controller.cli.screen import next_steps, screen
 
     what = "is sound" if verified_only else "was made and verified"
     screen().print(f"The backup {directory} {what}, {manifest.bytes:,} bytes, {words.duration(seconds)}.")
-    grid = table("", "~")
-    grid.add_row("made", words.moment(manifest.created_us))
-    grid.add_row("release", f"{manifest.version}, schemas {manifest.state.schema} and {manifest.intake.schema}")
-    grid.add_row("store", manifest.store or "-")
+    facts = {
+        "made": f"{words.moment(manifest.created_us)}, by release {manifest.version}",
+        "store": f"{manifest.store or '-'}, schemas {manifest.state.schema} and {manifest.intake.schema}",
+    }
     for taken in (manifest.state, manifest.intake):
-        grid.add_row(taken.name, ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in taken.counts.items()))
-    screen().print(grid)
+        counts = (f"{n:,} {name.replace('_', ' ')}" for name, n in taken.counts.items() if name != "last_event")
+        facts[taken.name] = ", ".join(counts)
+    for name, fact in facts.items():
+        screen().print(f"[bold]{name:<11}[/]{fact}", soft_wrap=True)
     screen().print("[yellow]It holds the authority's private key:[/] whoever reads it can pose as any agent.")
     if not verified_only:
         next_steps([f"copy it to another machine, then there: crossdock backup --verify {directory}"])
@@ -91,7 +93,7 @@ def _say(done: restores.Restored) -> None:
 
 def _next(done: restores.Restored) -> list[str]:
     steps = []
-    if not done.replaced or not done.revoked_again:
+    if not done.known_since:
         steps.append(
             f"who was revoked after {words.minute(done.created_us)}? that is lost with the old store: "
             "crossdock agents revoke NAME, before the controller starts"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from crossdock_controller.cli.options import data_option
+from crossdock_controller.cli.options import Size, data_option, require_data
 from crossdock_controller.paths import DataDirectory
 
 
@@ -28,6 +28,18 @@ def controller() -> None:
     "--retention-days", type=click.FloatRange(min=0.0), default=14.0, show_default=True, metavar="N",
     help="How long raw batches are kept, to normalize them again.",
 )  # fmt: skip
+@click.option(
+    "--min-free-disk", type=Size(), default="1 GiB", show_default=True, metavar="SIZE",
+    help="Left free on the disk of the data: below it nothing is taken in, below half of it nothing is normalized.",
+)  # fmt: skip
+@click.option(
+    "--round-seconds", type=click.FloatRange(min=1.0), default=60.0, show_default=True, metavar="N",
+    help="As long as mapping a few batches may take, before the batch at fault is looked for and set aside.",
+)  # fmt: skip
+@click.option(
+    "--take-over", is_flag=True,
+    help="Start although another controller may hold the data; that one stops writing at once.",
+)  # fmt: skip
 def run(
     data: DataDirectory,
     listen: str,
@@ -35,8 +47,15 @@ def run(
     advertise: str,
     certificate_hours: float,
     retention_days: float,
+    min_free_disk: int,
+    round_seconds: float,
+    take_over: bool,
 ) -> None:
-    """Run the controller until Ctrl-C or SIGTERM. One controller uses a data directory at a time."""
+    """Run the controller until Ctrl-C or SIGTERM. One controller uses a data directory at a time.
+
+    It ends by itself with code 3 when the store is damaged, and with 4 when another controller has taken it over: a
+    service manager should not start it again then.
+    """
     from crossdock import telemetry
     from crossdock.lifecycle import Stop, stop_on_signals
     from crossdock_controller.processes import ControllerSettings, run_controller
@@ -51,6 +70,28 @@ def run(
         ControllerSettings(
             data=data.root, listen=listen, enroll_listen=enroll_listen, advertise=advertise,
             certificate_hours=certificate_hours, retention_days=retention_days,
+            min_free_disk_bytes=min_free_disk, round_seconds=round_seconds, take_over=take_over,
         ),
         stop,
     )  # fmt: skip
+
+
+@controller.command()
+@data_option
+def check(data: DataDirectory) -> None:
+    """Read every page of the store and say what is wrong with it; minutes for tens of GB. Ends with code 3 if anything
+    is. The controller may run meanwhile."""
+    from crossdock_controller import exits
+    from crossdock_controller.store.checkup import problems
+
+    require_data(data)
+    damaged = False
+    for path in (data.state, data.intake):
+        found = list(problems(path)) if path.exists() else ["is missing"]
+        damaged = damaged or bool(found)
+        click.echo(f"{path}: {'ok' if not found else found[0]}")
+        for text in found[1:20]:
+            click.echo(f"  {text}")
+    if damaged:
+        click.echo("  next: stop the controller, keep a copy, and restore the data directory from its last backup")
+        raise click.exceptions.Exit(exits.DAMAGED)

@@ -6,12 +6,16 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from crossdock.errors import CrossdockError
+from crossdock_controller import exits
+from crossdock_controller.store.faults import StoreDamaged, of
+from crossdock_controller.store.holder import HolderLost
 
-PROBLEM = 1  # exit codes: 0 fine, 1 a problem that the message names, 2 wrong usage (click's own)
+PROBLEM = 1  # exit codes: 0 fine, 1 a problem that the message names, 2 wrong usage (click's own), more in `exits`
 TRACEBACK = "CROSSDOCK_TRACEBACK"  # set to see where an error came from
 
 
@@ -27,7 +31,13 @@ def shown() -> Iterator[None]:
             raise
         message, hint = explained(error)
         say(message, hint)
-        raise click.exceptions.Exit(PROBLEM) from error
+        raise click.exceptions.Exit(code_of(error)) from error
+
+
+def code_of(error: BaseException) -> int:
+    if isinstance(of(error, Path()), StoreDamaged):
+        return exits.DAMAGED
+    return exits.TAKEN if isinstance(error, HolderLost) else PROBLEM
 
 
 def explained(error: BaseException) -> tuple[str, str]:

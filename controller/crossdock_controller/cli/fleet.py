@@ -88,12 +88,14 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         screen().print("No agent has enrolled yet.")
         next_steps(["crossdock token create --site NAME, and paste what it prints at the site"])
         return
-    grid = table("agent", "site", "state", "last seen", "revision", ">outbox", ">oldest", "forecast", "~host")
+    grid = table(
+        "agent", "site", "state", "last seen", "version", "revision", ">outbox", ">oldest", "forecast", "~host"
+    )
     for agent in found:
         waiting = agent.outbox.records
         grid.add_row(
-            agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), revision_of(agent),
-            number(waiting),
+            agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), agent.version,
+            revision_of(agent), number(waiting),
             words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-",
             outlook_of(agent, now_us), agent.host,
         )  # fmt: skip

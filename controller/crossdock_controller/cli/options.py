@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,22 @@ class Period(click.ParamType[float]):
             return seconds_of(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 500 MB, 10 GiB, or plain."""
+
+    name = "SIZE"
+    _forms = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B|B)?\s*", re.IGNORECASE)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = self._forms.fullmatch(str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size: write 500 MB or 10 GiB", param, ctx)
+        power = " KMGT".index((match[2] or " ").upper())
+        return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def assignments(pairs: tuple[str, ...]) -> dict[str, str]:

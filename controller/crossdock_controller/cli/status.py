@@ -11,6 +11,7 @@ from crossdock_controller.cli import words
 from crossdock_controller.cli.options import data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import status as commands
+from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory
 
 if TYPE_CHECKING:
@@ -23,11 +24,29 @@ if TYPE_CHECKING:
 def status(data: DataDirectory, as_json: bool) -> None:
     """The whole picture on one page: controller, sources, sinks, dead letters, and what to do next."""
     require_data(data)
-    found = commands.status(data, time.time_ns() // 1000)
+    now_us = time.time_ns() // 1000
+    if not as_json:
+        _show_store(storage(data, now_us))  # before anything is read from it, which may fail
+    found = commands.status(data, now_us)
     if as_json:
         emit(found)
         return
     _show(found)
+
+
+def _show_store(store: StorageView) -> None:
+    """A line when all is well; what is wrong, and the next step, when not."""
+    from crossdock_controller.cli.screen import screen, state
+
+    if store.state == "ok":
+        return
+    screen().print("[bold]store[/]     ", state(store.state, store.state), end="  ")
+    screen().print(store.problem, markup=False, soft_wrap=True)
+    if store.floor_bytes:
+        free, floor = words.size(store.free_bytes), words.size(store.floor_bytes)
+        sizes = f"state.db {words.size(store.state_bytes)}, intake.db {words.size(store.intake_bytes)}"
+        screen().print(f"           {free} free, {floor} kept free; {sizes}", markup=False, soft_wrap=True)
+    screen().print(f"           next: {store.hint}", markup=False, soft_wrap=True)
 
 
 def _show(found: commands.Status) -> None:

@@ -77,7 +77,7 @@ def create(data: DataDirectory, target: Path, now_us: int, progress: Progress) -
         partial.mkdir(mode=0o700)
         try:
             made = _write(data, partial, now_us, progress)
-            verify(partial, progress)
+            _judge(partial, made)  # its sums are of what was read back from the disk's cache a moment ago
             _publish(partial, target)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
@@ -91,19 +91,25 @@ def verify(directory: Path, progress: Progress) -> Manifest:
     wrong: list[str] = []
     for noted in manifest.everything:
         wrong += _differences(directory / noted.name, noted.bytes, noted.sha256, progress)
-    if not wrong:
-        for taken in (manifest.state, manifest.intake):
-            progress(f"checking {taken.name}", 0, 0)
-            wrong += copies.faults(directory / taken.name, taken)
-    if not wrong:
-        wrong += copies.uncovered(directory / manifest.state.name, directory / manifest.intake.name)
-        Authority.open(directory / "authority")
+    _refuse(directory, wrong)
+    _judge(directory, manifest)
+    return manifest
+
+
+def _judge(directory: Path, manifest: Manifest) -> None:
+    """Whether the content is sound, and the files fit together. Raises Corrupt."""
+    for taken in (manifest.state, manifest.intake):
+        _refuse(directory, copies.faults(directory / taken.name, taken))
+    _refuse(directory, copies.uncovered(directory / manifest.state.name, directory / manifest.intake.name))
+    Authority.open(directory / "authority")
+
+
+def _refuse(directory: Path, wrong: list[str]) -> None:
     if wrong:
         raise Corrupt(
             f"the backup {directory} is not sound: {'; '.join(wrong[:5])}",
             hint="use another one, and look at the disk that this one lies on",
         )
-    return manifest
 
 
 def read_manifest(directory: Path) -> Manifest:

@@ -25,7 +25,7 @@ LOCK_SECONDS = 5.0  # a controller that is just stopping
 @dataclass(frozen=True, slots=True)
 class Restored:
     """*before_event*: the next event gets a number beyond it. *revoked_again* and *unknown* (enrolled since the backup)
-    are known only where the replaced store could be read."""
+    are known only where the replaced store could be read: *known_since*."""
 
     data: str
     created_us: int
@@ -34,6 +34,7 @@ class Restored:
     before_event: int
     replaced: str
     agents: list[copies.AgentState]
+    known_since: bool
     revoked_again: list[str]
     unknown: list[copies.AgentState]
 
@@ -68,12 +69,14 @@ def restore(data: DataDirectory, directory: Path, now_us: int, progress: Progres
         store, before = copies.make_restored(
             new / "state.db", backup_us=manifest.created_us, now_us=now_us, beyond=lost.last_event, revoked=again
         )
-        copies.sync(new / "state.db")
+        copies.free(new / "intake.db")
+        for name in ("state.db", "intake.db"):
+            copies.sync(new / name)
         aside = _exchange(data, new, now_us)
         unknown = [a for a in lost.agents if a.agent not in known and a.state == "active"]
         return Restored(
             str(data.root), manifest.created_us, manifest.version, store.hex(), before, str(aside) if aside else "",
-            manifest.agents, again, unknown,
+            manifest.agents, lost.known, again, unknown,
         )  # fmt: skip
 
 
@@ -83,6 +86,7 @@ class _Lost:
 
     agents: list[copies.AgentState]
     last_event: int
+    known: bool
 
 
 def _lost(data: DataDirectory) -> _Lost:
@@ -90,15 +94,15 @@ def _lost(data: DataDirectory) -> _Lost:
     aside already."""
     aside = sorted(data.root.glob("replaced-*/state.db")) if data.restoring.exists() else []
     agents: dict[str, copies.AgentState] = {}
-    last_event = 0
+    last_event, known = 0, False
     for path in (data.state, *aside):
         try:
             found, last = copies.agents(path), copies.last_event(path)
         except (sqlite3.Error, CrossdockError):
             continue
-        last_event = max(last_event, last)
+        last_event, known = max(last_event, last), True
         agents |= {a.agent: a for a in found if a.agent not in agents or a.state == "revoked"}
-    return _Lost(list(agents.values()), last_event)
+    return _Lost(list(agents.values()), last_event, known)
 
 
 def _contents(data: DataDirectory) -> list[Path]:

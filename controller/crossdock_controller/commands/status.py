@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
+from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
 
@@ -69,6 +70,7 @@ class DeadSummary:
 class Status:
     now_us: int
     controller: ControllerView
+    store: StorageView
     revision: RevisionHead
     agents: list[AgentView]
     sources: list[SourceView]
@@ -84,6 +86,7 @@ class Status:
 def status(data: DataDirectory, now_us: int) -> Status:
     """Everything at *now_us*. Reads only; works whether or not the controller runs."""
     controller = controller_view(data)
+    store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
         fleet = judged(agents.list_all(db), now_us)
         unknown = strangers.list_all(db)
@@ -99,7 +102,9 @@ def status(data: DataDirectory, now_us: int) -> Status:
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
-    return Status(now_us, controller, revision, fleet, sources, sinks, dead, steps)
+    if store.step and (store.state != "stuck" or controller.state == "up"):
+        steps.insert(0, store.step)
+    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
 
 
 def controller_view(data: DataDirectory) -> ControllerView:
@@ -217,10 +222,23 @@ def _full(agent: AgentView, now_us: int) -> str:
 
 
 def _sink_step(sink: views.SinkView, now_us: int) -> str:
+    drain = f"; all would be delivered in about {_span(sink.drain_seconds)} of work" if sink.drain_seconds else ""
     if sink.problem:
-        return f"sink {sink.sink} gives no verdict: {sink.problem}"
+        down = f" for {_span((now_us - sink.down_us) / 1e6)}" if sink.down_us else ""
+        waits = f"; {sink.waiting:,} deliveries wait and none is given up{drain}" if sink.waiting else ""
+        return f"sink {sink.sink} gives no verdict{down}: {sink.problem}{waits}"
     if sink.paused:
         return f"sink {sink.sink} is paused"
     if sink.oldest_us and now_us - sink.oldest_us > LAG_SECONDS * 1_000_000:
-        return f"sink {sink.sink} is behind: crossdock top shows whether it catches up"
+        return f"sink {sink.sink} is behind{drain}: crossdock top shows whether it catches up"
     return ""
+
+
+def _span(seconds: float) -> str:
+    """ "2 d 3 h", "12 min", "40 s"."""
+    whole = round(seconds)
+    for size, unit, smaller, small_unit in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit} {rest} {small_unit}" if rest else f"{whole // size} {unit}"
+    return f"{max(whole, 1)} s"

@@ -7,6 +7,7 @@ outcomes and event ids, however they were cut into batches.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from collections.abc import Mapping as Reasons
 from zoneinfo import ZoneInfo
 
 from crossdock.v1.batch_pb2 import BatchHeader
@@ -60,19 +61,25 @@ class Engine:
         return tuple(name for name in lines.columns if not name.startswith(AROUND))
 
     def run(
-        self, batches: Sequence[tuple[BatchHeader, bytes, int]], lookup: Lookup, *, cap_reached: bool = False
+        self,
+        batches: Sequence[tuple[BatchHeader, bytes, int]],
+        lookup: Lookup,
+        *,
+        cap_reached: bool = False,
+        aside: Sequence[Reasons[int, str]] = (),
     ) -> list[Outcomes]:
         """One Outcomes a batch, in order. *batches* are contiguous batches of one stream, each with the number of
         records to skip at its start (decided in an earlier run).
 
         A group is in the Outcomes of the batch of its first record, with all its records. The last group stays open
         unless its unit ended, with everything after its first record; *cap_reached* says that it must not wait longer.
+        *aside*: for each batch, records by position that are not to be mapped, and why; they are dead.
         """
         outcomes = [Outcomes() for _ in batches]
         known = KnownKeys(lookup)
         pieces = [
-            read(self._format, self._format_name, self._program, header, payload, skip, out)
-            for (header, payload, skip), out in zip(batches, outcomes, strict=True)
+            read(self._format, self._format_name, self._program, header, payload, skip, out, left)
+            for (header, payload, skip), out, left in zip(batches, outcomes, aside or [{}] * len(batches), strict=True)
         ]
         for segment in segments(pieces, grouped=bool(self._program.each)):
             if self._program.each:

@@ -6,12 +6,12 @@ count the records of the batch from 0: those of the payload, then the agent's re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from crossdock.v1.batch_pb2 import BatchHeader
-from crossdock_controller.formats.base import BLANK, Decoded, Fault, Format
+from crossdock_controller.formats.base import BLANK, SAMPLE_BYTES, Decoded, Fault, Format
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD
 from crossdock_controller.mappings.fields import AROUND
@@ -20,6 +20,7 @@ from crossdock_controller.mappings.where import trimmed
 from crossdock_controller.outcomes import Locator, Outcomes
 
 _BLANK_RECORD = "blank record"
+_NOTHING: Mapping[int, str] = {}
 _TRAILER = "trailer, its count is right"
 
 
@@ -58,9 +59,19 @@ class Piece:
 
 
 def read(
-    form: Format, name: str, program: Program, header: BatchHeader, payload: bytes, skip: int, out: Outcomes
+    form: Format,
+    name: str,
+    program: Program,
+    header: BatchHeader,
+    payload: bytes,
+    skip: int,
+    out: Outcomes,
+    aside: Mapping[int, str] = _NOTHING,
 ) -> Piece:
-    """Decodes one batch. *name* is the format the source declares now; the header says which one wrote the batch."""
+    """Decodes one batch. *name* is the format the source declares now; the header says which one wrote the batch.
+
+    Records at the positions of *aside* are not looked at further: strays, for the reason given there.
+    """
     if header.format != name:
         return _unreadable(program, header, skip, out, name)
     decoded = form.decode(header, payload, program.columns)
@@ -76,6 +87,8 @@ def read(
         _reconcile(piece)
     for j in range(len(header.rejects)):
         _stray(piece, program, _refused(form, header, j))
+    if aside:
+        _set_aside(piece, aside)
     _keep(piece, program)
     piece.strays.sort(key=lambda stray: stray.position)
     piece.left_out.sort()
@@ -134,6 +147,21 @@ def _stray(piece: Piece, program: Program, fault: Fault) -> None:
             _leave_out(piece, fault.position, test.reason)
             return
     piece.strays.append(Stray(fault, rows=(fault.row,) if fault.row else ()))
+
+
+def _set_aside(piece: Piece, aside: Mapping[int, str]) -> None:
+    """Before any condition is asked of them: that may be what they fail in."""
+    decoded = piece.decoded
+    keep = []
+    for i, position in enumerate(decoded.positions):
+        if position not in aside:
+            keep.append(i)
+        elif position >= piece.skip:
+            sample = decoded.sample(position)
+            fault = Fault(position, decoded.lines[i], "poison", aside[position], sample=sample)
+            rows = (decoded.fields(i),) if len(sample) < SAMPLE_BYTES else ()  # a huge one is not stored twice
+            piece.strays.append(Stray(fault, rows=rows))
+    piece.decoded = decoded.select(keep)
 
 
 def _leave_out(piece: Piece, position: int, reason: str) -> None:

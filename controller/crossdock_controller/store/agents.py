@@ -112,6 +112,13 @@ def record_heartbeat(db: sqlite3.Connection, agent: str, health: str, now_us: in
     db.execute("UPDATE agents SET health = ?, last_seen_us = ? WHERE agent = ?", (health, now_us, agent))
 
 
+def record_misfit(db: sqlite3.Connection, agent: str, version: str, health: str, now_us: int) -> None:
+    """It greeted and cannot be spoken to; *health* says why."""
+    db.execute(
+        "UPDATE agents SET version = ?, health = ?, last_seen_us = ? WHERE agent = ?", (version, health, now_us, agent)
+    )
+
+
 def record_config(db: sqlite3.Connection, agent: str, revision: int, state: str, reason: str) -> None:
     """What the agent says of a revision; its effective revision moves only when it was applied."""
     db.execute(

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from crossdock.errors import Corrupt
-from crossdock_controller.store import facts
+from crossdock_controller.store import facts, holder
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.intake_schema import VERSIONS
 
@@ -185,11 +185,21 @@ def make_restored(path: Path, *, backup_us: int, now_us: int, beyond: int, revok
             if row is None:
                 db.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('events', ?)", (last,))
             db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'events'", (last,))
+            holder.forget(db)
             db.execute("UPDATE tokens SET uses_left = 0")
             db.execute("UPDATE agents SET connected = 0")
             db.executemany("UPDATE agents SET state = 'revoked' WHERE agent = ?", [(name,) for name in revoked])
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return new, last
+
+
+def free(path: Path) -> None:
+    """The copy is of nobody: whoever held its original does not hold it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA synchronous=FULL")
+        with transaction(db):
+            holder.forget(db)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def newer(taken: Taken, state_head: str) -> bool:

@@ -10,12 +10,13 @@ classes so that another log (PostgreSQL, JetStream) can take their place.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from crossdock_controller.store import intake_schema
+from crossdock_controller.store import connection, intake_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,9 @@ class IntakeWriter:
     """Appends batches; used from one thread at a time."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         """Raises ConfigError when a newer release wrote the file."""
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=connection.Connection)
         try:
             self._db.execute("PRAGMA busy_timeout=10000")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -103,17 +105,21 @@ class IntakeWriter:
             self._db.close()
             raise
         self._streams: dict[_Key, _Stream] = {}
+        self._stale = True
         self._load()
 
     def commit(self, incoming: Sequence[Incoming], now_us: int) -> list[Stored]:
-        """Store all of *incoming* in one transaction, in order; one answer each. On an error nothing is stored."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """Store all of *incoming* in one transaction, in order; one answer each. On an error nothing is stored.
+
+        Raises HolderLost when another controller has the store.
+        """
+        if self._stale:
+            self._load()
         try:
-            answers = [self._append(batch, now_us) for batch in incoming]
-            self._db.execute("COMMIT")
+            with self._transaction():
+                answers = [self._append(batch, now_us) for batch in incoming]
         except BaseException:
-            self._db.execute("ROLLBACK")
-            self._load()  # what memory counted was not stored
+            self._stale = True  # what memory counted was not stored
             raise
         return answers
 
@@ -131,21 +137,32 @@ class IntakeWriter:
             ).fetchall()
         if not gone:
             return 0
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("DELETE FROM batches WHERE id = ?", [(i,) for i, _, _ in gone])
-        self._db.executemany(
-            "UPDATE streams SET purged_records = purged_records + ? WHERE id = ?", [(n, s) for _, s, n in gone]
-        )
-        self._db.execute("COMMIT")
+        with self._transaction():
+            self._db.executemany("DELETE FROM batches WHERE id = ?", [(i,) for i, _, _ in gone])
+            self._db.executemany(
+                "UPDATE streams SET purged_records = purged_records + ? WHERE id = ?", [(n, s) for _, s, n in gone]
+            )
         self._db.execute("PRAGMA incremental_vacuum(2000)").fetchall()
         return len(gone)
+
+    def held_by(self, holder_id: str) -> None:
+        """From now on write in the name of this holder only."""
+        self._db.fence = holder_id
 
     def close(self) -> None:
         self._db.close()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        connection.fenced(self._db)
+        with connection.begun(self._db):
+            yield
+
     def _load(self) -> None:
         rows = self._db.execute("SELECT id, agent, source, epoch, last_sequence FROM streams")
         self._streams = {(a, s, e): _Stream(i, n) for i, a, s, e, n in rows}
+        self._stale = False
 
     def _append(self, batch: Incoming, now_us: int) -> Stored:
         stream = self._stream(batch, now_us)

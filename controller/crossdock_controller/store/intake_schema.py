@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 
 from crossdock.errors import ConfigError
+from crossdock_controller.store import holder
 
 PAGE_BYTES = 16384  # fixed when the file is made
 
@@ -37,7 +38,8 @@ CREATE TABLE IF NOT EXISTS batches(
 );
 CREATE INDEX IF NOT EXISTS batches_received ON batches(received_us);
 """
-VERSIONS = (_VERSION_1,)
+_VERSION_2 = holder.TABLE
+VERSIONS = (_VERSION_1, _VERSION_2)
 
 
 def version(db: sqlite3.Connection) -> int:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 import uuid
 from pathlib import Path
 
 from crossdock.errors import Refused
 from crossdock.lock import SingleInstance
 from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.poison import Hand, accuse, in_hand
 
 LEASE_US = 30_000_000
 _SUFFIX = ".alive"
+_IN_HAND = ".hand"
 
 
 class LeaseLost(Exception):  # noqa: N818 - not an error: another worker has the work now, and nothing was changed
@@ -30,9 +33,11 @@ class Owner:
 
     def __init__(self, state: Path, role: str) -> None:
         self.name, self._path, self._lock = _lock_new(_directory(state), role)
+        self.hand = Hand(self._path.with_suffix(_IN_HAND))
 
     def close(self) -> None:
         """Release the leases first (`release_all`): without its file an owner can no longer be proved dead."""
+        self.hand.close()
         self._lock.close()
         with contextlib.suppress(OSError):  # a reaper on Windows has it open and removes it
             self._path.unlink()
@@ -44,8 +49,10 @@ def reap(db: sqlite3.Connection, state: Path) -> list[str]:
     for path in sorted(_directory(state).glob("*" + _SUFFIX)):
         with contextlib.suppress(Refused, OSError):  # alive, or another reaper is at it
             name = path.name.removesuffix(_SUFFIX)
+            left = path.with_suffix(_IN_HAND)
             with SingleInstance(path):
-                release_all(db, name)
+                _bury(db, name, in_hand(left))
+                left.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             dead.append(name)
     if dead:
@@ -64,9 +71,28 @@ def renew(db: sqlite3.Connection, owner: str, now_us: int) -> None:
 
 def release_all(db: sqlite3.Connection, owner: str) -> None:
     with transaction(db):
-        for table in ("normalizer_checkpoints", "sink_cursors"):
-            db.execute(f"UPDATE {table} SET owner = NULL, lease_until_us = 0 WHERE owner = ?", (owner,))
-        db.execute("DELETE FROM wakers WHERE owner = ?", (owner,))
+        _release(db, owner)
+
+
+def _bury(db: sqlite3.Connection, owner: str, had_in_hand: tuple[int, int, int, int] | None) -> None:
+    """What it died at is remembered together with its leases' end."""
+    with transaction(db):
+        _release(db, owner)
+        if had_in_hand is not None:
+            accuse(db, had_in_hand, time.time_ns() // 1000)
+
+
+def _release(db: sqlite3.Connection, owner: str) -> None:
+    for table in ("normalizer_checkpoints", "sink_cursors"):
+        db.execute(f"UPDATE {table} SET owner = NULL, lease_until_us = 0 WHERE owner = ?", (owner,))
+    db.execute("DELETE FROM wakers WHERE owner = ?", (owner,))
+
+
+def free_all(db: sqlite3.Connection) -> None:
+    """Free every lease: whoever holds one may not write any more. In a transaction."""
+    for table in ("normalizer_checkpoints", "sink_cursors"):
+        db.execute(f"UPDATE {table} SET owner = NULL, lease_until_us = 0")
+    db.execute("DELETE FROM wakers")
 
 
 def _lock_new(directory: Path, role: str) -> tuple[str, Path, SingleInstance]:

@@ -29,6 +29,24 @@ def add(
     return cursor.lastrowid
 
 
+def last_done_us(db: sqlite3.Connection, sink: int) -> int:
+    """When something was last delivered there; 0 for never."""
+    row = db.execute(
+        "SELECT ended_us FROM runs WHERE sink_id = ? AND done > 0 ORDER BY id DESC LIMIT 1", (sink,)
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def pace(db: sqlite3.Connection, sink: int) -> float:
+    """Deliveries a second of call time, by the sink's last good runs; 0 when there is none."""
+    done, took_us = db.execute(
+        "SELECT coalesce(sum(done), 0), coalesce(sum(ended_us - started_us), 0)"
+        " FROM (SELECT started_us, ended_us, done FROM runs WHERE sink_id = ? AND done > 0 ORDER BY id DESC LIMIT 50)",
+        (sink,),
+    ).fetchone()
+    return float(done) * 1_000_000 / took_us if took_us else 0.0
+
+
 def add_attempts(db: sqlite3.Connection, sink: int, attempts: Iterable[Attempt]) -> None:
     """In a transaction."""
     db.executemany(

@@ -28,9 +28,9 @@ GROUP_CALLS = 500  # so that a transaction stays short
 class SharedConnection:
     """Use from one event loop."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, fence: str = "") -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._db = connection.connect(path, check_same_thread=False)
+        self._db = connection.connect(path, check_same_thread=False, fence=fence)
         self._waiting: deque[_Waiting] = deque()
         self._lock = threading.Lock()
 

@@ -71,11 +71,24 @@ def move(db: sqlite3.Connection, sink: int, owner: str, *, at: int, to: int) -> 
         raise LeaseLost(f"sink {sink} is no longer at {at} in the hands of {owner}")
 
 
-def report(db: sqlite3.Connection, sink: int, owner: str, *, failures: int, problem: str, next_try_us: int) -> None:
-    """Make the sink's circuit visible; all zero when it works again. In a transaction."""
+def report(
+    db: sqlite3.Connection, sink: int, owner: str, *, failures: int, problem: str, next_try_us: int, now_us: int
+) -> None:
+    """Make the sink's circuit visible; all zero when it works again. Since when it is down stays. In a transaction."""
     db.execute(
-        "UPDATE sink_cursors SET failures = ?, problem = ?, next_try_us = ? WHERE sink_id = ? AND owner = ?",
-        (failures, problem, next_try_us, sink, owner),
+        "UPDATE sink_cursors SET failures = ?, problem = ?, next_try_us = ?,"
+        " down_us = CASE WHEN ? = '' THEN 0 WHEN down_us = 0 THEN ? ELSE down_us END WHERE sink_id = ? AND owner = ?",
+        (failures, problem, next_try_us, problem, now_us, sink, owner),
+    )
+
+
+def opened(db: sqlite3.Connection, sink: int, owner: str) -> None:
+    """The sink could be made: a report that it could not is over; one that it gives no verdict is not. In a
+    transaction."""
+    db.execute(
+        "UPDATE sink_cursors SET failures = 0, problem = '', down_us = 0"
+        " WHERE sink_id = ? AND owner = ? AND next_try_us = 0",
+        (sink, owner),
     )
 
 

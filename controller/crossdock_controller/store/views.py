@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossdock_controller.store import runs
 from crossdock_controller.store.deliveries import State
 from crossdock_controller.store.normalizer import BEGINNING, Position
 
@@ -32,7 +33,8 @@ class StreamView:
 @dataclass(frozen=True, slots=True)
 class SinkView:
     """One sink. *pending* is due and was not tried yet; *oldest_us* is when the oldest of all unfinished was received;
-    *failures* in a row and *problem* while the sink as a whole gives no verdict."""
+    *failures* in a row and *problem* while the sink as a whole gives no verdict, since *down_us*; *drain_seconds* is
+    how long what waits takes at the pace of its last good calls, 0 when that is not known."""
 
     sink: str
     pending: int
@@ -45,6 +47,12 @@ class SinkView:
     failures: int
     problem: str
     next_try_us: int
+    down_us: int = 0
+    drain_seconds: float = 0.0
+
+    @property
+    def waiting(self) -> int:
+        return self.pending + self.retrying + self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +92,11 @@ def streams(intake: sqlite3.Connection, decided: Mapping[int, Position]) -> list
 def sinks(db: sqlite3.Connection) -> list[SinkView]:
     """Every sink that was ever due something, by name."""
     rows = db.execute(
-        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us"
+        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us, c.down_us"
         " FROM sinks s JOIN sink_cursors c ON c.sink_id = s.id ORDER BY s.name"
     ).fetchall()
     found = []
-    for sink_id, name, cursor, paused, failures, problem, next_try_us in rows:
+    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us in rows:
         fresh, first_seq = db.execute(
             "SELECT count(*), min(event_seq) FROM deliveries"
             " WHERE sink_id = ? AND event_seq > ? AND state = ? AND chain IS NULL",
@@ -104,6 +112,8 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
             "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state != ?",
             (sink_id, int(State.DEAD)),
         ).fetchone()[0]
+        waiting = fresh + sum(n for state, n in chained.items() if state != State.DEAD)
+        pace = runs.pace(db, sink_id) if waiting else 0.0
         oldest = min((seq for seq in (first_seq, first_chained) if seq is not None), default=None)
         found.append(
             SinkView(
@@ -113,11 +123,13 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
                 chained.get(int(State.HELD), 0),
                 chained.get(int(State.DEAD), 0),
                 _received_us(db, oldest),
-                _last_done_us(db, sink_id),
+                runs.last_done_us(db, sink_id),
                 bool(paused),
                 failures,
                 problem,
                 next_try_us,
+                down_us,
+                waiting / pace if pace else 0.0,
             )
         )
     return found
@@ -142,16 +154,6 @@ def _received_us(db: sqlite3.Connection, seq: int | None) -> int:
         "SELECT i.received_us FROM events e JOIN inputs i ON i.id = e.input_id WHERE e.seq = ?", (seq,)
     ).fetchone()
     return row[0] if row else 0
-
-
-def _last_done_us(db: sqlite3.Connection, sink_id: int) -> int:
-    """When something was last delivered there, as far as the newest thousand runs of all sinks tell; else 0."""
-    row = db.execute(
-        "SELECT max(ended_us) FROM (SELECT sink_id, ended_us, done FROM runs ORDER BY id DESC LIMIT 1000)"
-        " WHERE sink_id = ? AND done > 0",
-        (sink_id,),
-    ).fetchone()
-    return row[0] or 0
 
 
 def sealed(intake: sqlite3.Connection, agent: str, source: str, epoch: bytes, sequence: int) -> bytes | None:

@@ -112,5 +112,7 @@ int shim_path_of(int fd, char *path)
     if (size <= 0 || path[0] != '/')
         return 0;
     path[size] = 0;
-    return strncmp(path, "/dev/", 5) && strncmp(path, "/proc/", 6) && strncmp(path, "/memfd:", 7);
+    if (strncmp(path, "/dev/", 5) == 0)
+        return strncmp(path, "/dev/shm/", 9) == 0; /* a tmpfs like any other */
+    return strncmp(path, "/proc/", 6) && strncmp(path, "/memfd:", 7);
 }
