@@ -74,7 +74,7 @@ class Health:
             oldest_us=stats.oldest_us,
             sources=sources,
             certificate_expires_us=self._identities.current().expires_us,
-            problems=self._problems.sentences(),
+            problems=[*self._problems.sentences(), *self._governor.complaints()],
             fills_at_us=self.outlook.at_us(ahead.fills_in),
             drained_at_us=self.outlook.at_us(ahead.drains_in if (ahead.drains_in or 0.0) >= SOON_SECONDS else None),
             in_bytes_per_hour=_whole(ahead.in_per_hour),
