@@ -221,9 +221,9 @@ class Plant:
                 self._start(name)
 
     def keep_all(self) -> None:
-        """Everything up, at once."""
-        for name in self._down:
-            self._down[name] = 0.0
+        """Everything up, at once; but for what a person has stopped."""
+        for name, due in list(self._down.items()):
+            self._down[name] = due if due == float("inf") else 0.0
         self.keep()
 
     def _start(self, name: str) -> None:

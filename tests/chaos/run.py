@@ -106,8 +106,10 @@ def _quiet(plant: Plant) -> None:
         if business.failure is not None:
             raise business.failure
     plant.person.push("")
-    plant.person.wait()
     plant.keep_all()
+    while not plant.person.idle():
+        plant.keep()
+        time.sleep(0.1)
 
 
 def _drained(plant: Plant) -> Verdict:
@@ -119,4 +121,5 @@ def _drained(plant: Plant) -> Verdict:
         verdict = judge(plant, thorough=late)
         if not verdict.findings or late:
             return verdict
+        plant.note(f"draining: {verdict.findings.sentences[0]}")
         time.sleep(1.0)

@@ -22,6 +22,7 @@ from crossdock_agent import health
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine, rules_of
 from crossdock_agent.limits.bucket import BURST_SECONDS
+from crossdock_agent.limits.governor import on_the_wire
 from crossdock_agent.limits.resources import WRITE_FACTOR
 from crossdock_agent.outbox import Append, Outbox, Writer
 from crossdock_agent.pump import Pump
@@ -115,6 +116,8 @@ def test_the_line_carries_no_more_than_the_bandwidth_and_a_new_revision_changes_
         assert time.monotonic() - began < 15  # 27 s under the limit
         assert relay.connections == streams
         assert len(controller.received) == whole  # and nothing was sent again
+        counted = sum(on_the_wire(len(batch.sealed)) for batch in controller.received)
+        assert relay.sent() == pytest.approx(counted, rel=0.01)  # what is counted is what the line carries
         eventually(lambda: limit_of(agent, "bandwidth") is None, "the status no longer speaks of it")
 
 

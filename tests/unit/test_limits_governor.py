@@ -8,7 +8,7 @@ import pytest
 
 from crossdock import limits
 from crossdock_agent.limits import ENOUGH, Governor, Machine, describe, rules_of
-from crossdock_agent.limits.resources import CRITICAL_SECONDS, LOOK_SECONDS, MEMORY_BASE_BYTES, MIN_PART_BYTES
+from crossdock_agent.limits.resources import LOOK_SECONDS, MEMORY_BASE_BYTES, MIN_PART_BYTES, STEP_SECONDS
 
 MB = 10**6
 
@@ -55,6 +55,7 @@ def test_without_limits_nothing_waits_nothing_is_measured_and_nothing_is_told() 
     governor.appended(10**9)
     assert governor.queue_bytes is None
     assert governor.health(10**9) == []
+    assert governor.complaints() == []
 
 
 def test_cpu_time_stays_in_its_share_and_the_source_is_told_what_it_waits_for() -> None:
@@ -76,7 +77,8 @@ def test_sending_waits_for_cpu_time_too() -> None:
     host = Host()
     governor = governed(host, cpu_percent=10)
     host.cpu += 1.0
-    assert 0 < governor.send_wait("bulk", 0) <= LOOK_SECONDS
+    assert governor.read_wait("bulk")[0] == LOOK_SECONDS
+    assert governor.send_wait("bulk", 0) == STEP_SECONDS  # it goes on in steps: what is read must be able to leave
     assert governor.send_wait("critical", 0) == 0
 
 
@@ -84,7 +86,7 @@ def test_a_critical_source_in_debt_goes_on_in_small_steps() -> None:
     host = Host()
     governor = governed(host, cpu_percent=10, disk=1 * MB)
     host.cpu += 1000.0
-    assert governor.read_wait("critical") == (CRITICAL_SECONDS, "cpu")
+    assert governor.read_wait("critical") == (STEP_SECONDS, "cpu")
     assert governor.read_wait("bulk")[0] == LOOK_SECONDS
 
 
@@ -225,11 +227,17 @@ def test_memory_over_the_ceiling_is_given_back_first_and_slows_what_is_not_criti
     assert pauses[-1] == LOOK_SECONDS  # and no longer: it goes on, in steps
     (told,) = governor.health(0)
     assert (told.resource, told.limit, told.used, told.throttling) == ("memory", "80 MB", "95 MB", True)
+    assert governor.complaints() == []
+    host.now += 60
+    (complaint,) = governor.complaints()
+    assert complaint.startswith("the agent needs 95 MB of memory and its limit is 80 MB")
+    assert "raise limits.memory" in complaint
     host.resident = 70 * MB
     for _ in range(8):
         host.now += LOOK_SECONDS
         governor.read_wait("bulk")
     assert governor.read_wait("bulk") == (0.0, "")
+    assert governor.complaints() == []
 
 
 def test_a_ceiling_shrinks_what_is_queued_and_under_way() -> None:

@@ -17,6 +17,7 @@ from crossdock_agent.limits import report, usage
 from crossdock_agent.limits.gate import ENOUGH
 from crossdock_agent.limits.resources import (
     LOOK_SECONDS,
+    STEP_SECONDS,
     WRITE_FACTOR,
     BandwidthLimit,
     MeasuredLimit,
@@ -26,9 +27,11 @@ from crossdock_agent.limits.rules import Rules
 
 DISK_LOOK_SECONDS = 0.1
 TRIM_SECONDS = 5.0
+COMPLAIN_SECONDS = 60.0  # over the ceiling of the memory, although little is held
 STROKE_SECONDS = 0.5  # of the disk's rate
 AHEAD_BYTES = 48 * 1024 * 1024  # counted and not yet seen: what SQLite's log holds, and what waits for its commit
-BATCH_OVERHEAD_BYTES = 120  # names, sequence and frames around a batch on the wire, as measured
+BATCH_OVERHEAD_BYTES = 80  # names, sequence and frames around a batch on the wire, as measured ...
+FRAMED_BYTES = 600  # ... and a byte for each so many: TLS records and HTTP/2 frames
 
 
 def _wall_us() -> int:
@@ -50,6 +53,11 @@ class Machine:
     resident: Callable[[], int | None] = usage.resident_bytes
     trim: Callable[[], None] = _nothing
     disk_idle: Callable[[bool], None] = _nothing
+
+
+def on_the_wire(size: int) -> int:
+    """Bytes that a batch of *size* sealed bytes takes up on the line."""
+    return size + BATCH_OVERHEAD_BYTES + size // FRAMED_BYTES
 
 
 class Governor:
@@ -114,7 +122,8 @@ class Governor:
             return 0.0
         now, wall_us = self._machine.monotonic(), self._machine.wall_us()
         with self._lock:
-            wait = self._wait_for_cpu(lane, now)
+            # in small steps, however many sources want the same: what is read must be able to leave
+            wait = min(self._wait_for_cpu(lane, now), STEP_SECONDS)
             if self._bandwidth is not None:
                 self._bandwidth.look(now, wall_us)
                 wait = max(wait, self._bandwidth.wait(lane, now))
@@ -134,7 +143,7 @@ class Governor:
         if self._bandwidth is not None:
             with self._lock:
                 if self._bandwidth is not None:
-                    self._bandwidth.take(lane, size + BATCH_OVERHEAD_BYTES, self._machine.monotonic())
+                    self._bandwidth.take(lane, on_the_wire(size), self._machine.monotonic())
 
     # --- asked by the pumps
 
@@ -190,9 +199,17 @@ class Governor:
             self._trimmed_at = now
             self._machine.trim()
             resident = self._machine.resident() or 0
-        memory.measured(resident)
+        memory.measured(resident, now)
 
     # --- shown to people
+
+    def complaints(self) -> list[str]:
+        """What a person should change: a limit that cannot be kept by waiting."""
+        with self._lock:
+            memory = self._memory
+            if memory is None or memory.seconds_over(self._machine.monotonic()) < COMPLAIN_SECONDS:
+                return []
+            return [report.too_little_memory(memory)]
 
     def health(self, outbox_bytes: int) -> list[LimitHealth]:
         """What is limited, what was used of it over the last seconds, and what it holds back."""

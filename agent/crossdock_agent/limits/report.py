@@ -49,3 +49,10 @@ def memory(limit: MemoryLimit, now: float) -> LimitHealth:
         throttling=limit.is_over or limit.held.is_recent(now),
         throttled_seconds=int(limit.held.seconds),
     )
+
+
+def too_little_memory(limit: MemoryLimit) -> str:
+    return (
+        f"the agent needs {limit.resident / 1e6:.0f} MB of memory and its limit is {size(limit.ceiling)}: what is not "
+        "critical is read in small steps; raise limits.memory of the site, or have fewer sources at this agent"
+    )

@@ -11,7 +11,7 @@ from crossdock_agent.limits.windows import Ruling, Windows
 
 LOOK_SECONDS = 1.0  # the longest wait: then it is asked again, because limits, windows and lanes change meanwhile
 RECENT_SECONDS = 2.0  # what held something back so lately holds it back now, to a person
-CRITICAL_SECONDS = 0.25  # a critical source in debt of CPU or disk waits no longer than this before a batch
+STEP_SECONDS = 0.25  # a critical source, or the sending, in debt of CPU or disk waits no longer before a batch
 MEMORY_BASE_BYTES = 56 * 10**6  # of an agent that holds nothing
 MEMORY_PARTS = 4  # of the memory above it: what waits for its commit, and what is under way, have one each
 MIN_PART_BYTES = 512 * 1024
@@ -93,7 +93,7 @@ class MeasuredLimit:
 
     def wait(self, lane: str, now: float) -> float:
         wait = self._bucket.wait(lane, now)
-        return self.held.note(min(wait, CRITICAL_SECONDS) if lane == "critical" else wait, now)
+        return self.held.note(min(wait, STEP_SECONDS) if lane == "critical" else wait, now)
 
 
 class MemoryLimit:
@@ -105,6 +105,7 @@ class MemoryLimit:
         self.held = Held()
         self.ceiling = ceiling
         self.resident = 0
+        self._over_since: float | None = None
         self._pause = 0.0
 
     @property
@@ -116,9 +117,14 @@ class MemoryLimit:
     def is_over(self) -> bool:
         return self.resident > self.ceiling
 
-    def measured(self, resident: int) -> None:
+    def seconds_over(self, now: float) -> float:
+        """For how long it has been over the ceiling without a break."""
+        return now - self._over_since if self._over_since is not None else 0.0
+
+    def measured(self, resident: int, now: float) -> None:
         """Called once a look: pauses grow while it is over the ceiling, and shrink afterwards."""
         self.resident = resident
+        self._over_since = (self._over_since or now) if self.is_over else None
         if self.is_over:
             self._pause = min(self.LAST_SECONDS, max(self.FIRST_SECONDS, self._pause * 2))
         else:
