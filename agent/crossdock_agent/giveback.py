@@ -50,15 +50,24 @@ class GiveBack:
 
     def welcomed(self, store: bytes, known: Mapping[str, int] | None) -> None:
         """Compare, and make what the controller lacks unacknowledged again. *store* is the id of its store."""
-        if store and store != self._outbox.store:
-            if self._outbox.store:
-                logger.warning("the controller's store is another one than before: it was restored, or replaced")
-            self._outbox.remember_store(store)
-        if known is None or self._epoch != self._outbox.epoch:
-            return
-        lacking = {s: known.get(s, 0) for s, acked in self._acked.items() if acked > known.get(s, 0)}
-        if lacking:
-            self._give_back(lacking, known)
+        another = bool(store) and store != self._outbox.store
+        if another:
+            self._another(store)
+        if known is not None and self._epoch == self._outbox.epoch:
+            lacking = {s: known.get(s, 0) for s, acked in self._acked.items() if acked > known.get(s, 0)}
+            if lacking:
+                self._give_back(lacking, known)
+                return
+        if another:
+            self._on_given_back()
+
+    def _another(self, store: bytes) -> None:
+        """Answers of the store before may still arrive on a stream that has not noticed its end. Those that came since
+        the hello left are compared too, those that come from now on do not count."""
+        if self._outbox.store:
+            logger.warning("the controller's store is another one than before: it was restored, or replaced")
+        self._outbox.remember_store(store)
+        self._acked = {source: at.acked_sequence for source, at in self._outbox.positions().items()}
 
     def _give_back(self, lacking: Mapping[str, int], known: Mapping[str, int]) -> None:
         try:

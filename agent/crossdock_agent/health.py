@@ -24,6 +24,7 @@ from crossdock_agent.pumps import Pumps
 from crossdock_agent.status import LimitStatus, SourceStatus, Status
 
 WRITE_SECONDS = 3.0
+SOON_SECONDS = 60.0  # what is drained sooner is the coming and going of every day
 STATUS_PROBLEM = "status file"
 TRIM_SECONDS = 60.0
 ALIVE_SECONDS = 15.0  # an unchanged status is written again this often, as a sign of life
@@ -61,6 +62,7 @@ class Health:
             self._problems.clear(STATUS_PROBLEM)
 
     def heartbeat(self) -> Heartbeat:
+        sources = self._pumps.health()  # first: a source that is blocked is so by what the outbox then holds
         stats, ahead = self._outbox.stats(), self.outlook.forecast
         return Heartbeat(
             clock_us=time.time_ns() // 1000,
@@ -70,11 +72,11 @@ class Health:
             outbox_limit_bytes=self._outbox.limits.max_bytes,
             disk_free_bytes=self._outbox.disk_free(),
             oldest_us=stats.oldest_us,
-            sources=self._pumps.health(),
+            sources=sources,
             certificate_expires_us=self._identities.current().expires_us,
             problems=[*self._problems.sentences(), *self._governor.complaints()],
             fills_at_us=self.outlook.at_us(ahead.fills_in),
-            drained_at_us=self.outlook.at_us(ahead.drains_in),
+            drained_at_us=self.outlook.at_us(ahead.drains_in if (ahead.drains_in or 0.0) >= SOON_SECONDS else None),
             in_bytes_per_hour=_whole(ahead.in_per_hour),
             out_bytes_per_hour=_whole(ahead.out_per_hour),
             limits=self._governor.health(stats.bytes),

@@ -144,9 +144,13 @@ def percent(held: int, limit: int) -> str:
 
 
 def moment(now_us: int, seconds: float) -> str:
-    """ "Tue 1 Dec 14:00 UTC": to the hour, to ten minutes when it is near, rounded down."""
+    """ "Tue 1 Dec 14:00 UTC": rounded down to the hour or to ten minutes; up to five minutes when it is near, because a
+    forecast of the past is none."""
     at = now_us / 1e6 + seconds
-    step = 600 if seconds < 6 * HOUR_SECONDS else 3600
+    if seconds < HOUR_SECONDS:
+        at, step = at + 299.0, 300
+    else:
+        step = 600 if seconds < 6 * HOUR_SECONDS else 3600
     then = datetime.fromtimestamp(at - at % step, UTC)
     return f"{then:%a} {then.day} {then:%b %H:%M} UTC"
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from loguru import logger
 
 from crossdock.complaints import Complaints
-from crossdock.errors import ConfigError, CrossdockError, Retryable
+from crossdock.errors import ConfigError, Corrupt, CrossdockError, Retryable
 from crossdock.lifecycle import Stop, Supervisor
 from crossdock.retry import Backoff
 from crossdock.secrets import Secrets
@@ -257,6 +257,8 @@ class Dispatcher:
             try:
                 busy = line.step()
                 seconds = 0.0 if busy else line.seconds_to_wait(POLL_SECONDS)
+            except Corrupt as error:  # a document in the store is not what was written
+                raise faults.damaged(self._data.state, str(error)) from error
             except (sqlite3.Error, OSError, Retryable) as error:
                 failures += 1
                 self._store_failed(error, line.name)

@@ -82,7 +82,8 @@ def _watched(data: DataDirectory, seen: Seen, wait: Callable[[float], object]) -
     """Raises Refused when the row of either file changes within WATCH_SECONDS."""
     deadline = time.monotonic() + WATCH_SECONDS
     while time.monotonic() < deadline:
-        wait(_LOOK_SECONDS)
+        if wait(_LOOK_SECONDS) is True:  # told to stop
+            return seen
         now = look(data)
         found = now.any
         if found is None or (found.released_us and now.any != seen.any):

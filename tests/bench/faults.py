@@ -1,4 +1,4 @@
-"""What both transports are put through: one numbered file, the receiver killed and away, then the sender killed."""
+"""What both transports are put through: one numbered file, the sender killed, then the receiver killed and away."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Protocol
 
 import workload
 
-RECEIVER_DIES_AT = 0.3  # of the records received
-RECEIVER_AWAY_SECONDS = 20.0
-SENDER_DIES_AT = 0.6
+SENDER_DIES_AT = 0.2  # of the records received
 SENDER_AWAY_SECONDS = 2.0
+RECEIVER_DIES_AT = 0.5
+RECEIVER_AWAY_SECONDS = 20.0
 QUIET_SECONDS = 60.0  # nothing more has come for so long: what is missing is lost
 PATIENCE_SECONDS = 900.0
 
@@ -46,7 +46,7 @@ class Count:
 
 @dataclass(slots=True)
 class Outcome:
-    """*at*: progress when receiver and sender were killed; *seconds*: until the last record came."""
+    """*at*: progress when sender and receiver were killed; *seconds*: until the last record came."""
 
     seconds: float
     at: tuple[float, float]
@@ -84,36 +84,48 @@ def tally(lines: Iterable[bytes]) -> Counter[int]:
 def put_through(transport: Transport, source: Path, rows: int) -> Outcome:
     began = time.monotonic()
     transport.drop(source)
-    first = _reached(transport, RECEIVER_DIES_AT, began)
-    transport.kill_receiver()
-    time.sleep(RECEIVER_AWAY_SECONDS)
-    transport.start_receiver()
-    second = _reached(transport, SENDER_DIES_AT, began)
+    first = _reached(transport, SENDER_DIES_AT, began)
     transport.kill_sender()
     time.sleep(SENDER_AWAY_SECONDS)
     transport.start_sender()
+    second = _reached(transport, RECEIVER_DIES_AT, began)
+    transport.kill_receiver()
+    time.sleep(RECEIVER_AWAY_SECONDS)
+    transport.start_receiver()
     seconds = _settled(transport, began)
     counts = {where: judge(numbers, rows) for where, numbers in transport.counts().items()}
     return Outcome(seconds, (first, second), counts)
 
 
 def _reached(transport: Transport, share: float, began: float) -> float:
-    return _poll(transport, lambda progress: progress >= share, began, 0.002)
+    """The progress that was found; less than *share* when nothing comes any more."""
+    quiet = _Quiet(QUIET_SECONDS)
+    return _poll(transport, lambda progress: progress >= share or quiet.after(progress), began, 0.002)
 
 
 def _settled(transport: Transport, began: float) -> float:
     """Seconds until the last growth: until all is there and a little more, or nothing comes any more."""
-    last, grown = transport.progress(), time.monotonic()
+    whole, lacking = _Quiet(5.0), _Quiet(QUIET_SECONDS)
 
     def over(progress: float) -> bool:
-        nonlocal last, grown
-        now = time.monotonic()
-        if progress != last:
-            last, grown = progress, now
-        return now - grown > (5.0 if progress >= 1.0 else QUIET_SECONDS)
+        quiet = (whole.after(progress), lacking.after(progress))
+        return quiet[0] if progress >= 1.0 else quiet[1]
 
     _poll(transport, over, began, 0.1)
-    return grown - began
+    return lacking.grown - began
+
+
+class _Quiet:
+    """Whether nothing has changed for *seconds*; *grown* is when it last did."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last, self.grown = seconds, -1.0, time.monotonic()
+
+    def after(self, progress: float) -> bool:
+        now = time.monotonic()
+        if progress != self._last:
+            self._last, self.grown = progress, now
+        return now - self.grown > self._seconds
 
 
 def _poll(transport: Transport, done: Callable[[float], bool], began: float, every: float) -> float:

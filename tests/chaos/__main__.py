@@ -26,21 +26,25 @@ def main() -> int:
     root = Path(options.directory) if options.directory else Path(tempfile.mkdtemp(prefix="chaos-"))
     outcomes: list[Outcome] = []
     seconds = options.seconds / options.seeds
+    shown = options.shown or f"python -m chaos --seconds {options.seconds:g} --seed {options.seed}"
     for seed in range(options.seed, options.seed + options.seeds):
         _say(f"seed {seed}: {seconds:.0f} s of faults")
         outcomes.append(run(root / f"seed-{seed}", seed, seconds, _say, kinds, options.every))
         _conclude(outcomes[-1])
-    table = markdown(outcomes, options.shown or f"python -m chaos --seconds {options.seconds:g} --seed {options.seed}")
-    print(table, flush=True)
-    if options.out:
-        out = Path(options.out)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "chaos.md").write_text(table, "utf-8")
-        (out / "chaos.json").write_text(json.dumps([o.as_json() for o in outcomes], indent=1), "utf-8")
+        if options.out:
+            _write(Path(options.out), outcomes, shown)
+    print(markdown(outcomes, shown), flush=True)
     failed = [o for o in outcomes if o.verdict.findings]
     if not failed and not options.directory:
         shutil.rmtree(root)
     return 1 if failed else 0
+
+
+def _write(out: Path, outcomes: list[Outcome], shown: str) -> None:
+    """After each seed: what is there is of use when the rest is not waited for."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "chaos.md").write_text(markdown(outcomes, shown), "utf-8")
+    (out / "chaos.json").write_text(json.dumps([o.as_json() for o in outcomes], indent=1), "utf-8")
 
 
 def _conclude(outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ class Person:
         self.failures: list[str] = []
         self._tree, self._note = tree, note
         self._env = {**os.environ, "CROSSDOCK_DATA": str(data)}
+        self._leaving = threading.Event()
         self._wanted: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="person")
 
@@ -37,6 +38,7 @@ class Person:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leaving.set()
         self._wanted.put(None)
         self._thread.join()
 
@@ -54,9 +56,9 @@ class Person:
 
         self._wanted.put(act)
 
-    def wait(self) -> None:
-        """Until everything asked for is done."""
-        self._wanted.join()
+    def idle(self) -> bool:
+        """Everything asked for is done."""
+        return not self._wanted.unfinished_tasks
 
     def _run(self) -> None:
         while (act := self._wanted.get()) is not None:
@@ -84,6 +86,8 @@ class Person:
                 act()
             except subprocess.SubprocessError as error:
                 self._note(f"{what}: {error}")
+                if self._leaving.is_set():
+                    return
                 if time.monotonic() > deadline:
                     self.failures.append(f"{what}: {error} (for {PATIENCE_SECONDS:.0f} s)")
                     return

@@ -18,7 +18,7 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chaos.ledger import Ledger
+from chaos.ledger import Findings, Ledger
 from chaos.person import Person
 from chaos.proxy import Proxy
 from chaos.schedule import AGENTS, WORKERS
@@ -138,6 +138,11 @@ class Plant:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def moving(self) -> bool:
+        """Records of every site have arrived."""
+        arrived = {got.record.key.split("-")[0] for got in self.sql.got(Findings())}
+        return arrived >= set(AGENTS)
+
     def note(self, text: str) -> None:
         """Kept, and written to notes.log at once: what happened is of most use when the run hangs."""
         self.notes.append((round(time.monotonic() - self.ledger.began, 2), text))
@@ -221,9 +226,9 @@ class Plant:
                 self._start(name)
 
     def keep_all(self) -> None:
-        """Everything up, at once."""
-        for name in self._down:
-            self._down[name] = 0.0
+        """Everything up, at once; but for what a person has stopped."""
+        for name, due in list(self._down.items()):
+            self._down[name] = due if due == float("inf") else 0.0
         self.keep()
 
     def _start(self, name: str) -> None:

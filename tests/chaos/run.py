@@ -14,7 +14,9 @@ from chaos.history import explain
 from chaos.plant import Plant
 from chaos.schedule import KINDS, Fault, Kind, plan
 from chaos.verdict import Verdict, judge
+from support.gateway import wait_until
 
+WARM_SECONDS = 300.0  # faults that meet nothing prove nothing
 DRAIN_SECONDS = 240.0
 Say = Callable[[str], None]
 
@@ -50,6 +52,7 @@ def run(
     (directory / "schedule.json").write_text(json.dumps([f.as_json() for f in schedule], indent=1), "utf-8")
     with Plant(directory, seed) as plant:
         outcome = Outcome(seed, Verdict(), directory=directory)
+        wait_until(plant.moving, "records of every site arrive", WARM_SECONDS)
         began = time.monotonic()
         _storm(plant, schedule, seconds, outcome)
         outcome.seconds = time.monotonic() - began
@@ -106,8 +109,10 @@ def _quiet(plant: Plant) -> None:
         if business.failure is not None:
             raise business.failure
     plant.person.push("")
-    plant.person.wait()
     plant.keep_all()
+    while not plant.person.idle():
+        plant.keep()
+        time.sleep(0.1)
 
 
 def _drained(plant: Plant) -> Verdict:
@@ -119,4 +124,5 @@ def _drained(plant: Plant) -> Verdict:
         verdict = judge(plant, thorough=late)
         if not verdict.findings or late:
             return verdict
+        plant.note(f"draining: {verdict.findings.sentences[0]}")
         time.sleep(1.0)

@@ -38,7 +38,9 @@ def send(gateway: Gateway, identity: Identity, *batches: link_pb2.Batch) -> list
 
 
 def welcome(gateway: Gateway, identity: Identity, epoch: bytes = EPOCH) -> link_pb2.Welcome:
-    hello = link_pb2.Hello(protocol=1, version="1", instance=os.urandom(16), epoch=epoch)
+    hello = link_pb2.Hello(
+        protocol=1, capabilities=["give-back"], version="1", instance=os.urandom(16), epoch=epoch
+    )  # fmt: skip
     with gateway.link(identity) as channel:
         (directive,) = list(stub(channel).Control(iter([link_pb2.Report(hello=hello)]), timeout=60))[:1]
     return directive.welcome

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -160,9 +161,9 @@ class ProtocolModel(RuleBasedStateMachine):
         self.lines = [line for line in self.lines if line.mine or line.theirs][-2:]
         self.lines.append(Line(self.agent, self.controller, self.problems, self.rng))
 
-    @rule(count=FEW, committed=st.booleans(), heard=st.booleans())
-    def all_goes_well(self, count: int, committed: bool, heard: bool) -> None:
-        """For once, and perhaps not to the end."""
+    @rule(count=FEW, committed=st.booleans(), heard=st.booleans(), damaged=st.integers(0, 6))
+    def all_goes_well(self, count: int, committed: bool, heard: bool, damaged: int = 6) -> None:
+        """For once, and perhaps not to the end; but for one message, perhaps."""
         if not self.agent.welcomed:
             self._meet()
         if not any(line.mine and line.theirs for line in self.lines):
@@ -170,6 +171,8 @@ class ProtocolModel(RuleBasedStateMachine):
             self.connect()
         self.send(count)
         for line in self._of_the_agent():
+            if damaged < len(line.up):
+                line.up[damaged].crc32 ^= 1
             line.arrive(count)
         if committed and self.controller.busy():
             self.controller.commit()
@@ -418,9 +421,9 @@ class ProtocolModel(RuleBasedStateMachine):
             self.file.tokens[source] = [(n, t) for n, t in pending if n > at.acked_sequence]
 
 
-TestProtocolModel = ProtocolModel.TestCase
+TestProtocolModel = pytest.mark.timeout(3600 if LARGE else 600)(ProtocolModel.TestCase)
 TestProtocolModel.settings = settings(
-    max_examples=2000 if LARGE else 60,
+    max_examples=2000 if LARGE else 100,
     stateful_step_count=80 if LARGE else 30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.lifecycle import Stop
 from crossdock_controller import exits
 from crossdock_controller.commands.storage import storage
+from crossdock_controller.dispatch import Dispatcher
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import faults
+from crossdock_controller.store import connection, faults
 from crossdock_controller.store.checkup import check_at_start, problems
 from support import orders
+from support.dispatch_process import Runtime as SinkRuntime
 from support.gateway import wait_until
-from support.pipeline import Box
+from support.pipeline import Box, FakeSink
 from support.processes import Process, command
 
 
@@ -99,7 +102,7 @@ def test_the_whole_check_finds_what_the_start_does_not_look_at(tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == exits.DAMAGED
     assert f"{data.intake}: ok" in done.stdout
-    assert "restore the data directory" in done.stdout
+    assert "crossdock restore DIR" in done.stdout
 
 
 def test_a_damaged_file_ends_the_start_with_its_own_exit_code_and_status_says_it_first(tmp_path: Path) -> None:
@@ -143,6 +146,21 @@ def test_damage_that_a_worker_meets_ends_the_whole_controller_and_nothing_goes_o
     assert "restore the data directory from its last backup" in log
     assert log.count("worker is up") == 2, log
     assert orders.delivered(box.data.root) == []
+
+
+def test_a_document_whose_bytes_were_flipped_ends_the_dispatcher_and_is_not_sent(tmp_path: Path) -> None:
+    data = filled(tmp_path)
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        chunk = db.execute("SELECT data FROM bodies WHERE id = 1").fetchone()[0]
+        middle = len(chunk) // 2
+        flipped = chunk[:middle] + bytes([chunk[middle] ^ 1]) + chunk[middle + 1 :]
+        db.execute("UPDATE bodies SET data = ? WHERE id = 1", (flipped,))
+    sink = FakeSink()
+    dispatcher = Dispatcher(data, lambda _tree, _number: SinkRuntime("finance"), lambda _name, _of: (sink, 50))
+    with pytest.raises(faults.StoreDamaged, match="chunk 1 of document bodies is damaged"):
+        dispatcher.run(Stop())
+    dispatcher.close()
+    assert sink.calls == []
 
 
 def run_arguments(root: Path) -> list[str]:

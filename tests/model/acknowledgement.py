@@ -71,7 +71,14 @@ def _begin_life(state: State, outbox: Outbox, rules: Rules) -> State:
     state = joined(state, tuple(None if s is None else s._replace(mine=False) for s in state.streams))
     if outbox.opened_at is None or not rules.remembers_opening:
         outbox = outbox._replace(opened_at=(outbox.last, outbox.acked))
-    return state._replace(outbox=outbox, welcome=None, ready=False, half=())
+    return state._replace(outbox=outbox, welcome=None, ready=False, told=_untold(state, rules), half=())
+
+
+def _untold(state: State, rules: Rules) -> str:
+    """After an end of either side, where that can matter."""
+    if "intake older" not in rules.kinds:
+        return "told"
+    return "restored" if state.told == "restored" else "restarted"
 
 
 def _new_epoch(state: State, rules: Rules) -> State:
@@ -113,18 +120,33 @@ def _session(state: State, rules: Rules) -> Iterator[Step]:
 
 
 def _told_again(state: State, rules: Rules) -> Iterator[Step]:
-    """Control connected anew, and the welcome expects no more than what was acknowledged: that is to be sent again.
+    """Control connects anew once after an end of either side; its welcome may know of less than was acknowledged."""
+    if state.told == "told":
+        return
+    told = state._replace(told="told")
+    if state.told == "restored" and rules.ends_streams_at_another_store:
+        told = joined(told, tuple(None if s is None else s._replace(mine=False) for s in told.streams))
+    expected = last_of(state.intake, state.outbox.epoch) + 1
+    behind = max(expected, state.outbox.first) <= state.outbox.acked
+    yield Step("told again", False, _go_back(told, rules, expected, None) if behind else told)
 
-    What is taken back is taken back in the file, and streams begin anew: a late acknowledgement on an old one speaks of
-    an intake that is no more.
+
+def _go_back(state: State, rules: Rules, expected: int, refused: Stream | None) -> State:
+    """What was acknowledged from *expected* on is to be sent again, as far as it is kept; that is in the file.
+
+    Streams begin anew, but for the one that was *refused*: a late acknowledgement on another speaks of an intake that
+    is no more.
     """
-    outbox = state.outbox
-    back = max(last_of(state.intake, outbox.epoch), outbox.first - 1)
-    if back < outbox.acked:
-        streams = state.streams
-        if rules.ends_streams_when_going_back:
-            streams = tuple(None if s is None else s._replace(mine=False) for s in streams)
-        yield Step("told again", False, joined(state._replace(outbox=outbox._replace(acked=back)), streams))
+    back = max(expected, state.outbox.first) - 1
+    streams = tuple(
+        s
+        if s is None
+        else s._replace(cursor=back)
+        if s is refused or not rules.ends_streams_when_going_back
+        else s._replace(mine=False)
+        for s in state.streams
+    )
+    return joined(state._replace(outbox=state.outbox._replace(acked=back)), streams)
 
 
 # --- a stream
@@ -188,9 +210,10 @@ def _hear(state: State, rules: Rules, slot: int, stream: Stream) -> Iterator[Ste
         yield Step("hear ack", False, _acknowledge(with_stream(state, slot, heard), rules, number))
     elif word == "conflict" and rules.conflict_ends_epoch:
         yield Step("hear refusal", False, _new_epoch(state, rules))
+    elif word == "gap" and rules.goes_back and number <= outbox.acked:
+        yield Step("hear refusal", False, _go_back(with_stream(state, slot, heard), rules, number, heard))
     else:
-        lowest = outbox.first if rules.goes_back else outbox.acked + 1
-        back = heard._replace(cursor=max(number, lowest) - 1)
+        back = heard._replace(cursor=max(number, outbox.acked + 1) - 1)
         yield Step("hear refusal", False, with_stream(state, slot, back))
 
 
@@ -235,10 +258,10 @@ def _store(intake: list[Row], rules: Rules, epoch: int, sequence: int, content: 
     return "ack"
 
 
-def _controller_ends(state: State, intake: tuple[Row, ...]) -> State:
+def _controller_ends(state: State, intake: tuple[Row, ...], rules: Rules) -> State:
     """What it had received is gone; what it had answered may still arrive."""
     ended = tuple(None if s is None else s._replace(theirs=False) for s in state.streams)
-    return joined(state._replace(intake=intake, waiting=()), ended)
+    return joined(state._replace(intake=intake, told=_untold(state, rules), waiting=()), ended)
 
 
 # --- what the world does
@@ -246,12 +269,12 @@ def _controller_ends(state: State, intake: tuple[Row, ...]) -> State:
 
 def _faults(state: State, rules: Rules) -> Iterator[Step]:
     if state.waiting and state.noise:
-        failed = _controller_ends(state, state.intake)
+        failed = _controller_ends(state, state.intake, rules)
         yield Step("commit fails", True, failed._replace(noise=state.noise - 1))
     if state.crashes:
         less = state._replace(crashes=state.crashes - 1)
         yield Step("agent crashes", True, _begin_life(less, state.outbox, rules))
-        yield Step("controller crashes", True, _controller_ends(less, state.intake))
+        yield Step("controller crashes", True, _controller_ends(less, state.intake, rules))
 
 
 def _disasters(state: State, rules: Rules) -> Iterator[Step]:
@@ -272,8 +295,8 @@ def _disasters(state: State, rules: Rules) -> Iterator[Step]:
         if state.intake_copy is None:
             yield Step("copy the intake", True, state._replace(intake_copy=state.intake))
         elif state.intake_copy != state.intake:
-            older = _controller_ends(after, state.intake_copy)
-            yield Step("restore the intake", True, older._replace(intake_copy=None))
+            older = _controller_ends(after, state.intake_copy, rules)
+            yield Step("restore the intake", True, older._replace(told="restored", intake_copy=None))
 
 
 def _line_is_dead(state: State) -> State:

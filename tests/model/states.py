@@ -36,7 +36,7 @@ IMPLEMENTED_BY = {
     "forget": "crossdock_controller.gateway._UplinkStream.receive",
     "ask": "crossdock_controller.gateway.LinkService._welcome",
     "welcomed": "crossdock_agent.control.Control.welcome",
-    "told again": "crossdock_agent.control.Control.welcome",
+    "told again": "crossdock_agent.giveback.GiveBack.welcomed",
     "quarantine": "crossdock_agent.outbox.schema.quarantine",
 }
 
@@ -74,6 +74,7 @@ class State(NamedTuple):
     outbox: Outbox
     welcome: tuple[int, int, int] | None  # under way: (epoch, sequence, checkpoint) that the controller knows
     ready: bool  # this process was welcomed
+    told: str  # "told" how far the controller is; not since it, or we, "restarted"; or since it was "restored"
     half: Content  # only without atomicity: read, checkpoint written, batch not yet
     streams: tuple[Stream | None, ...]
     waiting: tuple[Waiting, ...]
@@ -115,6 +116,7 @@ class Rules:
     compares_at_welcome: bool = True
     goes_back: bool = True
     ends_streams_when_going_back: bool = True
+    ends_streams_at_another_store: bool = True
     ids_from_position: bool = True
     releases_after_ack: bool = True
     remembers_opening: bool = True  # where the outbox stood, until a welcome has compared it
@@ -132,7 +134,7 @@ def initial(rules: Rules) -> State:
     empty = Outbox(0, 1, (), 0, 0, True, (), (0, 0))
     none: tuple[Stream | None, ...] = (None,) * rules.streams
     return State(
-        empty, None, False, (), none, (), (), frozenset(), frozenset(), 1, None, None,
+        empty, None, False, "told", (), none, (), (), frozenset(), frozenset(), 1, None, None,
         rules.crashes, rules.cuts, rules.noise, rules.disasters,
     )  # fmt: skip
 

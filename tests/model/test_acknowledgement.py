@@ -97,7 +97,11 @@ WITHOUT = {
     ),
     "going back to what is expected": (changed(RESTORED, goes_back=False), "no way leads from here to all delivered"),
     "ending streams when going back": (
-        changed(RESTORED, ends_streams_when_going_back=False),
+        changed(RESTORED, ends_streams_when_going_back=False, ends_streams_at_another_store=False),
+        "no way leads from here to all delivered",
+    ),
+    "ending streams at another store": (
+        changed(RESTORED, ends_streams_at_another_store=False),
         "no way leads from here to all delivered",
     ),
 }

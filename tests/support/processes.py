@@ -116,20 +116,24 @@ class Centre:
 
     def start(self) -> Centre:
         """Starts it; from the second time on at the address of the first, where the agents look for it."""
-        addresses = self.launch()
-        wait_until(lambda: addresses.exists() or not self.process.alive(), "the controller is up", 60)
+        addresses = self.data / "addresses.json"
+        self._know_addresses()
+        addresses.unlink(missing_ok=True)
+        self.launch()
+        wait_until(lambda: addresses.exists() or not self.process.alive(), "the controller is up", 180)
         assert self.process.alive(), self.process.tail()
         return self
 
-    def launch(self) -> Path:
-        """As `start`, without waiting until it is up: then the file returned exists."""
+    def launch(self) -> None:
+        """As `start`, without waiting until it is up."""
+        self._know_addresses()
+        self.process = self._prepared()
+        self.process.start()
+
+    def _know_addresses(self) -> None:
         addresses = self.data / "addresses.json"
         if addresses.exists():
             self._listen = json.loads(addresses.read_text("utf-8"))
-            addresses.unlink()
-        self.process = self._prepared()
-        self.process.start()
-        return addresses
 
     def arguments(self, *arguments: str) -> None:
         """What is added to its command line from the next start on."""

@@ -191,7 +191,8 @@ def test_sentences_are_rounded_so_that_they_do_not_change_with_every_look() -> N
     said = {sentence(Forecast(fills_in=86_400.0 + s), 410, 1000, now + s * 10**6, linked=False) for s in range(600)}
     assert len(said) == 1
     assert "full at about Sat 16 Jan 08:00 UTC" in said.pop()
-    assert moment(now, 1900.0) == "Fri 15 Jan 08:30 UTC"
+    assert moment(now, 8000.0) == "Fri 15 Jan 10:10 UTC"
+    assert moment(now, 61.0) == "Fri 15 Jan 08:05 UTC", "not before now"
     assert "takes no more" in sentence(Forecast(fills_in=0.0), 1000, 1000, now, linked=False)
     assert "not known when" in sentence(Forecast(), 900, 1000, now, linked=True)
     assert PROBLEM == "forecast"

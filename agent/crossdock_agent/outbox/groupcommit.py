@@ -32,8 +32,8 @@ RETRY_SECONDS = 1.0  # between attempts at a commit that the disk refused
 VACUUM_PAGES = 256  # 2 MiB a step, so that an append never waits long behind one
 SPARE_PAGES = 2048  # 16 MiB stay in the file for the next batches
 BUSY_SPARE_PAGES = 8192  # 64 MiB while a backlog drains: finding one free page among many takes time in their number
-BUSY_VACUUM_PAGES = 4096  # given back at most between two commits
-ACK_BATCHES = 256  # of a source, forgotten at most in one transaction: appends do not wait for all of a backlog
+BUSY_VACUUM_PAGES = 512  # given back at most between two commits: an append waits for that long ...
+ACK_BATCHES = 64  # ... and for so many batches of a source, which are fewer pages than are given back
 IDLE_SECONDS = 600.0  # between looks at the age of kept batches while nothing is committed
 
 

@@ -188,7 +188,9 @@ class Outbox:
         return self._read(Store.losses)
 
     def remember_store(self, store: bytes) -> None:
-        """The controller's store that welcomed this agent."""
+        """The controller's store that welcomed this agent: what another acknowledged does not count from now on."""
+        with self._group.changed:
+            self.generation += 1
         self._group.call(lambda file: file.set_controller(store))
         self.store = store
 

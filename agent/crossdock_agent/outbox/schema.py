@@ -24,7 +24,7 @@ from crossdock_agent.outbox.rows import source_crc
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 PAGE_BYTES = 8192  # a sealed batch is 30 to 100 KiB: larger pages cost small polls more than they save here
 WAL_BYTES = 16 * 1024 * 1024
 FULL_CHECK_BYTES = 64 * 1024 * 1024  # a larger file is checked without walking its payload pages
@@ -93,6 +93,11 @@ _VERSION_3 = """
 ALTER TABLE sources ADD COLUMN crc32 INTEGER;
 """
 
+# Kept batches are given up a few at a time: where a row of `acknowledged` ends is looked up each time.
+_VERSION_4 = """
+CREATE INDEX acknowledged_source ON acknowledged (source_id, first_sequence);
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
@@ -134,6 +139,11 @@ def migrate(path: Path) -> None:
     def source_checksums(database: Database) -> None:
         _execute(database, _VERSION_3)
         database.execute("PRAGMA user_version = 3")
+
+    @migrations(name="4_ends_of_acknowledged")
+    def ends_of_acknowledged(database: Database) -> None:
+        _execute(database, _VERSION_4)
+        database.execute("PRAGMA user_version = 4")
 
     connection = connect(path)
     try:

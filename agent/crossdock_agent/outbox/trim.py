@@ -12,6 +12,8 @@ from crossdock_agent.outbox.kept import minute_now
 from crossdock_agent.outbox.store import Store
 
 STEP_BYTES = 32 * 1024 * 1024  # given up in one transaction: more than is acknowledged in one
+MIB = 1024 * 1024
+SLACK_SHARE = 256  # this part of what may be kept is given up beyond what is needed, in whole MiB
 RELIEF_BYTES = 1024 * 1024  # the same, when the disk is short of space: a small transaction needs little
 EXPIRY_SECONDS = 60.0  # between looks at their age
 
@@ -28,7 +30,8 @@ class Trim:
         kept, held = self._store.kept.totals()
         excess = kept - max(0, min(self.limits.keep_bytes, self.limits.max_bytes - held - incoming_bytes))
         if excess > 0:
-            self._store.kept.give_up(min(excess, STEP_BYTES))
+            slack = self.limits.keep_bytes // SLACK_SHARE  # not a batch or two with every commit
+            self._store.kept.give_up(min(excess + slack // MIB * MIB, STEP_BYTES))
         self.due = excess > STEP_BYTES or (kept > 0 and self._expire())
 
     def relieve(self, need_bytes: int) -> None:

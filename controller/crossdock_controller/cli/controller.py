@@ -93,5 +93,5 @@ def check(data: DataDirectory) -> None:
         for text in found[1:20]:
             click.echo(f"  {text}")
     if damaged:
-        click.echo("  next: stop the controller, keep a copy, and restore the data directory from its last backup")
+        click.echo("  next: stop the controller, keep a copy, and restore the last backup: crossdock restore DIR")
         raise click.exceptions.Exit(exits.DAMAGED)

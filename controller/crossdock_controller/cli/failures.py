@@ -66,5 +66,8 @@ def _of_sqlite(error: sqlite3.Error) -> tuple[str, str]:
     if "no such table" in text or "no such column" in text:
         return f"the store has another schema: {text}", "start the controller once: it brings the schema up to date"
     if "malformed" in text or "not a database" in text:
-        return f"the store is damaged: {text}", "stop the controller and restore the data directory from a backup"
+        return (
+            f"the store is damaged: {text}",
+            "stop the controller, and restore the data directory from a backup: crossdock restore DIR",
+        )
     return f"the store cannot be used: {text}", f"set {TRACEBACK}=1 to see where it came from"

@@ -89,15 +89,15 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
         next_steps(["crossdock token create --site NAME, and paste what it prints at the site"])
         return
     grid = table(
-        "agent", "site", "state", "last seen", "version", "revision", ">outbox", ">full", ">oldest", "forecast", "~host"
+        "agent", "site", "state", "last seen", "version", "revision", ">outbox", ">oldest", "forecast", "~host"
     )
     for agent in found:
         waiting = agent.outbox.records
         grid.add_row(
             agent.agent, agent.site, state(agent.state), words.ago(agent.last_seen_us, now_us), agent.version,
-            revision_of(agent), number(waiting), share_of(agent.outbox),
+            revision_of(agent), number(waiting),
             words.duration((now_us - agent.outbox.oldest_us) / 1e6) if agent.outbox.oldest_us else "-",
-            forecast_of(agent, now_us), agent.host,
+            outlook_of(agent, now_us), agent.host,
         )  # fmt: skip
     screen().print(grid)
     for agent in found:
@@ -116,12 +116,25 @@ def share_of(outbox: fleet.OutboxHealth) -> str:
     return f"{percent}%" if percent else "<1%"
 
 
+def outlook_of(agent: fleet.AgentView, now_us: int) -> str:
+    """ "83%, full in 3 h", "4%" without a forecast, "-" for an empty outbox."""
+    told = [text for text in (share_of(agent.outbox), forecast_of(agent, now_us)) if text != "-"]
+    return ", ".join(told) or "-"
+
+
 def forecast_of(agent: fleet.AgentView, now_us: int) -> str:
     """ "full in 3 d 4 h", "drained in 20 min", or "-"."""
     outbox = agent.outbox
     if outbox.fills_at_us:
-        return f"full {words.ahead(outbox.fills_at_us, now_us)}"
-    return f"drained {words.ahead(outbox.drained_at_us, now_us)}" if outbox.drained_at_us else "-"
+        return f"full {_roughly(outbox.fills_at_us, now_us)}"
+    return f"drained {_roughly(outbox.drained_at_us, now_us)}" if outbox.drained_at_us else "-"
+
+
+def _roughly(at_us: int, now_us: int) -> str:
+    """As `words.ahead`, without the seconds beside minutes."""
+    told = words.ahead(at_us, now_us)
+    minutes, mark, _ = told.partition(" min ")
+    return f"{minutes} min" if mark and told.startswith("in ") else told
 
 
 def show_throttled(found: list[fleet.AgentView]) -> None:

@@ -57,6 +57,8 @@ def _show(found: commands.Status) -> None:
     at = f" at {controller.link}" if controller.link else ""
     screen().print("[bold]controller[/]", state(controller.state, controller.state + at))
     screen().print(f"[bold]data[/]       {controller.data}", soft_wrap=True)
+    if found.store.held_by:
+        screen().print(f"[bold]held by[/]    {found.store.held_by}", soft_wrap=True)
     if revision.revision:
         by = f" by {revision.author}" if revision.author else ""
         screen().print(

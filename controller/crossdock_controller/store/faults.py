@@ -76,8 +76,8 @@ def full(path: Path, said: str) -> StoreFull:
 def damaged(path: Path, said: str) -> StoreDamaged:
     return StoreDamaged(
         f"{path} is damaged: {said}",
-        hint="keep a copy of the file, check the disk, and restore the data directory from its last backup;"
-        " agents keep what is not acknowledged",
+        hint="keep a copy of the file, check the disk, and restore the data directory from its last backup"
+        " (crossdock restore DIR); agents keep what is not acknowledged",
     )
 
 
