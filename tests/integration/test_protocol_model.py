@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -420,7 +421,7 @@ class ProtocolModel(RuleBasedStateMachine):
             self.file.tokens[source] = [(n, t) for n, t in pending if n > at.acked_sequence]
 
 
-TestProtocolModel = ProtocolModel.TestCase
+TestProtocolModel = pytest.mark.timeout(3600 if LARGE else 600)(ProtocolModel.TestCase)
 TestProtocolModel.settings = settings(
     max_examples=2000 if LARGE else 100,
     stateful_step_count=80 if LARGE else 30,
