@@ -167,7 +167,12 @@ class Normalizer:
         self._look()
         critical: list[int] = []
         others: list[tuple[float, int]] = []
+        first: dict[tuple[str, str], int] = {}  # by agent and source: the oldest epoch that goes before later ones
         for stream_id in sorted(self._waiting):
+            name = (self._streams[stream_id].agent, self._streams[stream_id].source)
+            if name in first and self._goes_first(first[name], runtime.number):
+                continue
+            first[name] = stream_id
             work = self._work[stream_id]
             if not self._ready(self._streams[stream_id], runtime.number):
                 continue
@@ -209,6 +214,18 @@ class Normalizer:
     def _ready(self, stream: StreamInfo, revision: int) -> bool:
         work = self._work[stream.id]
         return work.waits_for != (revision, stream.last_sequence) or time.monotonic() >= work.until
+
+    def _goes_first(self, stream_id: int, revision: int) -> bool:
+        """Whether an older epoch has records to decide before a later one of its source: order is kept (rule 7).
+
+        Not when it waits for more of an open group: an older epoch brings no more.
+        """
+        stream, work = self._streams[stream_id], self._work[stream_id]
+        if work.until == _FOREVER and not self._ready(stream, revision):
+            return False
+        if work.checkpoint.owner != self._owner:  # another worker may have finished it meanwhile
+            work.checkpoint = normalizer.checkpoints(self._db).get(stream_id, work.checkpoint)
+        return stream.last_sequence >= work.checkpoint.at.sequence
 
     def _serve(self, stream: StreamInfo, work: _Work, runtime: Runtime) -> bool:
         """One round of *stream*; whether it moved."""

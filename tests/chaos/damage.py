@@ -5,6 +5,7 @@ Of the controller's store only a restore can mend damage (`crossdock restore`), 
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sqlite3
 from contextlib import closing
@@ -22,6 +23,8 @@ def damage(path: Path, how: str, seed: int) -> bool:
     rng = random.Random(seed)
     if how == "value":
         return _flip_checkpoint(path, rng)
+    if how in {"flip", "page", "torn"} and rng.random() < 0.8:
+        _fold_log(path)
     target = path.with_name(f"{path.name}-wal") if how.startswith("wal-") else path
     if not target.exists() or not target.stat().st_size:
         return False
@@ -37,6 +40,12 @@ def damage(path: Path, how: str, seed: int) -> bool:
         del data[rng.randrange(len(data)) :]
     target.write_bytes(data)
     return True
+
+
+def _fold_log(path: Path) -> None:
+    """Bring what the log holds into the file, as a checkpoint does: else the log would mend it."""
+    with contextlib.suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path, timeout=30)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _flip_checkpoint(path: Path, rng: random.Random) -> bool:

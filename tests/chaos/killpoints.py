@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -76,12 +76,16 @@ class Sweep:
         return outcome
 
     def run(self, cases: Sequence[Case], each: Callable[[Result], None]) -> list[Result]:
-        with ThreadPoolExecutor(self.jobs) as pool:
+        """*each* gets every result at once. An interrupt ends it after the runs under way."""
+        pool = ThreadPoolExecutor(self.jobs)
+        try:
             results = []
             for done in as_completed([pool.submit(self._case, case) for case in cases]):
                 results.append(done.result())
                 each(results[-1])
             return results
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _case(self, case: Case) -> Result:
         outcome = self._run(case.point, case.cut)
@@ -128,13 +132,15 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, _row("**all**", "", total)])
 
 
-def totals(results: Sequence[Result], what: str) -> str:
-    """One sentence: how many, of them at commits and renames, and how they ended."""
+def report(results: Sequence[Result]) -> str:
+    """The table, and in one sentence how many there were, of them at commits and renames, and how they ended."""
     kinds = Counter(r.case.point.event.kind for r in results)
     verdicts = Counter(r.verdict for r in results)
+    what = "power cuts" if any(r.case.cut for r in results) else "kills"
     return (
-        f"{len(results)} {what}, of them {kinds['commit']} around SQLite commits and {kinds['rename']} around renames: "
-        f"{verdicts['passed']} passed, {verdicts['not reached']} not reached, {verdicts['broken']} broken."
+        f"{table(results)}\n\n{len(results)} {what}, of them {kinds['commit']} around SQLite commits and"
+        f" {kinds['rename']} around renames: {verdicts['passed']} passed, {verdicts['not reached']} not reached,"
+        f" {verdicts['broken']} broken.\n"
     )
 
 
@@ -144,24 +150,24 @@ def _row(process: str, kind: str, counts: Counter[str]) -> str:
 
 
 class _Progress:
-    """A line each so many runs, and each broken one at once."""
+    """A line and the table so far each ten runs, and each broken one at once: a sweep that is stopped leaves them."""
 
     def __init__(self, total: int, out: Path | None) -> None:
         self._total, self._out, self._started = total, out, time.monotonic()
         self._done: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._results: list[Result] = []
 
     def __call__(self, result: Result) -> None:
-        with self._lock:
-            self._done[result.verdict] += 1
-            if result.verdict == "broken":
-                self._broken(result)
-            if self._done.total() % 10 == 0 or self._done.total() == self._total:
-                said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._done.items()))
-                print(
-                    f"{self._done.total()}/{self._total} in {time.monotonic() - self._started:.0f} s: {said}",
-                    flush=True,
-                )
+        self._done[result.verdict] += 1
+        self._results.append(result)
+        if result.verdict == "broken":
+            self._broken(result)
+        if len(self._results) % 10 == 0 or len(self._results) == self._total:
+            said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._done.items()))
+            seconds = time.monotonic() - self._started
+            print(f"{len(self._results)}/{self._total} in {seconds:.0f} s: {said}", flush=True)
+            if self._out:
+                (self._out / "table.md").write_text(report(self._results), "utf-8")
 
     def _broken(self, result: Result) -> None:
         print(f"BROKEN: {result.case}", *result.outcome.faults, *result.outcome.lost, sep="\n    ", flush=True)
@@ -185,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.out:
         chosen.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it started, as at Ctrl-C
     directory = Path(tempfile.mkdtemp(prefix="crossdock-killpoints-"))
     try:
         return sweep(chosen, directory)
@@ -205,11 +212,7 @@ def sweep(chosen: argparse.Namespace, directory: Path) -> int:
     print(f"{len(counting.events)} events in a transfer of {counting.seconds:.1f} s; {len(due)} runs", flush=True)
     started = time.monotonic()
     results = made.run(due, _Progress(len(due), chosen.out))
-    said = f"{table(results)}\n\n{totals(results, 'power cuts' if chosen.power else 'kills')}"
-    print(f"{(time.monotonic() - started) / 60:.0f} minutes")
-    print(f"\n{said}")
-    if chosen.out:
-        (chosen.out / "table.md").write_text(said + "\n", "utf-8")
+    print(f"{(time.monotonic() - started) / 60:.0f} minutes\n\n{report(results)}")
     return int(any(r.verdict == "broken" for r in results))
 
 

@@ -103,18 +103,26 @@ class Findings:
 
 
 def balance(
-    sink: str, got: list[Got], must: set[Record], may: set[Record], *, strict_order: bool, findings: Findings
+    sink: str,
+    got: list[Got],
+    must: set[Record],
+    may: set[Record],
+    *,
+    strict_order: bool,
+    findings: Findings,
+    again: frozenset[Record] = frozenset(),
 ) -> None:
     """Adds to *findings* what is missing, doubled, unknown or out of order at *sink*.
 
-    *got* are effects: an idempotent sink shows each record once. *strict_order*: versions of a key only ever grow.
+    *got* are effects: an idempotent sink shows each record once, but for those in *again*. *strict_order*: versions of
+    a key only ever grow.
     """
     seen: dict[Record, str] = {}
     doubled: set[Record] = set()
     disordered: set[Record] = set()
     last: dict[str, int] = {}
     for arrival in got:
-        if arrival.record in seen:
+        if arrival.record in seen and arrival.record not in again:
             doubled.add(arrival.record)
         seen[arrival.record] = arrival.event_id
         if strict_order and arrival.record.version < last.get(arrival.record.key, 0):

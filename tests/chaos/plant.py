@@ -18,7 +18,7 @@ import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chaos.ledger import Ledger
+from chaos.ledger import Findings, Ledger
 from chaos.person import Person
 from chaos.proxy import Proxy
 from chaos.schedule import AGENTS, WORKERS
@@ -137,6 +137,11 @@ class Plant:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def moving(self) -> bool:
+        """Records of every site have arrived."""
+        arrived = {got.record.key.split("-")[0] for got in self.sql.got(Findings())}
+        return arrived >= set(AGENTS)
 
     def note(self, text: str) -> None:
         """Kept, and written to notes.log at once: what happened is of most use when the run hangs."""

@@ -14,7 +14,9 @@ from chaos.history import explain
 from chaos.plant import Plant
 from chaos.schedule import KINDS, Fault, Kind, plan
 from chaos.verdict import Verdict, judge
+from support.gateway import wait_until
 
+WARM_SECONDS = 300.0  # faults that meet nothing prove nothing
 DRAIN_SECONDS = 240.0
 Say = Callable[[str], None]
 
@@ -50,6 +52,7 @@ def run(
     (directory / "schedule.json").write_text(json.dumps([f.as_json() for f in schedule], indent=1), "utf-8")
     with Plant(directory, seed) as plant:
         outcome = Outcome(seed, Verdict(), directory=directory)
+        wait_until(plant.moving, "records of every site arrive", WARM_SECONDS)
         began = time.monotonic()
         _storm(plant, schedule, seconds, outcome)
         outcome.seconds = time.monotonic() - began

@@ -53,13 +53,14 @@ class SqlSinks:
             finally:
                 db.execute("ROLLBACK")
 
-    def got(self, findings: Findings) -> list[Got]:
-        """The records in `rows`, in the order of their first arrival. Another event id for one record is a finding."""
+    def got(self, findings: Findings, again: frozenset[Record] = frozenset()) -> list[Got]:
+        """The records in `rows`, in the order of their first arrival. Another event id for one is a finding, but
+        for those in *again*."""
         first: dict[Record, Got] = {}
         other: set[Record] = set()
         for sku, version, event_id in _read(self.rows, "SELECT sku, version, event_id FROM arrivals ORDER BY n"):
             got = Got(_record(sku, version), event_id)
-            if first.setdefault(got.record, got).event_id != event_id:
+            if first.setdefault(got.record, got).event_id != event_id and got.record not in again:
                 other.add(got.record)
         if other:
             findings.add(f"sink rows: {len(other)} records came as two different events", other)

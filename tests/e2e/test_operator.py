@@ -167,7 +167,7 @@ def test_two_controllers_never_share_a_directory_or_a_port(site: Site, tmp_path:
         taken.listen()
         busy = f"127.0.0.1:{taken.getsockname()[1]}"
         for data, listen, words in (
-            (site.centre.data, "127.0.0.1:0", "in use by another process"),
+            (site.centre.data, "127.0.0.1:0", "is in use by a controller"),
             (tmp_path / "other", busy, "cannot listen"),
         ):
             done = subprocess.run(

@@ -261,7 +261,9 @@ def test_status_and_agents_say_what_is_wrong_and_what_to_do(box: Box, run: Calla
         assert words in told
     (agent,) = answer(run, "agents")["agents"]
     assert (agent["agent"], agent["state"], agent["outbox"]["records"]) == ("a1", "silent", 7)
-    assert "crossdock-agent check" in run("agents").stdout
+    told = run("agents").stdout
+    assert "crossdock-agent check" in told
+    assert "version" in told
     assert "is revoked" in run("agents", "revoke", "a1").stdout
     assert answer(run, "agents")["agents"][0]["state"] == "revoked"
     assert "there is no agent 'a9'" in run("agents", "revoke", "a9", code=1).stderr

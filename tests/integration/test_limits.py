@@ -91,8 +91,8 @@ def heartbeats(controller: FakeController) -> list[link_pb2.Heartbeat]:
 def test_the_line_carries_no_more_than_the_bandwidth_and_a_new_revision_changes_it_on_the_same_streams(
     controller: FakeController, tmp_path: Path
 ) -> None:
-    rate, half, whole = 400 * KB, 60, 600
-    reel("wms").lines = noise(whole)  # 12 MB: half a minute at this rate
+    rate, half, whole = 100 * KB, 20, 800
+    reel("wms").lines = noise(whole)  # 16 MB: two minutes and a half at this rate
     controller.offer(site_config(1, config("wms"), limits=bandwidth(rate)), 1)
     with behind_a_relay(controller, tmp_path / "state") as relay, RunningAgent(tmp_path / "state") as agent:
         controller.wait(lambda: arrived(controller, "wms") >= 1, "it flows")
@@ -101,19 +101,17 @@ def test_the_line_carries_no_more_than_the_bandwidth_and_a_new_revision_changes_
         seconds, sent = time.monotonic() - began, relay.sent() - before
         assert sent >= half * LINE / 2  # some were on their way before
         assert sent <= 1.1 * rate * seconds + BURST_SECONDS * rate + 4 * LINE
-        assert seconds <= 20  # 3 s with nothing else to do: it is not slowed more than asked
+        assert seconds <= 40  # 4 s with nothing else to do: it is not slowed more than asked
         eventually(lambda: (told := limit_of(agent, "bandwidth")) and told.throttling, "the status says so")
         told = limit_of(agent, "bandwidth")
         assert told is not None
-        assert told.limit == "400 KB/s"
+        assert told.limit == "100 KB/s"
         assert told.waiting_bytes >= LINE
         controller.wait(lambda: any(b.limits and b.limits[0].throttling for b in heartbeats(controller)), "a heartbeat")
 
         streams = relay.connections
         controller.offer(site_config(2, config("wms")), 2)
-        began = time.monotonic()
-        controller.wait(lambda: arrived(controller, "wms") == whole, "the rest is through")
-        assert time.monotonic() - began < 15  # 27 s under the limit
+        controller.wait(lambda: arrived(controller, "wms") == whole, "the rest is through, at more than the rate")
         assert relay.connections == streams
         assert len(controller.received) == whole  # and nothing was sent again
         counted = sum(on_the_wire(len(batch.sealed)) for batch in controller.received)
@@ -170,10 +168,11 @@ def test_limits_of_a_revision_that_fails_do_not_stay(controller: FakeController,
         spent = limits.Limits(cpu_percent=0.001, bandwidth=limits.Bandwidth(default=5 * KB))  # in debt at once
         controller.offer(site_config(2, *wrong, limits=spent), 2)
         controller.wait(lambda: (2, "failed") in controller.statuses(), "it is refused")
-        eventually(lambda: (status := agent.status()) and len(status.sources) == 1, "it runs as before")
-        assert limit_of(agent, "bandwidth") is None
-        reel("wms").lines = noise(10)
-        controller.wait(lambda: arrived(controller, "wms") == 10, "and as fast")
+        eventually(
+            lambda: (status := agent.status()) and len(status.sources) == 1 and not status.limits, "it runs as before"
+        )
+        reel("wms").lines = noise(40)  # 800 KB: nearly three minutes under the limit
+        controller.wait(lambda: arrived(controller, "wms") == 40, "and as fast")
 
 
 @contextmanager
@@ -242,17 +241,17 @@ def test_under_a_limit_of_the_disk_the_outbox_writes_in_small_strokes(
     controller.identity(tmp_path / "state")
     reel("scans").lines = noise(300)  # 6 MB
     controller.acknowledging.clear()
-    controller.offer(site_config(1, config("scans"), limits=limits.Limits(disk=4 * MB)), 1)
+    controller.offer(site_config(1, config("scans"), limits=limits.Limits(disk=8 * MB)), 1)
     with RunningAgent(tmp_path / "state") as agent:
         eventually(lambda: (status := agent.status()) and status.outbox_batches == 300, "all is in the outbox")
         log = (tmp_path / "state" / "outbox.db-wal").stat().st_size
-        assert log <= 5 * MB  # 2 MB and one commit; 7 MB without
+        assert log <= 7.5 * MB  # 4 MB and one commit; over 9 MB without
         controller.acknowledging.set()
 
 
 def test_a_source_that_is_held_back_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
     reel("scans").lines = noise(200)
-    with reading(tmp_path, limits.Limits(disk=100 * KB), config("scans"), Machine()) as (pump, outbox):
+    with reading(tmp_path, limits.Limits(disk=300 * KB), config("scans"), Machine()) as (pump, outbox):
         eventually(lambda: outbox.stats().batches and pump.progress.state == "throttled", "it is held back")
         began = time.monotonic()
         assert pump.stop()

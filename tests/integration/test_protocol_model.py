@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -257,9 +258,13 @@ class ProtocolModel(RuleBasedStateMachine):
         self.backup = power_cut(self.agent.directory), copy.deepcopy(self.file)
 
     @precondition(lambda self: self.backup is not None and self._may_strike("agent"))
-    @rule()
-    def restore_the_outbox(self) -> None:
-        """The machine is an older one again; what the later one sent may still be on its way."""
+    @rule(long_ago=st.booleans(), source=SOURCE, batches=st.lists(FEW, max_size=3), restarted=st.booleans())
+    def restore_the_outbox(self, long_ago: bool, source: str, batches: list[int], restarted: bool) -> None:
+        """The machine is an older one again; what the later one sent may still be on its way.
+
+        Its sources may read, and it may be restarted, before it reaches the controller; which may no longer have the
+        bytes of what it knows.
+        """
         assert self.backup is not None
         self._strike("agent")
         self._leave()
@@ -267,6 +272,12 @@ class ProtocolModel(RuleBasedStateMachine):
         shutil.rmtree(self.agent.directory)
         self.agent, self.file = AgentSide(self.backup[0]), self.backup[1]
         self.backup = None
+        if long_ago:
+            self.purge()
+        if not self.agent.outbox.fresh:
+            self.append(source, batches, token=False)
+        if restarted:
+            self.agent_crashes()
 
     @precondition(lambda self: self._may_strike("agent"))
     @rule()
@@ -420,7 +431,7 @@ class ProtocolModel(RuleBasedStateMachine):
             self.file.tokens[source] = [(n, t) for n, t in pending if n > at.acked_sequence]
 
 
-TestProtocolModel = ProtocolModel.TestCase
+TestProtocolModel = pytest.mark.timeout(3600 if LARGE else 600)(ProtocolModel.TestCase)
 TestProtocolModel.settings = settings(
     max_examples=2000 if LARGE else 100,
     stateful_step_count=80 if LARGE else 30,

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -55,12 +56,12 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 
 def up(process: Process) -> None:
-    wait_until(lambda: "controller is up" in process.tail(100) or not process.alive(), "the controller is up")
+    wait_until(lambda: "controller is up" in process.tail(100) or not process.alive(), "the controller is up", 120)
     assert process.alive(), process.tail()
 
 
 def ended(process: Process) -> int | None:
-    wait_until(lambda: not process.alive(), "the controller ends")
+    wait_until(lambda: not process.alive(), "the controller ends", 120)
     return process.code
 
 
@@ -209,6 +210,7 @@ def test_a_copy_of_a_store_that_was_not_given_back_needs_a_person(box: Box, chan
 # --- real processes
 
 
+@pytest.mark.timeout(300)
 def test_a_second_process_on_the_same_directory_is_refused_by_name(box: Box, start: Callable[..., Process]) -> None:
     first = start(box.data.root)
     up(first)
@@ -218,6 +220,7 @@ def test_a_second_process_on_the_same_directory_is_refused_by_name(box: Box, sta
     assert first.alive()
 
 
+@pytest.mark.timeout(300)
 def test_a_second_process_is_refused_although_the_lock_file_was_deleted(
     box: Box, start: Callable[..., Process]
 ) -> None:
@@ -231,7 +234,7 @@ def test_a_second_process_is_refused_although_the_lock_file_was_deleted(
     assert "watching for signs of life" in second.tail()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_stopped_controller_that_was_taken_over_writes_nothing_after_it_wakes_and_ends(
     box: Box, start: Callable[..., Process]
 ) -> None:
@@ -240,7 +243,7 @@ def test_a_stopped_controller_that_was_taken_over_writes_nothing_after_it_wakes_
     first = start(box.data.root)
     up(first)
     wait_until(lambda: first.tail(200).count("worker is up") == 2, "its workers are up")
-    stop_tree(first, signal.SIGSTOP)
+    stop_between_transactions(first, box)
     orders = Orders(box)
     numbers = orders.send_many(1, 500)
     box.data.lock.unlink()
@@ -258,6 +261,7 @@ def test_a_stopped_controller_that_was_taken_over_writes_nothing_after_it_wakes_
     assert box.account("orders").balanced
 
 
+@pytest.mark.timeout(300)
 def test_a_copy_of_the_directory_of_a_running_controller_refuses_to_start(
     box: Box, tmp_path: Path, start: Callable[..., Process]
 ) -> None:
@@ -271,6 +275,7 @@ def test_a_copy_of_the_directory_of_a_running_controller_refuses_to_start(
     assert "leave it alone" in second.tail()
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_controller_is_followed_by_the_next_without_waiting(box: Box, start: Callable[..., Process]) -> None:
     first = start(box.data.root)
     up(first)
@@ -291,6 +296,28 @@ def test_a_restart_in_one_process_gives_the_store_back_and_takes_it_again(tmp_pa
     after = look(DataDirectory(tmp_path / "controller")).state
     assert after is not None
     assert after.released_us
+
+
+def stop_between_transactions(process: Process, box: Box) -> None:
+    """One that is stopped within a transaction keeps the store locked for everybody: that is SQLite's own fence."""
+
+    def is_free(path: Path) -> bool:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            db.execute("ROLLBACK")
+            return True
+
+    def stopped() -> bool:
+        stop_tree(process, signal.SIGSTOP)
+        if is_free(box.data.state) and is_free(box.data.intake):
+            return True
+        stop_tree(process, signal.SIGCONT)
+        return False
+
+    wait_until(stopped, "it is stopped between two transactions")
 
 
 def stop_tree(process: Process, number: int) -> None:

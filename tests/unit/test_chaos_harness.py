@@ -40,6 +40,13 @@ def test_what_does_not_balance_is_named(arrivals: tuple[Record, ...], said: str)
     assert any(said in sentence for sentence in found(*arrivals)), found(*arrivals)
 
 
+def test_what_may_come_again_may_and_nothing_else() -> None:
+    findings = Findings()
+    got = [Got(A1, "1"), Got(A1, "2"), Got(B1, "3"), Got(B1, "4")]
+    balance("s", got, {A1, B1}, {A1, B1}, strict_order=True, findings=findings, again=frozenset({A1}))
+    assert findings.sentences == ["sink s: 1 doubled: b#1"]
+
+
 def test_of_a_source_of_states_only_the_last_must_arrive() -> None:
     ledger = Ledger(frozenset({"shelves"}))
     for source in ("shelves", "orders"):

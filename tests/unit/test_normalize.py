@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,41 @@ def test_fresh_critical_records_do_not_wait_behind_a_backlog(box: Box) -> None:
         pass
     assert len(keys(box)) == 201
     worker.close()
+
+
+@pytest.mark.parametrize("turn_seconds", [0.0, 3600.0])
+def test_an_older_epoch_of_a_source_is_decided_before_a_later_one(
+    box: Box, monkeypatch: pytest.MonkeyPatch, turn_seconds: float
+) -> None:
+    """After the loss of an outbox, what its epoch left in the intake stands before what was read again."""
+    monkeypatch.setattr(normalize, "TURN_SECONDS", turn_seconds)
+    old = [str(i) for i in range(100)]
+    for key in old:
+        box.send(f"{key};t", lane="bulk")
+    box.send("100;t", lane="bulk", epoch=b"f" * 16)
+    box.normalize()
+    assert keys(box) == [*old, "100"]
+
+
+def test_a_later_epoch_goes_on_when_another_worker_has_finished_the_older(box: Box) -> None:
+    box.send("1;t")
+    box.send("2;t", epoch=b"f" * 16)
+    late = box.normalizer()
+    late._look()  # it has seen both epochs, and nothing of them is decided
+    with closing(box.normalizer()) as quick:
+        while quick.step():
+            pass
+        assert keys(box) == ["1", "2"]
+        box.send("3;t", epoch=b"f" * 16)
+        while quick.step():
+            pass
+    while late.step():
+        pass
+    box.send("4;t", epoch=b"f" * 16)
+    while late.step():
+        pass
+    assert keys(box) == ["1", "2", "3", "4"]
+    late.close()
 
 
 def test_every_source_gets_its_turn_by_the_weight_of_its_lane(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

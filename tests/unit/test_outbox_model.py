@@ -53,7 +53,7 @@ class OutboxModel(RuleBasedStateMachine):
         on_ack = b"token %d" % checkpoint if token else None
         writer = self.outbox.writer(source)
         batch = Append(
-            source=source, lane="critical", sealed=payload, crc32=zlib.crc32(payload), records=1, raw_bytes=size,
+            source=source, lane="standard", sealed=payload, crc32=zlib.crc32(payload), records=1, raw_bytes=size,
             read_at_us=sequence, checkpoint=b"%d" % checkpoint, remember=((key, b"%d" % sequence),), on_ack=on_ack,
         )  # fmt: skip
         try:

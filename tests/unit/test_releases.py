@@ -15,6 +15,7 @@ from crossdock_agent import releases as module
 from crossdock_agent.outbox import Append, Outbox
 from crossdock_agent.releases import PIECE, Releases
 from crossdock_agent.sources.base import Counters
+from support.waiting import until
 
 LIMITS = OutboxConfig(min_free_disk_bytes=0)
 
@@ -59,8 +60,9 @@ def due(outbox: Outbox, count: int, start: int = 0) -> list[bytes]:
     for token in tokens:
         writer.append(Append("drop", "standard", b"x", 0, 1, 1, 1, b"c", (), token))
     writer.flush()
-    outbox.acknowledge("drop", outbox.epoch, outbox.positions()["drop"].last_sequence)
-    outbox._group.call(lambda store: None)  # the acknowledgement is committed before this returns
+    last = outbox.positions()["drop"].last_sequence
+    outbox.acknowledge("drop", outbox.epoch, last)
+    until(lambda: outbox.positions()["drop"].acked_sequence == last)
     return tokens
 
 
