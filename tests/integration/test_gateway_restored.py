@@ -32,9 +32,9 @@ def batch(sequence: int, source: str = "wms", epoch: bytes = EPOCH) -> link_pb2.
     )
 
 
-def send(gateway: Gateway, identity: Identity, *batches: link_pb2.Batch) -> list[link_pb2.Ack]:
+def send(gateway: Gateway, identity: Identity, *batches: link_pb2.Batch, seconds: float = 60.0) -> list[link_pb2.Ack]:
     with gateway.link(identity) as channel:
-        return list(stub(channel).Uplink(iter(batches), timeout=60))
+        return list(stub(channel).Uplink(iter(batches), timeout=seconds))
 
 
 def welcome(gateway: Gateway, identity: Identity, epoch: bytes = EPOCH) -> link_pb2.Welcome:
@@ -54,7 +54,7 @@ def delist(gateway: Gateway, agent: str) -> None:
 
 def refused(gateway: Gateway, identity: Identity) -> bool:
     try:
-        send(gateway, identity, batch(1, epoch=os.urandom(16)))
+        send(gateway, identity, batch(1, epoch=os.urandom(16)), seconds=5.0)  # a stream that is cut just now may hang
     except grpc.RpcError as error:
         return isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.PERMISSION_DENIED
     return False

@@ -1,5 +1,6 @@
 """The outbox keeps what was committed, in order, once, and says no rather than lose."""
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.errors import BufferCorrupt, BufferFull, ConfigError, CrossdockError
+from crossdock.errors import BufferCorrupt, BufferFull, ConfigError, CrossdockError, Retryable
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent.outbox import Append, Outbox, Position, Store, groupcommit, inspect, quarantine, schema
 
@@ -235,6 +236,25 @@ def test_a_damaged_file_is_set_aside_and_a_new_epoch_begins(tmp_path: Path, dama
         assert outbox.epoch != epoch
         append(outbox, batch())
         assert [b.sequence for b in outbox.page("wms", 0, 10)] == [1]
+
+
+def test_a_damaged_file_that_a_full_disk_does_not_rename_is_left_and_the_next_step_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "outbox.db"
+    path.write_bytes(b"this was an outbox" * 1000)
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self), None, str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(Retryable, match=r"outbox\.db is damaged and cannot be set aside: No space left") as told:
+            schema.open_checked(path)
+        assert "free disk space" in str(told.value.hint)
+    assert path.read_bytes() == b"this was an outbox" * 1000
+    with opened(tmp_path) as outbox:
+        assert outbox.quarantined is not None
 
 
 def test_a_flipped_byte_in_a_stored_batch_is_noticed_when_it_is_read_and_finishes_the_outbox(tmp_path: Path) -> None:

@@ -226,12 +226,16 @@ def quarantine(path: Path, reason: str) -> Quarantined:
 
 
 def _rename(part: Path, target: Path) -> None:
+    """Raises Retryable when the disk does not do it (a full one may not even rename)."""
     for attempt in range(50):  # on Windows a virus scanner may hold the file for a moment
         try:
             part.replace(target)
-        except PermissionError:
-            if attempt == 49:
-                raise
+        except OSError as error:
+            if not isinstance(error, PermissionError) or attempt == 49:
+                raise Retryable(
+                    f"{part} is damaged and cannot be set aside: {error.strerror}",
+                    hint="free disk space there, and see that the service may write to its directory",
+                ) from error
             time.sleep(0.1)
         else:
             return
