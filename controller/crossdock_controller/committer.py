@@ -104,6 +104,7 @@ class Committer:
         for _, future in group:
             if not future.done():
                 future.set_exception(_come_back(why))
+                future.exception()  # a stream ends at its first refusal: nobody may come for the others
 
     async def in_thread(self, call: Callable[[], _T]) -> _T:
         """Run *call* on the thread that owns the writer."""

@@ -108,7 +108,7 @@ def _quiet(plant: Plant) -> None:
         business.end()
         if business.failure is not None:
             raise business.failure
-    plant.person.push("")
+    plant.person.push("route")  # with the sink that came and went: what it was due when it went must reach it now
     plant.keep_all()
     while not plant.person.idle():
         plant.keep()
