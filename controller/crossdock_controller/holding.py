@@ -106,7 +106,7 @@ def in_use(data: DataDirectory, found: Holder | None) -> Refused:
 def _copied(data: DataDirectory, seen: Seen) -> str:
     """Why this looks like a copy of a store that another controller holds; empty when it does not."""
     for path, found in ((data.state, seen.state), (data.intake, seen.intake)):
-        if found is None:
+        if found is None or found.released_us:  # the intake is taken after the state: whoever died between left it so
             continue
         if found.host != machine.host():
             return f"this is {machine.host()}"

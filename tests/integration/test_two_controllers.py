@@ -21,7 +21,7 @@ from crossdock_controller.holding import Holding, clear_way, look
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import connection, holder
-from crossdock_controller.store.holder import HolderLost
+from crossdock_controller.store.holder import Holder, HolderLost
 from support.dispatch_process import Runtime as SinkRuntime
 from support.gateway import running_gateway, wait_until
 from support.orders import Orders, delivered, tree
@@ -211,6 +211,26 @@ def test_a_copy_of_a_store_that_was_not_given_back_needs_a_person(box: Box, chan
 
 
 @pytest.mark.timeout(300)
+def test_a_start_on_a_moved_store_that_died_between_its_two_files_shuts_nobody_out(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(box).release()
+    moved = DataDirectory(tmp_path / "moved")
+    shutil.copytree(box.data.root, moved.root)
+    take = holder.take
+
+    def state_alone(db: sqlite3.Connection, new: Holder, seen: Holder | None) -> Holder:
+        if new.place == str(moved.intake):
+            raise KeyboardInterrupt  # stands for a kill: nothing of ours runs after it
+        return take(db, new, seen)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, "take", state_alone)
+        with pytest.raises(KeyboardInterrupt):
+            Holding(moved, look(moved), 0)
+    assert clear_way(moved, take_over=False, wait=lambda _seconds: True) == look(moved)
+
+
 def test_a_second_process_on_the_same_directory_is_refused_by_name(box: Box, start: Callable[..., Process]) -> None:
     first = start(box.data.root)
     up(first)
