@@ -27,7 +27,8 @@ from crossdock_controller.store.leases import LeaseLost
 
 UNSAVED_RUNS = 16  # so many may be done and not persisted yet, and ...
 UNSAVED_SECONDS = 0.5  # ... for so long; a crash repeats them
-_LEAST_WAIT_SECONDS = 0.002
+_LEAST_WAIT_SECONDS, _MOST_WAIT_SECONDS = 0.002, 60.0
+CLOCK_STEP_US = 2_000_000  # a clock that is so far behind what it showed was set back
 PROBES_BEFORE_PUTTING_BEHIND = 3  # a single delivery may keep a failing sink's line waiting so often
 
 
@@ -70,9 +71,11 @@ class Line:
     _unsaved: list[_Sent] = field(default_factory=list)
     _stuck: bool = False  # a save failed: it comes before anything else is sent
     _owed: tuple[_Sent | None, Judged, int] | None = None  # judged and not persisted: the store could not be written
+    _seen_us: int = field(init=False)  # by the clock, lately
 
     def __post_init__(self) -> None:
         self._bodies, self._ahead = Bodies(self.db), self.cursor
+        self._seen_us = runs.last_us(self.db)
         self.served_us = runs.last_done_us(self.db, self.sink_id) or None
 
     def step(self) -> bool:
@@ -85,6 +88,7 @@ class Line:
         elif self._stuck:
             self.save()
         connection.check_fence(self.db)
+        self._mind_the_clock()
         if sinks.is_paused(self.db, self.sink_id) or self.clock_us() < self.next_try_us:
             self.save()
             return False
@@ -105,7 +109,8 @@ class Line:
         """Until the next delivery is due or the sink is tried again."""
         due_us = deliveries.next_due_us(self.db, self.sink_id)
         moments = [at_most, *([] if due_us is None else [(due_us - self.clock_us()) / 1_000_000])]
-        return max(_LEAST_WAIT_SECONDS, min(moments), (self.next_try_us - self.clock_us()) / 1_000_000)
+        until_due = max(min(moments), (self.next_try_us - self.clock_us()) / 1_000_000)
+        return min(max(_LEAST_WAIT_SECONDS, until_due), _MOST_WAIT_SECONDS)
 
     def save(self, *, wait: bool = True) -> None:
         """Persist what is done. Raises LeaseLost; without *wait* another process's transaction is left in peace."""
@@ -124,6 +129,19 @@ class Line:
             self._stuck = False
             return
         self._saved()
+
+    def _mind_the_clock(self) -> None:
+        """A clock that was set back by hours does not put off by hours what waits to be tried again."""
+        now = self.clock_us()
+        back_us, self._seen_us = self._seen_us - now, now
+        if back_us <= CLOCK_STEP_US:
+            return
+        with transaction(self.db):
+            deliveries.bring_forward(self.db, self.sink_id, now, back_us)
+        self.next_try_us -= back_us
+        logger.bind(sink=self.name, seconds=back_us // 1_000_000).warning(
+            "the clock was set back, retries move with it"
+        )
 
     def _send_due(self, due: list[Picked]) -> None:
         self.save()

@@ -217,6 +217,45 @@ def test_discarding_a_dead_delivery_frees_the_versions_behind_it(box: Box) -> No
         letters.discard(box.db, letter.id, by="ann", note="again")
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_is_set_back_does_not_put_off_what_waits(box: Box, *, restarted: bool) -> None:
+    box.send("a;1", "b;1", "a;2")
+    box.normalize()
+    sink = FakeSink(lambda d: Verdict("retry", "http_429", "slow down", 120.0) if d.key == "a" else DONE)
+    right = 2_000_000_000_000_000
+    clock = [right + 3 * 3600 * 1_000_000]  # three hours ahead
+    ready = line(box, sink, clock=clock)
+    drain(ready)
+    assert sink.keys() == ["b"]
+    sink.decide = lambda _delivery: DONE
+    clock[0] = right
+    if restarted:
+        sinks.release(box.db, ready.sink_id, "me")
+        ready = line(box, sink, clock=clock)
+    drain(ready)
+    assert sink.keys() == ["b"]  # the sink asked for two minutes
+    clock[0] += 120_000_000
+    drain(ready)
+    assert sink.keys() == ["b", "a", "a"]
+
+
+def test_a_clock_that_is_set_back_does_not_leave_a_sink_alone_that_was_down(box: Box) -> None:
+    box.send("a;1", "b;1")
+    box.normalize()
+    sink = FakeSink()
+    sink.down = SinkUnavailable("nobody answers")
+    right = 2_000_000_000_000_000
+    clock = [right + 3 * 3600 * 1_000_000]
+    ready = line(box, sink, clock=clock)
+    drain(ready)
+    sink.down, clock[0] = None, right
+    drain(ready)
+    assert ready.seconds_to_wait(1.0) <= 60.0
+    clock[0] += 60_000_000
+    drain(ready)
+    assert sink.keys() == ["a", "b"]
+
+
 def test_a_retry_waits_as_long_as_the_sink_asked_and_dies_with_its_age(box: Box) -> None:
     box.send("a;1", "b;1")
     box.normalize()

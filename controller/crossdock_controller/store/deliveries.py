@@ -143,6 +143,14 @@ def _picked(rows: Iterable[Any], bodies: Bodies) -> list[Picked]:
     ]
 
 
+def bring_forward(db: sqlite3.Connection, sink: int, now_us: int, by_us: int) -> None:
+    """The clock was set back by *by_us*: what waits for a later time waits as long as it was to. In a transaction."""
+    db.execute(
+        "UPDATE deliveries SET due_us = max(?, due_us - ?) WHERE sink_id = ? AND due_us > ?",
+        (now_us, by_us, sink, now_us),
+    )
+
+
 def next_due_us(db: sqlite3.Connection, sink: int) -> int | None:
     """When the next exceptional delivery is due."""
     row = db.execute("SELECT min(due_us) FROM deliveries WHERE sink_id = ? AND due_us IS NOT NULL", (sink,)).fetchone()

@@ -29,6 +29,12 @@ def add(
     return cursor.lastrowid
 
 
+def last_us(db: sqlite3.Connection) -> int:
+    """When the last call of any sink ended, by the clock of then; 0 for never."""
+    row = db.execute("SELECT ended_us FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return row[0] if row else 0
+
+
 def last_done_us(db: sqlite3.Connection, sink: int) -> int:
     """When something was last delivered there; 0 for never."""
     row = db.execute(
