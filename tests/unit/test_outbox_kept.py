@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.errors import BufferFull
+from crossdock.errors import BufferFull, Retryable
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent.outbox import Append, Missing, Outbox, kept, outbox, schema, store, trim
 
@@ -278,3 +278,30 @@ def test_appends_and_acknowledgements_go_on_while_much_is_given_up(
     with opened(tmp_path) as box:
         assert box.quarantined is None
         assert kept.STEP_BATCHES > box.positions()["wms"].kept_batches > 0
+
+
+def test_a_full_disk_on_which_nothing_can_be_given_up_is_not_tried_again_and_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trim, "EXPIRY_SECONDS", 0.0)
+    with opened(tmp_path) as box:
+        append(box, batch(), batch())
+        acknowledge(box, "wms", 2)
+        attempts = []
+
+        def full(_kept: object, need_bytes: int, _before: int = 0) -> int:
+            attempts.append(need_bytes)
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode, error.sqlite_errorname = 13, "SQLITE_FULL"
+            raise error
+
+        with monkeypatch.context() as disk:
+            disk.setattr(kept.Kept, "give_up", full)
+            for _ in range(3):
+                with pytest.raises(Retryable, match="disk is full"):
+                    settle(box)
+            threading.Event().wait(0.3)  # nobody asks for anything
+            assert len(attempts) <= 3 * 3, "each failed commit may try to give up some, and once more to commit"
+        settle(box)
+        append(box, batch())
+        assert numbers(box) == [3]

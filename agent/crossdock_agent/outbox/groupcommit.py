@@ -114,6 +114,7 @@ class GroupCommit:
         self.free_bytes = store.free_pages() * schema.PAGE_BYTES  # in the file: appended to without more of the disk
         self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
         self._asked_bytes = 0  # of kept batches, to be given up at once
+        self._is_relief_vain = False  # the last attempt to give some up gave up nothing
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -244,8 +245,7 @@ class GroupCommit:
             calls, self._calls = self._calls, deque()
             asked, self._asked_bytes = self._asked_bytes, 0
         releases: list[str] = []
-        if asked:
-            self._relieve(asked)
+        self._is_relief_vain = bool(asked) and not self._relieve(asked)
         failure = self._write([batch for writer, batch in appends if writer.error is None], acks, calls, releases)
         with self.changed:
             for writer, batch in appends:
@@ -309,19 +309,20 @@ class GroupCommit:
                     call.result = call.run(self._store)
         except sqlite3.Error as error:
             self._trim.due = False  # with the next commit that holds
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-                self.give_up(STEP_BYTES)
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" and not self._is_relief_vain:
+                self.give_up(STEP_BYTES)  # at once, and not again at once when that was in vain: it would never end
             return schema.classify(error, self._store.path)
         except CrossdockError as error:
             return error
         return None
 
-    def _relieve(self, need_bytes: int) -> None:
-        """The disk is short of space: kept batches go first."""
+    def _relieve(self, need_bytes: int) -> int:
+        """The disk is short of space: kept batches go first. Bytes given up."""
         try:
-            self._trim.relieve(need_bytes)
+            return self._trim.relieve(need_bytes)
         except sqlite3.Error as error:
             self._failed(schema.classify(error, self._store.path))
+            return 0
 
     def _failed(self, failure: CrossdockError) -> None:
         if isinstance(failure, BufferCorrupt):
