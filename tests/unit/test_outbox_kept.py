@@ -12,7 +12,7 @@ import pytest
 
 from crossdock.errors import BufferFull, Retryable
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent.outbox import Append, Missing, Outbox, kept, outbox, schema, store, trim
+from crossdock_agent.outbox import Append, Missing, Outbox, groupcommit, kept, outbox, schema, store, trim
 
 ROOMY = OutboxConfig(min_free_disk_bytes=0)
 
@@ -305,3 +305,35 @@ def test_a_full_disk_on_which_nothing_can_be_given_up_is_not_tried_again_and_aga
         settle(box)
         append(box, batch())
         assert numbers(box) == [3]
+
+
+@pytest.mark.parametrize("held_in", ["queue", "parts"])
+def test_an_acknowledgement_that_waits_does_not_count_once_another_store_welcomed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_in: str
+) -> None:
+    monkeypatch.setattr(groupcommit, "ACK_BATCHES", 1)
+    held, go = threading.Event(), threading.Event()
+    with opened(tmp_path) as box:
+        append(box, *[batch() for _ in range(6)])
+
+        def hold() -> None:
+            if held_in == "queue" or box.positions()["wms"].acked_sequence:
+                held.set()
+                go.wait(60)
+
+        box.subscribe(hold)
+        if held_in == "queue":
+            box.set_limits(ROOMY)  # something to commit
+            assert held.wait(60)
+        box.acknowledge("wms", box.epoch, 6)  # by the store of before
+        assert held.wait(60)
+        before = box.generation
+        welcomed = threading.Thread(target=box.remember_store, args=(b"another",))
+        welcomed.start()
+        eventually(lambda: box.generation > before)
+        go.set()
+        welcomed.join(60)
+        settle(box)
+        assert box.positions()["wms"].acked_sequence == (0 if held_in == "queue" else 1)
+        box.acknowledge("wms", box.epoch, 6)
+        eventually(lambda: box.positions()["wms"].acked_sequence == 6)

@@ -108,6 +108,7 @@ class GroupCommit:
         self._on_corrupt = on_corrupt
         self._appends: deque[tuple[Writer, Append]] = deque()
         self._acks: dict[str, int] = {}
+        self._taken: dict[str, int] = {}  # those of them that the transaction under way acknowledges, or begins to
         self._calls: deque[_Call] = deque()
         self._listeners: list[Callable[[], None]] = []
         self._release_due: dict[str, Callable[[], None]] = {}
@@ -163,6 +164,13 @@ class GroupCommit:
         with self.changed:
             self._acks[source] = max(sequence, self._acks.get(source, 0))
             self.changed.notify_all()
+
+    def forget_acknowledgements(self, source: str | None = None) -> None:
+        """Of *source*, or of all: what no transaction has begun with does not count any more."""
+        with self.changed:
+            for acks in (self._acks, self._taken):
+                for name in [source] if source is not None else list(acks):
+                    acks.pop(name, None)
 
     def set_limits(self, limits: OutboxConfig) -> None:
         with self.changed:
@@ -241,7 +249,7 @@ class GroupCommit:
     def _commit(self) -> None:
         with self.changed:
             appends, self._appends = self._appends, deque()
-            acks, later = self._take_acks()
+            acks = self._take_acks()
             calls, self._calls = self._calls, deque()
             asked, self._asked_bytes = self._asked_bytes, 0
         releases: list[str] = []
@@ -257,10 +265,11 @@ class GroupCommit:
                 self.positions = self._store.positions()
                 self.free_bytes = self._store.free_pages() * schema.PAGE_BYTES
                 self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
-                self._acknowledge_later(acks, later)
+                self._acknowledge_later(acks)
             elif not self.closing and not isinstance(failure, BufferCorrupt):
-                for source, sequence in {**acks, **later}.items():
+                for source, sequence in self._taken.items():
                     self._acks[source] = max(sequence, self._acks.get(source, 0))
+            self._taken = {}
             self.changed.notify_all()
         for call in calls:
             call.error = failure
@@ -272,20 +281,20 @@ class GroupCommit:
         for source in releases if failure is None else ():
             self._release_due.get(source, _nobody)()
 
-    def _take_acks(self) -> tuple[dict[str, int], dict[str, int]]:
-        """(what this transaction acknowledges, what is left of it), each by source."""
-        acks, self._acks = self._acks, {}
-        parts = {
+    def _take_acks(self) -> dict[str, int]:
+        """How far this transaction acknowledges, by source: a part where there is much."""
+        self._taken, self._acks = self._acks, {}
+        return {
             source: min(sequence, self.positions[source].acked_sequence + ACK_BATCHES)
-            for source, sequence in acks.items()
             if source in self.positions
+            else sequence
+            for source, sequence in self._taken.items()
         }
-        return {**acks, **parts}, {source: acks[source] for source, part in parts.items() if part < acks[source]}
 
-    def _acknowledge_later(self, acks: Mapping[str, int], later: Mapping[str, int]) -> None:
+    def _acknowledge_later(self, acks: Mapping[str, int]) -> None:
         """What is left goes into the next transaction, unless there was nothing up to where this one came."""
-        for source, sequence in later.items():
-            if self.positions[source].acked_sequence >= acks[source]:
+        for source, sequence in self._taken.items():
+            if acks[source] < sequence and self.positions[source].acked_sequence >= acks[source]:
                 self._acks[source] = max(sequence, self._acks.get(source, 0))
 
     def _write(

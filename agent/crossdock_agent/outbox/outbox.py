@@ -155,7 +155,8 @@ class Outbox:
         """The controller has *source* only up to *sequence* any more: what was acknowledged after it is to be sent
         again; how many batches. None, and nothing is changed, when some of them are not kept any more: see `renew`."""
         with self._group.changed:
-            self.generation += 1  # acknowledgements until here are committed before this is
+            self.generation += 1
+            self._group.forget_acknowledgements(source)  # of before; what is being committed is so before this is
         return cast("int | None", self._group.call(lambda store: store.kept.rewind(source, sequence)))
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
@@ -163,6 +164,7 @@ class Outbox:
         lacks and that is still here; what is not here any more. Streams must begin anew after it."""
         with self._group.changed:
             self.generation += 1  # whoever reads new numbers under the old epoch notices
+            self._group.forget_acknowledgements()
         try:
             return cast("list[Missing]", self._group.call(lambda store: store.renew(known)))
         finally:
@@ -191,6 +193,7 @@ class Outbox:
         """The controller's store that welcomed this agent: what another acknowledged does not count from now on."""
         with self._group.changed:
             self.generation += 1
+            self._group.forget_acknowledgements()  # a large one is committed in parts: the rest of it is of before, too
         self._group.call(lambda file: file.set_controller(store))
         self.store = store
 
