@@ -337,3 +337,38 @@ def test_an_acknowledgement_that_waits_does_not_count_once_another_store_welcome
         assert box.positions()["wms"].acked_sequence == (0 if held_in == "queue" else 1)
         box.acknowledge("wms", box.epoch, 6)
         eventually(lambda: box.positions()["wms"].acked_sequence == 6)
+
+
+def test_nobody_sends_new_numbers_under_the_old_epoch_and_its_answers_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)) as box:
+        append(box, batch(), batch(), batch())
+        acknowledge(box, "wms", 1)
+        old, read = box.epoch, []
+        call = box._group.call
+
+        def send() -> None:
+            epoch, generation = box.epoch, box.generation  # a stream begins, and looks before it sends
+            page = [b.sequence for b in box.page("wms", 0, 10_000)]
+            read.append((epoch, page, generation == box.generation))
+
+        threads = [threading.Thread(target=send)]
+
+        def committed(run: Callable[[store.Store], object]) -> object:
+            result = call(run)
+            threads[0].start()
+            threads[0].join(1)  # where it may read already
+            box.acknowledge("wms", old, 2, box.generation)  # an answer to a batch of before
+            return result
+
+        monkeypatch.setattr(box._group, "call", committed)
+        assert box.renew({}) == [Missing("wms", 1, 1, 7)]
+        monkeypatch.undo()
+        threads[0].join(60)
+        assert [sent for sent in read if sent[2] and sent[0] != box.epoch] == []
+        settle(box)
+        assert numbers(box) == [1, 2]
+        box.acknowledge("wms", box.epoch, 2, box.generation)
+        settle(box)
+        assert numbers(box) == []

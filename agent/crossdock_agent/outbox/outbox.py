@@ -55,6 +55,7 @@ class Outbox:
         self.fresh = self._store.fresh()
         self.store = self._store.controller()
         self.generation = 0  # moves when acknowledgements of before must not count any more
+        self._is_renumbering = False
         self._group = GroupCommit(self._store, limits, self._refusal, on_corrupt)
         self._read_lock = threading.Lock()
         self._writers: dict[str, Writer] = {}
@@ -148,7 +149,8 @@ class Outbox:
         """The controller has every batch of *source* up to *sequence*. Returns at once; a crash before the commit
         only sends again. Acknowledgements of another epoch, another *generation* or of unknown sources are ignored."""
         with self._group.changed:
-            if epoch == self.epoch and generation in (None, self.generation):
+            is_due = epoch == self.epoch and generation in (None, self.generation)
+            if is_due and not self._is_renumbering:
                 self._group.acknowledge(source, sequence)  # which sources there are, only the file knows at any moment
 
     def rewind(self, source: str, sequence: int) -> int | None:
@@ -163,14 +165,20 @@ class Outbox:
         """Begin a new epoch with everything that a controller which has *known* ({source: sequence} of this epoch)
         lacks and that is still here; what is not here any more. Streams must begin anew after it."""
         with self._group.changed:
-            self.generation += 1  # whoever reads new numbers under the old epoch notices
+            self.generation += 1
+            self._is_renumbering = True
             self._group.forget_acknowledgements()
-        try:
-            return cast("list[Missing]", self._group.call(lambda store: store.renew(known)))
-        finally:
-            with self._group.changed:
-                self.epoch = self._read(Store.epoch)
-                self.generation += 1
+        with self._read_lock:  # until the epoch is known, nobody reads new numbers that would go out under the old one
+            try:
+                epoch, missing = cast(
+                    "tuple[bytes, list[Missing]]", self._group.call(lambda store: store.renew(known))
+                )
+                self.epoch = epoch
+                return missing
+            finally:
+                with self._group.changed:
+                    self._is_renumbering = False
+                    self.generation += 1  # a stream that began meanwhile ends, too
 
     # --- for the control stream
 
