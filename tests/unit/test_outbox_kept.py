@@ -372,3 +372,50 @@ def test_nobody_sends_new_numbers_under_the_old_epoch_and_its_answers_do_not_cou
         box.acknowledge("wms", box.epoch, 2, box.generation)
         settle(box)
         assert numbers(box) == []
+
+
+@pytest.mark.parametrize("where", ["in the transaction", "after the commit"])
+def test_the_commit_thread_outlives_whatever_happens_and_whoever_waits_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    with opened(tmp_path) as box:
+        append(box, batch())
+
+        def fail(*_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error") if where == "after the commit" else ValueError("no JSON")
+
+        told: list[str] = []
+
+        def ask() -> None:
+            with pytest.raises(Retryable) as caught:
+                box.opening()
+            told.append(caught.value.message)
+
+        with monkeypatch.context() as fault:
+            fault.setattr(store.Store, "opening" if where == "in the transaction" else "positions", fail)
+            asking = threading.Thread(target=ask, daemon=True)
+            asking.start()
+            asking.join(20)
+        assert len(told) == 1, "whoever asked waits for ever"
+        append(box, batch())
+        assert numbers(box) == [1, 2]
+        assert box.opening() == {"wms": (1, 0) if where == "after the commit" else (2, 0)}
+
+
+def test_a_new_epoch_is_known_even_if_its_commit_was_the_last_thing_that_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)) as box:
+        append(box, batch(), batch())
+        acknowledge(box, "wms", 1)
+        old = box.epoch
+
+        def fail(_store: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        with monkeypatch.context() as fault:
+            fault.setattr(store.Store, "positions", fail)
+            with pytest.raises(Retryable, match="disk I/O error"):
+                box.renew({})
+        assert box.epoch != old
+        assert numbers(box) == [1]

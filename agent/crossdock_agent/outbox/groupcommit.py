@@ -113,6 +113,7 @@ class GroupCommit:
         self._listeners: list[Callable[[], None]] = []
         self._release_due: dict[str, Callable[[], None]] = {}
         self.free_bytes = store.free_pages() * schema.PAGE_BYTES  # in the file: appended to without more of the disk
+        self._standing = self.positions, self.free_bytes  # after the last transaction, for the thread
         self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
         self._asked_bytes = 0  # of kept batches, to be given up at once
         self._is_relief_vain = False  # the last attempt to give some up gave up nothing
@@ -262,8 +263,7 @@ class GroupCommit:
                     self.appended_bytes += len(batch.sealed)
                 writer.error = writer.error or failure
             if failure is None:
-                self.positions = self._store.positions()
-                self.free_bytes = self._store.free_pages() * schema.PAGE_BYTES
+                self.positions, self.free_bytes = self._standing
                 self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
                 self._acknowledge_later(acks)
             elif not self.closing and not isinstance(failure, BufferCorrupt):
@@ -316,6 +316,7 @@ class GroupCommit:
                     self._store.append(batch)
                 for call in calls:
                     call.result = call.run(self._store)
+            self._standing = self._store.positions(), self._store.free_pages() * schema.PAGE_BYTES
         except sqlite3.Error as error:
             self._trim.due = False  # with the next commit that holds
             if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" and not self._is_relief_vain:
@@ -323,6 +324,13 @@ class GroupCommit:
             return schema.classify(error, self._store.path)
         except CrossdockError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - if this thread ended, everybody would wait for it for ever
+            self._trim.due = False
+            logger.bind(part="outbox").opt(exception=error).error("outbox commit failed unexpectedly: {}", error)
+            return Retryable(
+                f"outbox {self._store.path} cannot be written: {type(error).__name__}: {error}",
+                hint="the agent's log says where it failed; report it",
+            )
         return None
 
     def _relieve(self, need_bytes: int) -> int:

@@ -170,12 +170,9 @@ class Outbox:
             self._group.forget_acknowledgements()
         with self._read_lock:  # until the epoch is known, nobody reads new numbers that would go out under the old one
             try:
-                epoch, missing = cast(
-                    "tuple[bytes, list[Missing]]", self._group.call(lambda store: store.renew(known))
-                )
-                self.epoch = epoch
-                return missing
+                return cast("list[Missing]", self._group.call(lambda store: store.renew(known)))
             finally:
+                self._learn_epoch()  # also after a failure: it may have come after the commit
                 with self._group.changed:
                     self._is_renumbering = False
                     self.generation += 1  # a stream that began meanwhile ends, too
@@ -290,6 +287,13 @@ class Outbox:
         """Bytes of the file that an append may use instead of the disk's; kept batches of as many are given up."""
         free = self._group.free_bytes
         return free + (self._group.give_up(need_bytes - free) if need_bytes > free else 0)
+
+    def _learn_epoch(self) -> None:
+        """Under the lock of reading. With an epoch that nobody knows nothing may be sent: then it is finished."""
+        try:
+            self.epoch = self._store.epoch()
+        except (sqlite3.Error, BufferCorrupt) as error:
+            self.condemn(f"its epoch cannot be read after it changed: {error}")
 
     def _read(self, query: Callable[[Store], T]) -> T:
         if self._group.corrupt is not None:

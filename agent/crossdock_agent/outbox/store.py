@@ -134,18 +134,17 @@ class Store:
             > 0
         )
 
-    def renew(self, known: Mapping[str, int]) -> tuple[bytes, list[Missing]]:
-        """Begin a new epoch, which is returned with what `Kept.renew` says."""
+    def renew(self, known: Mapping[str, int]) -> list[Missing]:
+        """Begin a new epoch: see `Kept.renew`."""
         for source, sequence in known.items():
             self.acknowledge(source, sequence)  # what it has is not sent under another number
-        epoch = os.urandom(schema.EPOCH_BYTES)
-        self._set_meta("epoch", epoch)
+        self._set_meta("epoch", os.urandom(schema.EPOCH_BYTES))
         self.forget_opening()  # its sequences are of the epoch that ended
         missing = self.kept.renew(known)
         if missing:
             losses = [*self.losses(self._writes), Loss(time.time_ns() // 1000, tuple(missing))]
             self._set_meta("losses", msgspec.json.encode(losses[-LOSSES:]))
-        return epoch, missing
+        return missing
 
     def finish_releases(self, ids: Sequence[int]) -> None:
         self._writes.executemany("DELETE FROM releases WHERE id = ?", [(i,) for i in ids])
