@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.errors import BufferFull
+from crossdock.errors import BufferFull, Retryable
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent.outbox import Append, Missing, Outbox, kept, outbox, schema, store, trim
+from crossdock_agent.outbox import Append, Missing, Outbox, groupcommit, kept, outbox, schema, store, trim
 
 ROOMY = OutboxConfig(min_free_disk_bytes=0)
 
@@ -278,3 +278,144 @@ def test_appends_and_acknowledgements_go_on_while_much_is_given_up(
     with opened(tmp_path) as box:
         assert box.quarantined is None
         assert kept.STEP_BATCHES > box.positions()["wms"].kept_batches > 0
+
+
+def test_a_full_disk_on_which_nothing_can_be_given_up_is_not_tried_again_and_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trim, "EXPIRY_SECONDS", 0.0)
+    with opened(tmp_path) as box:
+        append(box, batch(), batch())
+        acknowledge(box, "wms", 2)
+        attempts = []
+
+        def full(_kept: object, need_bytes: int, _before: int = 0) -> int:
+            attempts.append(need_bytes)
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode, error.sqlite_errorname = 13, "SQLITE_FULL"
+            raise error
+
+        with monkeypatch.context() as disk:
+            disk.setattr(kept.Kept, "give_up", full)
+            for _ in range(3):
+                with pytest.raises(Retryable, match="disk is full"):
+                    settle(box)
+            threading.Event().wait(0.3)  # nobody asks for anything
+            assert len(attempts) <= 3 * 3, "each failed commit may try to give up some, and once more to commit"
+        settle(box)
+        append(box, batch())
+        assert numbers(box) == [3]
+
+
+@pytest.mark.parametrize("held_in", ["queue", "parts"])
+def test_an_acknowledgement_that_waits_does_not_count_once_another_store_welcomed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_in: str
+) -> None:
+    monkeypatch.setattr(groupcommit, "ACK_BATCHES", 1)
+    held, go = threading.Event(), threading.Event()
+    with opened(tmp_path) as box:
+        append(box, *[batch() for _ in range(6)])
+
+        def hold() -> None:
+            if held_in == "queue" or box.positions()["wms"].acked_sequence:
+                held.set()
+                go.wait(60)
+
+        box.subscribe(hold)
+        if held_in == "queue":
+            box.set_limits(ROOMY)  # something to commit
+            assert held.wait(60)
+        box.acknowledge("wms", box.epoch, 6)  # by the store of before
+        assert held.wait(60)
+        before = box.generation
+        welcomed = threading.Thread(target=box.remember_store, args=(b"another",))
+        welcomed.start()
+        eventually(lambda: box.generation > before)
+        go.set()
+        welcomed.join(60)
+        settle(box)
+        assert box.positions()["wms"].acked_sequence == (0 if held_in == "queue" else 1)
+        box.acknowledge("wms", box.epoch, 6)
+        eventually(lambda: box.positions()["wms"].acked_sequence == 6)
+
+
+def test_nobody_sends_new_numbers_under_the_old_epoch_and_its_answers_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)) as box:
+        append(box, batch(), batch(), batch())
+        acknowledge(box, "wms", 1)
+        old, read = box.epoch, []
+        call = box._group.call
+
+        def send() -> None:
+            epoch, generation = box.epoch, box.generation  # a stream begins, and looks before it sends
+            page = [b.sequence for b in box.page("wms", 0, 10_000)]
+            read.append((epoch, page, generation == box.generation))
+
+        threads = [threading.Thread(target=send)]
+
+        def committed(run: Callable[[store.Store], object]) -> object:
+            result = call(run)
+            threads[0].start()
+            threads[0].join(1)  # where it may read already
+            box.acknowledge("wms", old, 2, box.generation)  # an answer to a batch of before
+            return result
+
+        monkeypatch.setattr(box._group, "call", committed)
+        assert box.renew({}) == [Missing("wms", 1, 1, 7)]
+        monkeypatch.undo()
+        threads[0].join(60)
+        assert [sent for sent in read if sent[2] and sent[0] != box.epoch] == []
+        settle(box)
+        assert numbers(box) == [1, 2]
+        box.acknowledge("wms", box.epoch, 2, box.generation)
+        settle(box)
+        assert numbers(box) == []
+
+
+@pytest.mark.parametrize("where", ["in the transaction", "after the commit"])
+def test_the_commit_thread_outlives_whatever_happens_and_whoever_waits_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    with opened(tmp_path) as box:
+        append(box, batch())
+
+        def fail(*_: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error") if where == "after the commit" else ValueError("no JSON")
+
+        told: list[str] = []
+
+        def ask() -> None:
+            with pytest.raises(Retryable) as caught:
+                box.opening()
+            told.append(caught.value.message)
+
+        with monkeypatch.context() as fault:
+            fault.setattr(store.Store, "opening" if where == "in the transaction" else "positions", fail)
+            asking = threading.Thread(target=ask, daemon=True)
+            asking.start()
+            asking.join(20)
+        assert len(told) == 1, "whoever asked waits for ever"
+        append(box, batch())
+        assert numbers(box) == [1, 2]
+        assert box.opening() == {"wms": (1, 0) if where == "after the commit" else (2, 0)}
+
+
+def test_a_new_epoch_is_known_even_if_its_commit_was_the_last_thing_that_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path, OutboxConfig(min_free_disk_bytes=0, keep_acknowledged_hours=0)) as box:
+        append(box, batch(), batch())
+        acknowledge(box, "wms", 1)
+        old = box.epoch
+
+        def fail(_store: object) -> None:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        with monkeypatch.context() as fault:
+            fault.setattr(store.Store, "positions", fail)
+            with pytest.raises(Retryable, match="disk I/O error"):
+                box.renew({})
+        assert box.epoch != old
+        assert numbers(box) == [1]

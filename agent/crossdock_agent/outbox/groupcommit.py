@@ -108,12 +108,15 @@ class GroupCommit:
         self._on_corrupt = on_corrupt
         self._appends: deque[tuple[Writer, Append]] = deque()
         self._acks: dict[str, int] = {}
+        self._taken: dict[str, int] = {}  # those of them that the transaction under way acknowledges, or begins to
         self._calls: deque[_Call] = deque()
         self._listeners: list[Callable[[], None]] = []
         self._release_due: dict[str, Callable[[], None]] = {}
         self.free_bytes = store.free_pages() * schema.PAGE_BYTES  # in the file: appended to without more of the disk
+        self._standing = self.positions, self.free_bytes  # after the last transaction, for the thread
         self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
         self._asked_bytes = 0  # of kept batches, to be given up at once
+        self._is_relief_vain = False  # the last attempt to give some up gave up nothing
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -162,6 +165,13 @@ class GroupCommit:
         with self.changed:
             self._acks[source] = max(sequence, self._acks.get(source, 0))
             self.changed.notify_all()
+
+    def forget_acknowledgements(self, source: str | None = None) -> None:
+        """Of *source*, or of all: what no transaction has begun with does not count any more."""
+        with self.changed:
+            for acks in (self._acks, self._taken):
+                for name in [source] if source is not None else list(acks):
+                    acks.pop(name, None)
 
     def set_limits(self, limits: OutboxConfig) -> None:
         with self.changed:
@@ -240,12 +250,11 @@ class GroupCommit:
     def _commit(self) -> None:
         with self.changed:
             appends, self._appends = self._appends, deque()
-            acks, later = self._take_acks()
+            acks = self._take_acks()
             calls, self._calls = self._calls, deque()
             asked, self._asked_bytes = self._asked_bytes, 0
         releases: list[str] = []
-        if asked:
-            self._relieve(asked)
+        self._is_relief_vain = bool(asked) and not self._relieve(asked)
         failure = self._write([batch for writer, batch in appends if writer.error is None], acks, calls, releases)
         with self.changed:
             for writer, batch in appends:
@@ -254,13 +263,13 @@ class GroupCommit:
                     self.appended_bytes += len(batch.sealed)
                 writer.error = writer.error or failure
             if failure is None:
-                self.positions = self._store.positions()
-                self.free_bytes = self._store.free_pages() * schema.PAGE_BYTES
+                self.positions, self.free_bytes = self._standing
                 self._vacuum_due = self.free_bytes > SPARE_PAGES * schema.PAGE_BYTES
-                self._acknowledge_later(acks, later)
+                self._acknowledge_later(acks)
             elif not self.closing and not isinstance(failure, BufferCorrupt):
-                for source, sequence in {**acks, **later}.items():
+                for source, sequence in self._taken.items():
                     self._acks[source] = max(sequence, self._acks.get(source, 0))
+            self._taken = {}
             self.changed.notify_all()
         for call in calls:
             call.error = failure
@@ -272,20 +281,20 @@ class GroupCommit:
         for source in releases if failure is None else ():
             self._release_due.get(source, _nobody)()
 
-    def _take_acks(self) -> tuple[dict[str, int], dict[str, int]]:
-        """(what this transaction acknowledges, what is left of it), each by source."""
-        acks, self._acks = self._acks, {}
-        parts = {
+    def _take_acks(self) -> dict[str, int]:
+        """How far this transaction acknowledges, by source: a part where there is much."""
+        self._taken, self._acks = self._acks, {}
+        return {
             source: min(sequence, self.positions[source].acked_sequence + ACK_BATCHES)
-            for source, sequence in acks.items()
             if source in self.positions
+            else sequence
+            for source, sequence in self._taken.items()
         }
-        return {**acks, **parts}, {source: acks[source] for source, part in parts.items() if part < acks[source]}
 
-    def _acknowledge_later(self, acks: Mapping[str, int], later: Mapping[str, int]) -> None:
+    def _acknowledge_later(self, acks: Mapping[str, int]) -> None:
         """What is left goes into the next transaction, unless there was nothing up to where this one came."""
-        for source, sequence in later.items():
-            if self.positions[source].acked_sequence >= acks[source]:
+        for source, sequence in self._taken.items():
+            if acks[source] < sequence and self.positions[source].acked_sequence >= acks[source]:
                 self._acks[source] = max(sequence, self._acks.get(source, 0))
 
     def _write(
@@ -307,21 +316,30 @@ class GroupCommit:
                     self._store.append(batch)
                 for call in calls:
                     call.result = call.run(self._store)
+            self._standing = self._store.positions(), self._store.free_pages() * schema.PAGE_BYTES
         except sqlite3.Error as error:
             self._trim.due = False  # with the next commit that holds
-            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-                self.give_up(STEP_BYTES)
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL" and not self._is_relief_vain:
+                self.give_up(STEP_BYTES)  # at once, and not again at once when that was in vain: it would never end
             return schema.classify(error, self._store.path)
         except CrossdockError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - if this thread ended, everybody would wait for it for ever
+            self._trim.due = False
+            logger.bind(part="outbox").opt(exception=error).error("outbox commit failed unexpectedly: {}", error)
+            return Retryable(
+                f"outbox {self._store.path} cannot be written: {type(error).__name__}: {error}",
+                hint="the agent's log says where it failed; report it",
+            )
         return None
 
-    def _relieve(self, need_bytes: int) -> None:
-        """The disk is short of space: kept batches go first."""
+    def _relieve(self, need_bytes: int) -> int:
+        """The disk is short of space: kept batches go first. Bytes given up."""
         try:
-            self._trim.relieve(need_bytes)
+            return self._trim.relieve(need_bytes)
         except sqlite3.Error as error:
             self._failed(schema.classify(error, self._store.path))
+            return 0
 
     def _failed(self, failure: CrossdockError) -> None:
         if isinstance(failure, BufferCorrupt):

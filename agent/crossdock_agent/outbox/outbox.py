@@ -55,6 +55,7 @@ class Outbox:
         self.fresh = self._store.fresh()
         self.store = self._store.controller()
         self.generation = 0  # moves when acknowledgements of before must not count any more
+        self._is_renumbering = False
         self._group = GroupCommit(self._store, limits, self._refusal, on_corrupt)
         self._read_lock = threading.Lock()
         self._writers: dict[str, Writer] = {}
@@ -148,27 +149,33 @@ class Outbox:
         """The controller has every batch of *source* up to *sequence*. Returns at once; a crash before the commit
         only sends again. Acknowledgements of another epoch, another *generation* or of unknown sources are ignored."""
         with self._group.changed:
-            if epoch == self.epoch and generation in (None, self.generation):
+            is_due = epoch == self.epoch and generation in (None, self.generation)
+            if is_due and not self._is_renumbering:
                 self._group.acknowledge(source, sequence)  # which sources there are, only the file knows at any moment
 
     def rewind(self, source: str, sequence: int) -> int | None:
         """The controller has *source* only up to *sequence* any more: what was acknowledged after it is to be sent
         again; how many batches. None, and nothing is changed, when some of them are not kept any more: see `renew`."""
         with self._group.changed:
-            self.generation += 1  # acknowledgements until here are committed before this is
+            self.generation += 1
+            self._group.forget_acknowledgements(source)  # of before; what is being committed is so before this is
         return cast("int | None", self._group.call(lambda store: store.kept.rewind(source, sequence)))
 
     def renew(self, known: Mapping[str, int]) -> list[Missing]:
         """Begin a new epoch with everything that a controller which has *known* ({source: sequence} of this epoch)
         lacks and that is still here; what is not here any more. Streams must begin anew after it."""
         with self._group.changed:
-            self.generation += 1  # whoever reads new numbers under the old epoch notices
-        try:
-            return cast("list[Missing]", self._group.call(lambda store: store.renew(known)))
-        finally:
-            with self._group.changed:
-                self.epoch = self._read(Store.epoch)
-                self.generation += 1
+            self.generation += 1
+            self._is_renumbering = True
+            self._group.forget_acknowledgements()
+        with self._read_lock:  # until the epoch is known, nobody reads new numbers that would go out under the old one
+            try:
+                return cast("list[Missing]", self._group.call(lambda store: store.renew(known)))
+            finally:
+                self._learn_epoch()  # also after a failure: it may have come after the commit
+                with self._group.changed:
+                    self._is_renumbering = False
+                    self.generation += 1  # a stream that began meanwhile ends, too
 
     # --- for the control stream
 
@@ -191,6 +198,7 @@ class Outbox:
         """The controller's store that welcomed this agent: what another acknowledged does not count from now on."""
         with self._group.changed:
             self.generation += 1
+            self._group.forget_acknowledgements()  # a large one is committed in parts: the rest of it is of before, too
         self._group.call(lambda file: file.set_controller(store))
         self.store = store
 
@@ -279,6 +287,13 @@ class Outbox:
         """Bytes of the file that an append may use instead of the disk's; kept batches of as many are given up."""
         free = self._group.free_bytes
         return free + (self._group.give_up(need_bytes - free) if need_bytes > free else 0)
+
+    def _learn_epoch(self) -> None:
+        """Under the lock of reading. With an epoch that nobody knows nothing may be sent: then it is finished."""
+        try:
+            self.epoch = self._store.epoch()
+        except (sqlite3.Error, BufferCorrupt) as error:
+            self.condemn(f"its epoch cannot be read after it changed: {error}")
 
     def _read(self, query: Callable[[Store], T]) -> T:
         if self._group.corrupt is not None:

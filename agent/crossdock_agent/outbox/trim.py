@@ -34,14 +34,16 @@ class Trim:
             self._store.kept.give_up(min(excess + slack // MIB * MIB, STEP_BYTES))
         self.due = excess > STEP_BYTES or (kept > 0 and self._expire())
 
-    def relieve(self, need_bytes: int) -> None:
-        """Give up *need_bytes* at once, in transactions of its own. Raises sqlite3.Error."""
-        while need_bytes > 0:
+    def relieve(self, need_bytes: int) -> int:
+        """Give up *need_bytes* at once, in transactions of its own; how many were. Raises sqlite3.Error."""
+        total = 0
+        while total < need_bytes:
             with self._store.transaction():
-                freed = self._store.kept.give_up(min(need_bytes, RELIEF_BYTES))
-            need_bytes -= freed
+                freed = self._store.kept.give_up(min(need_bytes - total, RELIEF_BYTES))
             if not freed:
-                return
+                break
+            total += freed
+        return total
 
     def _expire(self) -> bool:
         """What is too old; True when there is more of it."""
