@@ -53,9 +53,12 @@ class Session:
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
     """End a stream that another task serves. `abort` raises in whoever calls it, also here, where the next stream is
-    still to be cut."""
+    still to be cut; and otherwise for a stream that is gone already, or was cut before."""
     with contextlib.suppress(grpc.aio.AbortError):
-        await context.abort(code, details)
+        try:
+            await context.abort(code, details)
+        except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+            logger.debug("a stream that is to be cut has ended: {}", error)
 
 
 class Fleet:

@@ -121,12 +121,24 @@ class LinkService(link_pb2_grpc.LinkServicer):
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
-        if live is not None:
-            live.replaced = True
-            await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
         session = Session(caller, hello.instance, context)
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
+        try:
+            if live is not None:
+                live.replaced = True
+                await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
+            await self._record_hello(caller, hello)
+        except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
+            await self._close_session(session, context)
+            raise
+        log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
+        log.info("agent connected")
+        if hello.store and hello.store != self._fleet.store:
+            log.warning("this agent last spoke to another store: it gives back what this one lacks")
+        return session
+
+    async def _record_hello(self, caller: Caller, hello: link_pb2.Hello) -> None:
         now_us = time.time_ns() // 1000
         await self._fleet.note(
             lambda db: agents.record_hello(
@@ -134,11 +146,6 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 revision=hello.revision, now_us=now_us,
             )
         )  # fmt: skip
-        log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
-        log.info("agent connected")
-        if hello.store and hello.store != self._fleet.store:
-            log.warning("this agent last spoke to another store: it gives back what this one lacks")
-        return session
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"

@@ -185,15 +185,17 @@ class Normalizer:
 
     def _look(self) -> None:
         """What came into the intake since the last look. A fleet's streams are many, and few of them move at once."""
-        if self._mark is None:
-            self._mark = self._intake.newest()
+        mark = self._mark
+        if mark is None:
+            mark = self._intake.newest()
             self._streams = {s.id: s for s in self._intake.streams()}
             self._meet(list(self._streams.values()))
             self._waiting = set(self._streams)
-        self._mark, moved = self._intake.arrivals(self._mark)
+        mark, moved = self._intake.arrivals(mark)
         if any(i not in self._work for i in moved):
             self._streams = {s.id: s for s in self._intake.streams()}
             self._meet([s for s in self._streams.values() if s.id not in self._work])
+        self._mark = mark  # last: after a look that failed halfway, the next one sees the same streams again
         for stream_id, last in moved.items():
             known = self._streams[stream_id]
             self._streams[stream_id] = replace(known, last_sequence=max(last, known.last_sequence))

@@ -281,14 +281,12 @@ class Worker:
         backoff, rng, failures = Backoff(0.5, 2.0, 30.0), random.Random(), 0  # noqa: S311 - jitter
         while not self._stop.is_set():
             started = time.monotonic()
-            # The pipe is the leash: when we die, however, its end closes and the worker leaves.
-            process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own executable
-            leash = process.stdin
-            assert leash is not None  # noqa: S101 - a pipe was asked for
-            self._stop.on_set(leash.close)
-            code = process.wait()
-            self._stop.forget(leash.close)
-            leash.close()
+            code: int | None = None
+            try:
+                code = self._run()
+                said = f"ended unexpectedly (exit code {code})"
+            except OSError as error:  # no memory or no process left now: whoever gave up here would never come back
+                said = f"could not be started: {error}"
             if self._stop.is_set():
                 return
             if code in _ENDINGS:
@@ -296,13 +294,25 @@ class Worker:
                 return
             failures = 1 if time.monotonic() - started > 60 else failures + 1
             delay = backoff.delay(failures, rng)
-            said = f"ended unexpectedly (exit code {code}) and is started again in {delay:.1f} s"
+            said = f"{said} and is started again in {delay:.1f} s"
             self._complaints.make(f"{self._role} worker", said, role=self._role, code=code)
             self._stop.wait(delay)
 
+    def _run(self) -> int:
+        """One life of it: its exit code. Raises OSError."""
+        # The pipe is the leash: when we die, however, its end closes and the worker leaves.
+        process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own executable
+        leash = process.stdin
+        assert leash is not None  # noqa: S101 - a pipe was asked for
+        self._stop.on_set(leash.close)
+        code = process.wait()
+        self._stop.forget(leash.close)
+        leash.close()
+        return code
+
 
 # What a worker says by its exit code of the store: nobody may go on with it. The worker's own line says more.
-_ENDINGS: dict[int, Callable[[DataDirectory], CrossdockError]] = {
+_ENDINGS: dict[int | None, Callable[[DataDirectory], CrossdockError]] = {
     exits.DAMAGED: lambda data: faults.damaged(data.state, "a worker found it so, see the lines before"),
     exits.TAKEN: lambda data: HolderLost(
         f"another controller has taken over {data.root}", hint="'crossdock status' names the one that holds it"

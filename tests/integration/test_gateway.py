@@ -1,11 +1,13 @@
 """The gateway over real mutual TLS: who may speak, what is stored, and what is answered."""
 
+import asyncio
 import queue
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from crossdock import codec
 from crossdock.v1 import link_pb2
 from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller.fleet import Fleet
 from crossdock_controller.store import agents, connection
 from support.gateway import Gateway, Identity, running_gateway, stranger, stub, wait_until
 
@@ -266,6 +269,46 @@ def test_a_second_process_with_one_identity_is_refused_while_the_first_lives(
             again.close()
 
     wait_until(accepted, "the identity is free again")
+
+
+def test_an_agent_that_hangs_up_while_its_greeting_is_recorded_does_not_bar_the_next_process(
+    gateway: Gateway, identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is slow (a backup, a checkpoint, a full disk), the agent gives up, and is restarted."""
+    recording, heard, go_on = threading.Event(), threading.Event(), threading.Event()
+    record, note = agents.record_hello, Fleet.note
+
+    def slow(*args: Any, **fields: Any) -> None:
+        recording.set()
+        assert go_on.wait(60)
+        record(*args, **fields)
+
+    async def watched(fleet: Fleet, call: Any) -> None:
+        try:
+            await note(fleet, call)
+        except asyncio.CancelledError:
+            heard.set()
+            raise
+
+    monkeypatch.setattr(agents, "record_hello", slow)
+    monkeypatch.setattr(Fleet, "note", watched)
+    first = ControlStream(gateway, identity, hello())
+    assert recording.wait(60)
+    first.close()
+    assert heard.wait(60)
+    go_on.set()
+
+    def accepted() -> bool:
+        again = ControlStream(gateway, identity, hello(instance=instance))
+        try:
+            return next(again.call).WhichOneof("kind") == "welcome"
+        except grpc.RpcError:
+            return False
+        finally:
+            again.close()
+
+    for instance in (b"i1", b"i2"):
+        wait_until(accepted, f"{instance!r} is let in", 20)
 
 
 def test_an_agent_that_lost_its_disk_is_told_its_last_acknowledged_checkpoints(

@@ -276,6 +276,28 @@ def test_a_step_looks_at_what_came_and_not_at_every_stream(box: Box) -> None:
     worker.close()
 
 
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_look_that_fails_halfway_forgets_no_stream(
+    box: Box, monkeypatch: pytest.MonkeyPatch, at_start: bool
+) -> None:
+    worker = box.normalizer()
+    if not at_start:
+        worker.step()
+    box.send("1;a", source="s1")
+    box.send("2;b", source="s2")
+    with monkeypatch.context() as failing, pytest.raises(sqlite3.OperationalError):
+        failing.setattr(normalizer, "checkpoints", _fails)
+        worker.step()
+    while worker.step():
+        pass
+    worker.close()
+    assert [box.account(source).waiting for source in ("s1", "s2")] == [0, 0]
+
+
+def _fails(*_: object) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
 def test_a_lookup_knows_documents_that_are_in_the_log(box: Box) -> None:
     box.send("1;a", "odd'\"key;b")
     box.normalize()
