@@ -277,9 +277,7 @@ def test_a_step_looks_at_what_came_and_not_at_every_stream(box: Box) -> None:
 
 
 @pytest.mark.parametrize("at_start", [True, False])
-def test_a_look_that_fails_halfway_forgets_no_stream(
-    box: Box, monkeypatch: pytest.MonkeyPatch, at_start: bool
-) -> None:
+def test_a_look_that_fails_halfway_forgets_no_stream(box: Box, monkeypatch: pytest.MonkeyPatch, at_start: bool) -> None:
     worker = box.normalizer()
     if not at_start:
         worker.step()
