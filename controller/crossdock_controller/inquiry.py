@@ -17,7 +17,7 @@ from loguru import logger
 from crossdock_controller.culprits import NotFound, culprits
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store.poison import WHOLE, Suspect
-from crossdock_controller.trial import Answer, Question
+from crossdock_controller.trial import CANNOT_TRY, Answer, Question
 
 TRIAL_SECONDS = 20.0  # a batch is mapped in a tenth of a second; a loaded machine gets its share
 START_SECONDS = 120.0  # of a process, on top
@@ -54,7 +54,7 @@ class _Bench:
         if line:
             return msgspec.json.decode(line, type=Answer)
         code = self.close()
-        if self.stopped.is_set():
+        if self.stopped.is_set() or code == CANNOT_TRY:
             raise Interrupted
         return Answer(f"a process that maps it {_manner(code)}")
 

@@ -21,6 +21,7 @@ from crossdock_controller.store import connection, revisions
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
 from crossdock_controller.store.normalizer import Position
 
+CANNOT_TRY = 5  # exit code: the store cannot be read now, which says nothing about what was asked
 LEFT_OUT = "left out of a trial"
 LEAST_MEMORY_BYTES = 1024**3
 MOST_MEMORY_BYTES = 4 * 1024**3
@@ -61,7 +62,7 @@ def limit_memory() -> None:
 
 
 def run_trials(data: DataDirectory, questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Until the questions end."""
+    """Until the questions end. Raises what the store raises when it cannot be read."""
     limit_memory()
     decode = msgspec.json.Decoder(Question).decode
     with closing(connection.connect(data.state)) as db, closing(IntakeReader(data.intake)) as intake:

@@ -17,7 +17,7 @@ import click
 from loguru import logger
 
 from crossdock import telemetry
-from crossdock.errors import Retryable
+from crossdock.errors import CrossdockError, Retryable
 from crossdock.lifecycle import Stop, stop_on_signals
 from crossdock_controller import exits
 from crossdock_controller.dispatch import run_dispatcher
@@ -26,7 +26,7 @@ from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import faults
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES
-from crossdock_controller.trial import limit_memory, run_trials
+from crossdock_controller.trial import CANNOT_TRY, limit_memory, run_trials
 
 
 @click.command()
@@ -41,7 +41,11 @@ def run(role: str, data: Path, holder: str, min_free_disk: int, round_seconds: f
     # Rounds make tens of thousands of tuples and no cycles: to look for some every 700 of them costs up to a tenth.
     gc.set_threshold(100_000, 50, 50)
     if role == "trial":
-        run_trials(DataDirectory(data), sys.stdin.buffer, sys.stdout.buffer)
+        try:
+            run_trials(DataDirectory(data), sys.stdin.buffer, sys.stdout.buffer)
+        except (sqlite3.Error, OSError, CrossdockError) as error:
+            logger.warning("a trial is not possible now: {}", error)
+            sys.exit(CANNOT_TRY)
         return
     stop = Stop()
     stop_on_signals(stop)

@@ -283,9 +283,10 @@ def test_a_look_that_fails_halfway_forgets_no_stream(box: Box, monkeypatch: pyte
         worker.step()
     box.send("1;a", source="s1")
     box.send("2;b", source="s2")
-    with monkeypatch.context() as failing, pytest.raises(sqlite3.OperationalError):
+    with monkeypatch.context() as failing:
         failing.setattr(normalizer, "checkpoints", _fails)
-        worker.step()
+        with pytest.raises(sqlite3.OperationalError):
+            worker.step()
     while worker.step():
         pass
     worker.close()
