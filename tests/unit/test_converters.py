@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crossdock.errors import ConfigError, Rejected
@@ -274,6 +274,7 @@ def test_a_format_that_cannot_be_read_is_a_configuration_error() -> None:
 
 
 @settings(max_examples=300)
+@example(datetime(2000, 10, 29, 1, 0, fold=1), "America/New_York")  # noqa: DTZ001 - local times are what is asked
 @given(
     st.datetimes(datetime(1971, 1, 1), datetime(2036, 1, 1)),  # noqa: DTZ001 - local times are what is asked
     st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns"]),
@@ -282,7 +283,7 @@ def test_the_remembered_offset_of_a_day_is_the_one_of_the_zone(local: datetime, 
     zone = ZoneInfo(name)
     found = Localizer(zone)(local)
     instant = found.value if isinstance(found, Warned) else found
-    assert instant == local.replace(tzinfo=zone).astimezone(UTC)
+    assert instant == local.replace(tzinfo=zone, fold=0).astimezone(UTC)  # of an hour that happens twice, the first
 
 
 @settings(max_examples=200)
