@@ -89,7 +89,7 @@ class Timetable:
 
     def __init__(self, config: SourceConfig, zone: str, poll_seconds: float) -> None:
         schedule = config.schedule
-        self._zone = _zone(config.name, zone) if config.goes_by_the_clock else None
+        self._zone = zone_of(f"source {config.name}", zone) if config.goes_by_the_clock else None
         self._quiets = quiet.parse_all(config.quiet)
         self.cron: CronTimes | None = None
         if schedule is not None and schedule.cron is not None and self._zone is not None:
@@ -161,12 +161,13 @@ def _instant(wall_us: int) -> datetime:
     return datetime.fromtimestamp(wall_us / 1e6, UTC)
 
 
-def _zone(source: str, name: str) -> ZoneInfo:
+def zone_of(whose: str, name: str) -> ZoneInfo:
+    """The time zone *name* of the site, for *whose* hours. Raises ConfigError when this machine does not know it."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
-            f"source {source}: this machine does not know the time zone {name!r} of its site",
+            f"{whose}: this machine does not know the time zone {name!r} of its site",
             hint="install the package 'tzdata', or correct 'zone' of the site",
         ) from error
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crossdock import limits, quiet
-from crossdock.errors import ConfigError
+from crossdock_agent.timetable import zone_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Windows:
 
     def __init__(self, bandwidth: limits.Bandwidth, zone: str) -> None:
         self._default = Ruling(bandwidth.default)
-        self._zone = _zone(zone) if bandwidth.windows else None
+        self._zone = zone_of("limits", zone) if bandwidth.windows else None
         self._windows = [(quiet.parse(w.hours), Ruling(w.limit, w.hours)) for w in bandwidth.windows]
 
     def at(self, wall_us: int) -> Ruling:
@@ -37,13 +36,3 @@ class Windows:
             return self._default
         local = datetime.fromtimestamp(wall_us / 1e6, self._zone).replace(tzinfo=None)
         return next((ruling for hours, ruling in self._windows if hours.left(local)), self._default)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"limits: this machine does not know the time zone {name!r} of its site",
-            hint="install the package 'tzdata', or correct 'zone' of the site",
-        ) from error

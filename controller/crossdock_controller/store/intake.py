@@ -93,8 +93,8 @@ class IntakeWriter:
     """Appends batches; used from one thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         """Raises ConfigError when a newer release wrote the file."""
+        self.path = path
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=connection.Connection)
         try:
             self._db.execute("PRAGMA busy_timeout=10000")
