@@ -1,4 +1,4 @@
-"""The Link and Enrollment services. An acknowledgement leaves only after the commit that holds its batch.
+"""The Link service. An acknowledgement leaves only after the commit that holds its batch.
 
 One event loop; nothing on it blocks: the intake has a thread (committer), the fleet's rows another (fleet). A stream
 is read only while its unacknowledged bytes are under a limit, so that a sender cannot fill our memory.
@@ -21,9 +21,8 @@ from loguru import logger
 from crossdock import __version__, codec
 from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
-from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2, link_pb2_grpc
+from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
-from crossdock_controller.authority import token_hash
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.pace import heartbeat_seconds
@@ -323,51 +322,6 @@ def _fault_of(batch: link_pb2.Batch) -> tuple[str, str] | None:
     if len(batch.sealed) > codec.MAX_SEALED_BYTES:
         return "too_large", f"batch has {len(batch.sealed)} bytes, the limit is {codec.MAX_SEALED_BYTES}"
     return None
-
-
-class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
-    """A join token and a CSR in, a certificate out. A token works once, whatever becomes of its certificate."""
-
-    def __init__(self, fleet: Fleet, link_address: str) -> None:
-        self._fleet = fleet
-        self._link_address = link_address
-
-    async def Enroll(  # noqa: N802
-        self, request: enrollment_pb2.EnrollRequest, context: _Context
-    ) -> enrollment_pb2.EnrollResponse:
-        now_us = time.time_ns() // 1000
-        try:
-            # The CSR is judged first, so that a broken request does not use the token up.
-            await asyncio.to_thread(self._fleet.issue, "probe", request.csr)
-        except Refused as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        try:
-            taken = await self._fleet.do(lambda db: agents.take_token(db, token_hash(request.token), now_us))
-        except CrossdockError as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
-            raise AssertionError("abort raises") from error
-        if taken is None:
-            logger.bind(peer=context.peer()).warning("a join token that is unknown, used or expired was refused")
-            await asyncio.sleep(0.5)  # a guess costs its guesser time
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
-                "this join token is unknown, already used or expired; make a new one with 'crossdock token create'",
-            )
-        assert taken is not None  # noqa: S101 - abort raised
-        site, agent = taken
-        issued = await asyncio.to_thread(self._fleet.issue, agent, request.csr)
-        await self._fleet.do(
-            lambda db: agents.record_enrolled(
-                db, agent, site, host=request.host[:255], platform=request.platform[:255],
-                version=request.version[:50], expires_us=issued.expires_us, now_us=now_us,
-            )
-        )  # fmt: skip
-        await self._fleet.admit()
-        logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent enrolled")
-        return enrollment_pb2.EnrollResponse(
-            agent=agent, site=site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
-            link_address=self._link_address,
-        )  # fmt: skip
 
 
 async def _either(queue: asyncio.Queue[link_pb2.Directive], task: asyncio.Task[None]) -> link_pb2.Directive | None:

@@ -32,8 +32,9 @@ from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller import exits
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.committer import Committer
+from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
-from crossdock_controller.gateway import EnrollmentService, LinkService
+from crossdock_controller.gateway import LinkService
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses

@@ -81,7 +81,7 @@ def test_a_week_without_the_controller_fills_stops_keeps_and_drains(controller: 
         eventually(lambda: is_blocked(agent, "orders"), "critical is blocked at last")
 
         # a source blocks on what is queued, the status tells what is stored: it follows within a commit
-        eventually(lambda: (s := agent.status()) and s.outbox_bytes > 0.95 * LIMIT, "critical used the room kept for it")
+        eventually(lambda: (s := agent.status()) and s.outbox_bytes > 0.95 * LIMIT, "critical used its own room")
         status = agent.status()
         assert status is not None
         assert status.outbox_bytes <= LIMIT

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rossdock/v1/enrollment.proto\x12\x0c\x63rossdock.v1\"\\\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"k\n\x0e\x45nrollResponse\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x11\n\tca_bundle\x18\x04 \x01(\x0c\x12\x14\n\x0clink_address\x18\x05 \x01(\t2Q\n\nEnrollment\x12\x43\n\x06\x45nroll\x12\x1b.crossdock.v1.EnrollRequest\x1a\x1c.crossdock.v1.EnrollResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63rossdock/v1/enrollment.proto\x12\x0c\x63rossdock.v1\"m\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\x0c\n\x04host\x18\x03 \x01(\t\x12\x10\n\x08platform\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x0f\n\x07machine\x18\x06 \x01(\t\"\x96\x01\n\x0fReenrollRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\x12\x10\n\x08\x63lock_us\x18\x04 \x01(\x03\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x10\n\x08platform\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0f\n\x07machine\x18\x08 \x01(\t\"\xaf\x01\n\x0e\x45nrollResponse\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12\x11\n\tca_bundle\x18\x04 \x01(\x0c\x12\x14\n\x0clink_address\x18\x05 \x01(\t\x12\x1a\n\x12\x65nrollment_address\x18\x06 \x01(\t\x12\x0f\n\x07pending\x18\x07 \x01(\x08\x12\x15\n\rretry_seconds\x18\x08 \x01(\r2\x9a\x01\n\nEnrollment\x12\x43\n\x06\x45nroll\x12\x1b.crossdock.v1.EnrollRequest\x1a\x1c.crossdock.v1.EnrollResponse\x12G\n\x08Reenroll\x12\x1d.crossdock.v1.ReenrollRequest\x1a\x1c.crossdock.v1.EnrollResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'crossdock.v1.enrollment_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENROLLREQUEST']._serialized_start=47
-  _globals['_ENROLLREQUEST']._serialized_end=139
-  _globals['_ENROLLRESPONSE']._serialized_start=141
-  _globals['_ENROLLRESPONSE']._serialized_end=248
-  _globals['_ENROLLMENT']._serialized_start=250
-  _globals['_ENROLLMENT']._serialized_end=331
+  _globals['_ENROLLREQUEST']._serialized_end=156
+  _globals['_REENROLLREQUEST']._serialized_start=159
+  _globals['_REENROLLREQUEST']._serialized_end=309
+  _globals['_ENROLLRESPONSE']._serialized_start=312
+  _globals['_ENROLLRESPONSE']._serialized_end=487
+  _globals['_ENROLLMENT']._serialized_start=490
+  _globals['_ENROLLMENT']._serialized_end=644
 # @@protoc_insertion_point(module_scope)

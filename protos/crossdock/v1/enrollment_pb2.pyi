@@ -27,12 +27,15 @@ class EnrollRequest(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     csr: _builtins.bytes
     """PEM; only its public key is used, its subject is ignored."""
     host: _builtins.str
     platform: _builtins.str
     version: _builtins.str
+    machine: _builtins.str
+    """Tells machines apart: a digest, not the machine's own id; empty when it has none."""
     def __init__(
         self,
         *,
@@ -41,14 +44,58 @@ class EnrollRequest(_message.Message):
         host: _builtins.str = ...,
         platform: _builtins.str = ...,
         version: _builtins.str = ...,
+        machine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "host", b"host", "platform", b"platform", "token", b"token", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr", b"csr", "host", b"host", "machine", b"machine", "platform", b"platform", "token", b"token", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnrollRequest: _TypeAlias = EnrollRequest  # noqa: Y015
+
+@_typing.final
+class ReenrollRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CSR_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    CLOCK_US_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.bytes
+    """PEM, the one that ended."""
+    csr: _builtins.bytes
+    """PEM, for a new key."""
+    proof: _builtins.bytes
+    """ECDSA, SHA-256, DER, by the key of the old certificate (crossdock.proof)."""
+    clock_us: _builtins.int
+    host: _builtins.str
+    platform: _builtins.str
+    version: _builtins.str
+    machine: _builtins.str
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.bytes = ...,
+        csr: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+        clock_us: _builtins.int = ...,
+        host: _builtins.str = ...,
+        platform: _builtins.str = ...,
+        version: _builtins.str = ...,
+        machine: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "clock_us", b"clock_us", "csr", b"csr", "host", b"host", "machine", b"machine", "platform", b"platform", "proof", b"proof", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReenrollRequest: _TypeAlias = ReenrollRequest  # noqa: Y015
 
 @_typing.final
 class EnrollResponse(_message.Message):
@@ -59,12 +106,20 @@ class EnrollResponse(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     CA_BUNDLE_FIELD_NUMBER: _builtins.int
     LINK_ADDRESS_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    RETRY_SECONDS_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     site: _builtins.str
     certificate: _builtins.bytes
     ca_bundle: _builtins.bytes
     link_address: _builtins.str
     """host:port of the Link service."""
+    enrollment_address: _builtins.str
+    """host:port of this service, for Reenroll."""
+    pending: _builtins.bool
+    """A person has to approve first: no certificate yet, the same request is to be sent again."""
+    retry_seconds: _builtins.int
     def __init__(
         self,
         *,
@@ -73,10 +128,13 @@ class EnrollResponse(_message.Message):
         certificate: _builtins.bytes = ...,
         ca_bundle: _builtins.bytes = ...,
         link_address: _builtins.str = ...,
+        enrollment_address: _builtins.str = ...,
+        pending: _builtins.bool = ...,
+        retry_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "ca_bundle", b"ca_bundle", "certificate", b"certificate", "link_address", b"link_address", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "ca_bundle", b"ca_bundle", "certificate", b"certificate", "enrollment_address", b"enrollment_address", "link_address", b"link_address", "pending", b"pending", "retry_seconds", b"retry_seconds", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,11 @@ class EnrollmentStub:
                 request_serializer=crossdock_dot_v1_dot_enrollment__pb2.EnrollRequest.SerializeToString,
                 response_deserializer=crossdock_dot_v1_dot_enrollment__pb2.EnrollResponse.FromString,
                 _registered_method=True)
+        self.Reenroll = channel.unary_unary(
+                '/crossdock.v1.Enrollment/Reenroll',
+                request_serializer=crossdock_dot_v1_dot_enrollment__pb2.ReenrollRequest.SerializeToString,
+                response_deserializer=crossdock_dot_v1_dot_enrollment__pb2.EnrollResponse.FromString,
+                _registered_method=True)
 
 
 class EnrollmentServicer:
@@ -50,12 +55,24 @@ class EnrollmentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reenroll(self, request, context):
+        """For an agent whose certificate ended while it was away: the old key proves who it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrollmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Enroll': grpc.unary_unary_rpc_method_handler(
                     servicer.Enroll,
                     request_deserializer=crossdock_dot_v1_dot_enrollment__pb2.EnrollRequest.FromString,
+                    response_serializer=crossdock_dot_v1_dot_enrollment__pb2.EnrollResponse.SerializeToString,
+            ),
+            'Reenroll': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reenroll,
+                    request_deserializer=crossdock_dot_v1_dot_enrollment__pb2.ReenrollRequest.FromString,
                     response_serializer=crossdock_dot_v1_dot_enrollment__pb2.EnrollResponse.SerializeToString,
             ),
     }
@@ -85,6 +102,33 @@ class Enrollment:
             target,
             '/crossdock.v1.Enrollment/Enroll',
             crossdock_dot_v1_dot_enrollment__pb2.EnrollRequest.SerializeToString,
+            crossdock_dot_v1_dot_enrollment__pb2.EnrollResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reenroll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/crossdock.v1.Enrollment/Reenroll',
+            crossdock_dot_v1_dot_enrollment__pb2.ReenrollRequest.SerializeToString,
             crossdock_dot_v1_dot_enrollment__pb2.EnrollResponse.FromString,
             options,
             channel_credentials,

@@ -192,6 +192,7 @@ class Directive(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     COMMAND_FIELD_NUMBER: _builtins.int
+    TRUST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -200,6 +201,8 @@ class Directive(_message.Message):
     def certificate(self) -> Global___CertificateIssued: ...
     @_builtins.property
     def command(self) -> Global___Command: ...
+    @_builtins.property
+    def trust(self) -> Global___Trust: ...
     def __init__(
         self,
         *,
@@ -207,12 +210,13 @@ class Directive(_message.Message):
         config: Global___ConfigOffer | None = ...,
         certificate: Global___CertificateIssued | None = ...,
         command: Global___Command | None = ...,
+        trust: Global___Trust | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "command", b"command", "config", b"config", "kind", b"kind", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "command", b"command", "config", b"config", "kind", b"kind", "trust", b"trust", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "command", b"command", "config", b"config", "kind", b"kind", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "command", b"command", "config", b"config", "kind", b"kind", "trust", b"trust", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "config", "certificate", "command"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["welcome", "config", "certificate", "command", "trust"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -234,6 +238,8 @@ class Hello(_message.Message):
     CONFIG_HASH_FIELD_NUMBER: _builtins.int
     CLOCK_US_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    MACHINE_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     version: _builtins.str
     host: _builtins.str
@@ -248,8 +254,14 @@ class Hello(_message.Message):
     clock_us: _builtins.int
     store: _builtins.bytes
     """The store this agent was last welcomed by; empty when it knows none."""
+    machine: _builtins.str
+    """As in EnrollRequest."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SHA-256, hex, of each CA certificate that this agent trusts."""
+
     def __init__(
         self,
         *,
@@ -265,10 +277,12 @@ class Hello(_message.Message):
         config_hash: _builtins.str = ...,
         clock_us: _builtins.int = ...,
         store: _builtins.bytes = ...,
+        machine: _builtins.str = ...,
+        authorities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "clock_us", b"clock_us", "config_hash", b"config_hash", "epoch", b"epoch", "host", b"host", "instance", b"instance", "platform", b"platform", "protocol", b"protocol", "revision", b"revision", "store", b"store", "version", b"version", "wants_checkpoints", b"wants_checkpoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "capabilities", b"capabilities", "clock_us", b"clock_us", "config_hash", b"config_hash", "epoch", b"epoch", "host", b"host", "instance", b"instance", "machine", b"machine", "platform", b"platform", "protocol", b"protocol", "revision", b"revision", "store", b"store", "version", b"version", "wants_checkpoints", b"wants_checkpoints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,12 +300,15 @@ class Welcome(_message.Message):
     HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     YOURS_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ADDRESS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     version: _builtins.str
     clock_us: _builtins.int
     heartbeat_seconds: _builtins.int
     store: _builtins.bytes
     """Made with the controller's store, and anew by each restore of it; 16 bytes."""
+    enrollment_address: _builtins.str
+    """host:port of the Enrollment service, for Reenroll."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -315,10 +332,11 @@ class Welcome(_message.Message):
         heartbeat_seconds: _builtins.int = ...,
         store: _builtins.bytes = ...,
         yours: _abc.Iterable[Global___SourceCheckpoint] | None = ...,
+        enrollment_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "checkpoints", b"checkpoints", "clock_us", b"clock_us", "heartbeat_seconds", b"heartbeat_seconds", "protocol", b"protocol", "store", b"store", "version", b"version", "yours", b"yours"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "checkpoints", b"checkpoints", "clock_us", b"clock_us", "enrollment_address", b"enrollment_address", "heartbeat_seconds", b"heartbeat_seconds", "protocol", b"protocol", "store", b"store", "version", b"version", "yours", b"yours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -371,6 +389,9 @@ class Heartbeat(_message.Message):
     IN_BYTES_PER_HOUR_FIELD_NUMBER: _builtins.int
     OUT_BYTES_PER_HOUR_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    CONFIG_HASH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    AUTHORITIES_FIELD_NUMBER: _builtins.int
     clock_us: _builtins.int
     outbox_batches: _builtins.int
     outbox_records: _builtins.int
@@ -387,6 +408,9 @@ class Heartbeat(_message.Message):
     in_bytes_per_hour: _builtins.int
     """Sealed bytes read in and acknowledged out, per hour; absent until they were watched for long enough."""
     out_bytes_per_hour: _builtins.int
+    config_hash: _builtins.str
+    """What runs now: SHA-256 of the configuration, in hex, and its revision."""
+    revision: _builtins.int
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceHealth]: ...
     @_builtins.property
@@ -394,6 +418,10 @@ class Heartbeat(_message.Message):
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitHealth]:
         """Of the agent as a whole, those that are set."""
+
+    @_builtins.property
+    def authorities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Hello, now."""
 
     def __init__(
         self,
@@ -413,10 +441,13 @@ class Heartbeat(_message.Message):
         in_bytes_per_hour: _builtins.int | None = ...,
         out_bytes_per_hour: _builtins.int | None = ...,
         limits: _abc.Iterable[Global___LimitHealth] | None = ...,
+        config_hash: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        authorities: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour", "_out_bytes_per_hour", b"_out_bytes_per_hour", "in_bytes_per_hour", b"in_bytes_per_hour", "out_bytes_per_hour", b"out_bytes_per_hour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour", "_out_bytes_per_hour", b"_out_bytes_per_hour", "certificate_expires_us", b"certificate_expires_us", "clock_us", b"clock_us", "disk_free_bytes", b"disk_free_bytes", "drained_at_us", b"drained_at_us", "fills_at_us", b"fills_at_us", "in_bytes_per_hour", b"in_bytes_per_hour", "limits", b"limits", "oldest_us", b"oldest_us", "out_bytes_per_hour", b"out_bytes_per_hour", "outbox_batches", b"outbox_batches", "outbox_bytes", b"outbox_bytes", "outbox_limit_bytes", b"outbox_limit_bytes", "outbox_records", b"outbox_records", "problems", b"problems", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour", "_out_bytes_per_hour", b"_out_bytes_per_hour", "authorities", b"authorities", "certificate_expires_us", b"certificate_expires_us", "clock_us", b"clock_us", "config_hash", b"config_hash", "disk_free_bytes", b"disk_free_bytes", "drained_at_us", b"drained_at_us", "fills_at_us", b"fills_at_us", "in_bytes_per_hour", b"in_bytes_per_hour", "limits", b"limits", "oldest_us", b"oldest_us", "out_bytes_per_hour", b"out_bytes_per_hour", "outbox_batches", b"outbox_batches", "outbox_bytes", b"outbox_bytes", "outbox_limit_bytes", b"outbox_limit_bytes", "outbox_records", b"outbox_records", "problems", b"problems", "revision", b"revision", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__in_bytes_per_hour: _TypeAlias = _typing.Literal["in_bytes_per_hour"]  # noqa: Y015
     _WhichOneofArgType__in_bytes_per_hour: _TypeAlias = _typing.Literal["_in_bytes_per_hour", b"_in_bytes_per_hour"]  # noqa: Y015
@@ -554,6 +585,7 @@ class ConfigOffer(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     CONFIG_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    HOLD_SECONDS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     hash: _builtins.str
     """SHA-256 of config, in hex."""
@@ -561,6 +593,8 @@ class ConfigOffer(_message.Message):
     """The site's part of the tree, compiled to JSON (crossdock.siteconfig)."""
     signature: _builtins.bytes
     """ECDSA P-256 over config, by the controller's CA key, DER."""
+    hold_seconds: _builtins.int
+    """How long the agent watches it before it is kept as the last good one; 0: as long as the agent does by itself."""
     def __init__(
         self,
         *,
@@ -568,10 +602,11 @@ class ConfigOffer(_message.Message):
         hash: _builtins.str = ...,
         config: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        hold_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "hash", b"hash", "revision", b"revision", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "hash", b"hash", "hold_seconds", b"hold_seconds", "revision", b"revision", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -585,11 +620,16 @@ class ConfigStatus(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     hash: _builtins.str
     state: _builtins.str
     """"applying", "applied" or "failed"."""
     reason: _builtins.str
+    @_builtins.property
+    def log(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With "failed": the last lines of the agent's log, secrets taken out."""
+
     def __init__(
         self,
         *,
@@ -597,10 +637,11 @@ class ConfigStatus(_message.Message):
         hash: _builtins.str = ...,
         state: _builtins.str = ...,
         reason: _builtins.str = ...,
+        log: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "reason", b"reason", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "log", b"log", "reason", b"reason", "revision", b"revision", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -652,6 +693,30 @@ class CertificateIssued(_message.Message):
 Global___CertificateIssued: _TypeAlias = CertificateIssued  # noqa: Y015
 
 @_typing.final
+class Trust(_message.Message):
+    """The CA certificates to trust from now on, PEM; with *renew*, a certificate is to be asked for at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CA_BUNDLE_FIELD_NUMBER: _builtins.int
+    RENEW_FIELD_NUMBER: _builtins.int
+    ca_bundle: _builtins.bytes
+    renew: _builtins.bool
+    def __init__(
+        self,
+        *,
+        ca_bundle: _builtins.bytes = ...,
+        renew: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_bundle", b"ca_bundle", "renew", b"renew"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trust: _TypeAlias = Trust  # noqa: Y015
+
+@_typing.final
 class Command(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -678,8 +743,14 @@ class Command(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    EXPIRES_US_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
+    expires_us: _builtins.int
+    """By the controller's clock: not to be begun after it."""
+    by: _builtins.str
+    """Who gave it, for the site's own record."""
     @_builtins.property
     def arguments(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
@@ -688,10 +759,12 @@ class Command(_message.Message):
         id: _builtins.str = ...,
         name: _builtins.str = ...,
         arguments: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        expires_us: _builtins.int = ...,
+        by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "by", b"by", "expires_us", b"expires_us", "id", b"id", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -705,10 +778,18 @@ class CommandResult(_message.Message):
     OK_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     ok: _builtins.bool
     output: _builtins.bytes
     error: _builtins.str
+    refused: _builtins.bool
+    """By the site's policy: it was not tried."""
+    part: _builtins.int
+    """Long output comes in parts, from 0; all but the last say `more`."""
+    more: _builtins.bool
     def __init__(
         self,
         *,
@@ -716,10 +797,13 @@ class CommandResult(_message.Message):
         ok: _builtins.bool = ...,
         output: _builtins.bytes = ...,
         error: _builtins.str = ...,
+        refused: _builtins.bool = ...,
+        part: _builtins.int = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "ok", b"ok", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "more", b"more", "ok", b"ok", "output", b"output", "part", b"part", "refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
