@@ -1,7 +1,9 @@
-"""Tells machines apart without saying which they are, and gives a key a name that two people can read to each other.
+"""What tells two machines apart, and what two people compare: both ends compute them here, so that they are the same.
 
-Only a digest travels: /etc/machine-id is not to be shown to strangers (machine-id(5)), and the centre needs no more
-than "the same as before". A machine that has no id of its own has an empty digest, and nothing is concluded from that.
+A machine is told by a digest: its own id (`/etc/machine-id`, Windows' MachineGuid) stays at the site, as machine-id(5)
+asks. One that has no id to rely on has an empty digest, and nothing is concluded from it. The code of a key is short
+enough to be read out over the telephone, and long enough (50 bits) that nobody makes a key with the code of another
+while the two talk.
 """
 
 from __future__ import annotations
@@ -14,36 +16,41 @@ from collections.abc import Mapping
 from pathlib import Path
 
 VARIABLE = "CROSSDOCK_MACHINE_ID"  # names the machine where the system cannot: a container with a volume of its own
-_PREFIX = b"crossdock machine 1\0"
+_MACHINE = b"crossdock machine 1\0"
+_KEY = b"crossdock key code 1\0"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _ID = re.compile(r"[0-9a-fA-F-]{16,64}")
-_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: no I, L, O, U to take for another
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
+CODE_CHARACTERS = 10
 
 
-def machine_digest() -> str:
-    """SHA-256 in hex (64 characters) over a prefix and this machine's id; empty where there is none to rely on."""
-    name = own_name(os.environ) or (_windows_id() if sys.platform == "win32" else linux_id(os.environ))
-    return digest_of(name)
+def machine_digest(machine_id: str | None = None) -> str:
+    """64 hex digits for the machine that names itself *machine_id* (by default this one); empty when it has no id that
+    could be relied on."""
+    name = own_id() if machine_id is None else machine_id
+    text = name.strip().lower()
+    return hashlib.sha256(_MACHINE + text.encode()).hexdigest() if text else ""
 
 
-def digest_of(machine_id: str) -> str:
-    """What `machine_digest` says of a machine with *machine_id*; empty for an empty one."""
-    if not machine_id:
-        return ""
-    return hashlib.sha256(_PREFIX + machine_id.strip().lower().encode()).hexdigest()
+def is_machine_digest(text: str) -> bool:
+    """Whether *text* is what `machine_digest` gives for a machine that has an id."""
+    return _DIGEST.fullmatch(text) is not None
 
 
-def short_code(public_key: bytes) -> str:
-    """Eight letters and digits for a *public_key* (DER, SubjectPublicKeyInfo), such as K7QF-2M9D."""
-    number = int.from_bytes(hashlib.sha256(public_key).digest()[:5], "big")
-    letters = "".join(_LETTERS[number >> shift & 31] for shift in range(35, -1, -5))
-    return f"{letters[:4]}-{letters[4:]}"
+def key_code(public_key: bytes) -> str:
+    """ "7K4QM-2XPA9": the code of a public key, given as DER SubjectPublicKeyInfo (that of the CSR)."""
+    bits = int.from_bytes(hashlib.sha256(_KEY + public_key).digest()[:8], "big") >> (64 - 5 * CODE_CHARACTERS)
+    digits = [_ALPHABET[bits >> shift & 31] for shift in range(5 * (CODE_CHARACTERS - 1), -1, -5)]
+    half = CODE_CHARACTERS // 2
+    return f"{''.join(digits[:half])}-{''.join(digits[half:])}"
 
 
-def own_name(environ: Mapping[str, str]) -> str:
-    """What the operator says this machine is called, by CROSSDOCK_MACHINE_ID; a word says it better than a file."""
-    return environ.get(VARIABLE, "").strip()
+def own_id() -> str:
+    """The id of this machine; never to be sent. A word of the operator's says it better than a file."""
+    named = os.environ.get(VARIABLE, "").strip()
+    return named or (_windows_id() if sys.platform == "win32" else linux_id(os.environ))
 
 
 def linux_id(environ: Mapping[str, str], root: Path = Path("/")) -> str:
