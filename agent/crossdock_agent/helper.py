@@ -41,6 +41,11 @@ def certificate_facts(certificate: bytes, key: bytes) -> tuple[str, int]:
     return answer["agent"].decode(), int(answer["expires_us"])
 
 
+def public_key_of(csr: bytes) -> bytes:
+    """See `crypto.public_key_of`."""
+    return _ask("public", {"csr": csr})["key"]
+
+
 def wrap_key(key: bytes, secret: bytes) -> bytes:
     """See `crypto.wrap_key`."""
     return _ask("wrap", {"key": key, "secret": secret})["data"]
@@ -119,6 +124,12 @@ def _facts(values: dict[str, bytes]) -> dict[str, bytes]:
     return {"agent": agent.encode(), "expires_us": str(expires_us).encode()}
 
 
+def _public(values: dict[str, bytes]) -> dict[str, bytes]:
+    from crossdock_agent import crypto
+
+    return {"key": crypto.public_key_of(values["csr"])}
+
+
 def _wrap(values: dict[str, bytes]) -> dict[str, bytes]:
     from crossdock_agent import crypto
 
@@ -161,6 +172,7 @@ def _migrate(values: dict[str, bytes]) -> dict[str, bytes]:
 _TASKS: dict[str, Callable[[dict[str, bytes]], dict[str, bytes]]] = {
     "request": _request,
     "facts": _facts,
+    "public": _public,
     "wrap": _wrap,
     "unwrap": _unwrap,
     "authorities": _authorities,

@@ -18,7 +18,8 @@ OLDEST_PROTOCOL = 1  # still spoken
 CONFIG = "config"
 CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
-CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK)
+TRUST = "trust"  # the agent takes up other CA certificates when it is told to
+CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST)
 
 
 def common(announced: Iterable[str]) -> frozenset[str]:
