@@ -41,8 +41,15 @@ def ask(address: str, authorities: bytes, request: EnrollRequest | ReenrollReque
         try:
             answer: EnrollResponse = call(request, timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
-            raise explain(error, address) from error
+            raise _explained(error, address) from error
     return answer
+
+
+def _explained(error: grpc.RpcError, address: str) -> CrossdockError:
+    """As of the link; besides, a precondition that is not met (this machine's clock) is an answer and no outage."""
+    if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+        return Refused(f"controller {address} refused: {error.details()}")
+    return explain(error, address)
 
 
 def is_unknown_call(error: CrossdockError) -> bool:

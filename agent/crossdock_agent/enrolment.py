@@ -122,7 +122,7 @@ def _approved(
                 return answer
             if not code:
                 code = key_code(crypto.public_key_of(kept.csr))
-                say(_waiting(code, wait_seconds))
+                say(_waiting(code, answer.agent or "NAME", wait_seconds))
             pause = retry_seconds(answer)
         if time.monotonic() >= deadline:
             raise Retryable(
@@ -132,11 +132,11 @@ def _approved(
         sleep(min(pause or 5.0, max(0.5, deadline - time.monotonic())))
 
 
-def _waiting(code: str, seconds: float) -> str:
+def _waiting(code: str, agent: str, seconds: float) -> str:
     return (
         f"waiting for approval, code {code}\n"
-        f"  Next: tell whoever runs the controller this code by telephone; they compare it and approve it there with "
-        f"'crossdock agent approve {code}'.\n"
+        "  Next: tell whoever runs the controller this code by telephone; they compare it with 'crossdock agents "
+        f"pending' there, and let this machine in with 'crossdock agents approve {agent} --code {code}'.\n"
         f"  This command waits {seconds / 60:.0f} minutes; stopped earlier, give it again: the request stays the same."
     )
 

@@ -18,7 +18,7 @@ OLDEST_PROTOCOL = 1  # still spoken
 CONFIG = "config"
 CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
-TRUST = "trust"  # the agent takes up other CA certificates when it is told to
+TRUST = "trust"  # the directive that says which certificate authorities to trust from now on
 CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST)
 
 
