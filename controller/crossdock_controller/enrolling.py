@@ -12,9 +12,12 @@ from loguru import logger
 
 from crossdock.errors import CrossdockError, Refused
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
+from crossdock_controller import ledger
 from crossdock_controller.authority import token_hash
 from crossdock_controller.fleet import Fleet
-from crossdock_controller.store import agents
+from crossdock_controller.paths import Addresses
+from crossdock_controller.reenrolling import Reenrolling
+from crossdock_controller.store import agents, certificates
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
 
@@ -22,9 +25,10 @@ _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
     """A join token and a CSR in, a certificate out. A token works once, whatever becomes of its certificate."""
 
-    def __init__(self, fleet: Fleet, link_address: str) -> None:
+    def __init__(self, fleet: Fleet, addresses: Addresses, grace_us: int) -> None:
         self._fleet = fleet
-        self._link_address = link_address
+        self._addresses = addresses
+        self._reenrolling = Reenrolling(fleet, addresses, grace_us)
 
     async def Enroll(  # noqa: N802
         self, request: enrollment_pb2.EnrollRequest, context: _Context
@@ -50,15 +54,24 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         assert taken is not None  # noqa: S101 - abort raised
         site, agent = taken
         issued = await asyncio.to_thread(self._fleet.issue, agent, request.csr)
-        await self._fleet.do(
-            lambda db: agents.record_enrolled(
+        row = ledger.of_issued(issued, agent, "enrol", self._fleet.authority.bundle_fingerprints)
+
+        def record(db: Any) -> None:
+            agents.record_enrolled(
                 db, agent, site, host=request.host[:255], platform=request.platform[:255],
                 version=request.version[:50], expires_us=issued.expires_us, now_us=now_us,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            certificates.record(db, row)
+
+        await self._fleet.do(record)
         await self._fleet.admit()
         logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent enrolled")
         return enrollment_pb2.EnrollResponse(
             agent=agent, site=site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
-            link_address=self._link_address,
+            link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
         )  # fmt: skip
+
+    async def Reenroll(  # noqa: N802
+        self, request: enrollment_pb2.ReenrollRequest, context: _Context
+    ) -> enrollment_pb2.EnrollResponse:
+        return await self._reenrolling.answer(request, context)

@@ -13,7 +13,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents as rows
-from crossdock_controller.store import connection, strangers
+from crossdock_controller.store import certificates, connection, strangers
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
@@ -120,7 +120,9 @@ def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float,
     addresses = read_addresses(data)
     from crossdock_controller.authority import Authority
 
-    token, stored = Authority.open(data.authority).join_token(addresses.enrollment)
+    authority = Authority.open(data.authority)
+    carried = authority.anchor
+    token, stored = authority.join_token(addresses.enrollment)
     expires_us = now_us + int(ttl_seconds * 1_000_000)
     with closing(connection.connect(data.state)) as db:
         known = rows.get(db, agent)
@@ -130,6 +132,7 @@ def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float,
                 hint="give this one another --agent name",
             )
         rows.create_token(db, stored, site, agent, expires_us, now_us)
+        certificates.note_token(db, stored, carried)
     command = f"crossdock-agent enroll --token {token}"
     return JoinToken(token, site, agent, expires_us, addresses.enrollment, command, known is not None)
 
