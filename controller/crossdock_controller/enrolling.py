@@ -12,9 +12,10 @@ from loguru import logger
 
 from crossdock.errors import CrossdockError, Refused
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
+from crossdock_controller import ledger
 from crossdock_controller.authority import token_hash
 from crossdock_controller.fleet import Fleet
-from crossdock_controller.store import agents
+from crossdock_controller.store import agents, certificates
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
 
@@ -50,12 +51,16 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         assert taken is not None  # noqa: S101 - abort raised
         site, agent = taken
         issued = await asyncio.to_thread(self._fleet.issue, agent, request.csr)
-        await self._fleet.do(
-            lambda db: agents.record_enrolled(
+        row = ledger.of_issued(issued, agent, "enrol", self._fleet.authority.bundle_fingerprints)
+
+        def record(db: Any) -> None:
+            agents.record_enrolled(
                 db, agent, site, host=request.host[:255], platform=request.platform[:255],
                 version=request.version[:50], expires_us=issued.expires_us, now_us=now_us,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            certificates.record(db, row)
+
+        await self._fleet.do(record)
         await self._fleet.admit()
         logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent enrolled")
         return enrollment_pb2.EnrollResponse(

@@ -188,6 +188,10 @@ class Fleet:
         """The CA certificates agents trust, PEM."""
         return self._authority.bundle
 
+    @property
+    def authority(self) -> Authority:
+        return self._authority
+
     def issue(self, agent: str, csr: bytes) -> Issued:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))

@@ -23,10 +23,11 @@ from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
+from crossdock_controller import ledger
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.pace import heartbeat_seconds
-from crossdock_controller.store import agents
+from crossdock_controller.store import agents, certificates
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
@@ -127,7 +128,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             if live is not None:
                 live.replaced = True
                 await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
-            await self._record_hello(caller, hello)
+            await self._record_hello(caller, hello, context)
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
@@ -137,14 +138,19 @@ class LinkService(link_pb2_grpc.LinkServicer):
             log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
-    async def _record_hello(self, caller: Caller, hello: link_pb2.Hello) -> None:
+    async def _record_hello(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
         now_us = time.time_ns() // 1000
-        await self._fleet.note(
-            lambda db: agents.record_hello(
+
+        def record(db: Any) -> None:
+            agents.record_hello(
                 db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
                 revision=hello.revision, now_us=now_us,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            if shown is not None:
+                certificates.used(db, shown, now_us)
+
+        await self._fleet.note(record)
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"
@@ -197,7 +203,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
         except Refused as error:
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
-        await self._fleet.note(lambda db: agents.record_certificate(db, agent, issued.expires_us))
+        row = ledger.of_issued(issued, agent, "renewal", self._fleet.authority.bundle_fingerprints)
+
+        def record(db: Any) -> None:
+            agents.record_certificate(db, agent, issued.expires_us)
+            certificates.record(db, row)
+
+        await self._fleet.note(record)
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)

@@ -36,6 +36,33 @@ def _audit() -> None:
 
 def _certificates() -> None:
     """Certificates issued, and what each agent trusts."""
+    op.create_table(
+        "certificates",
+        sa.Column("seq", sa.Integer(), primary_key=True),
+        sa.Column("serial", sa.Text(), nullable=False, unique=True),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("authority", sa.Text(), nullable=False),  # SHA-256 of the CA certificate, hex
+        sa.Column("key_sha256", sa.Text(), nullable=False),
+        sa.Column("issued_us", sa.BigInteger(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.Column("how", sa.Text(), nullable=False),
+        sa.Column("bundle", sa.Text(), nullable=False, server_default=""),
+        sa.Column("first_used_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("use_order", sa.BigInteger(), nullable=False, server_default="0"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("certificates_agent", "certificates", ["agent", "use_order"])
+    op.create_table(
+        "trusts",
+        sa.Column("agent", sa.Text(), primary_key=True),
+        sa.Column("authority", sa.Text(), primary_key=True),
+        sa.Column("confirmed_us", sa.BigInteger(), nullable=False),
+    )
+    op.create_table(
+        "token_authorities",
+        sa.Column("hash", sa.Text(), primary_key=True),
+        sa.Column("authority", sa.Text(), nullable=False),
+    )
 
 
 def _enrolment() -> None:

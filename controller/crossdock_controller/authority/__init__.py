@@ -36,10 +36,11 @@ MAX_CSR_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """PEM *certificate*, and the moment it ends (microseconds UTC)."""
+    """PEM *certificate*, the moment it ends (microseconds UTC), and the fingerprint of the CA that made it."""
 
     certificate: bytes
     expires_us: int
+    authority: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,15 @@ class Authority:
     @property
     def fingerprint(self) -> str:
         return self._certificate.fingerprint(hashes.SHA256()).hex()
+
+    @property
+    def bundle_fingerprints(self) -> tuple[str, ...]:
+        """SHA-256, hex, of each certificate in `bundle`."""
+        return (self.fingerprint,)
+
+    def maker_of(self, certificate: x509.Certificate) -> str:
+        """The fingerprint of the CA of ours that made *certificate*; "" when none did."""
+        return self.fingerprint if certificate.issuer == self._certificate.subject else ""
 
     def issue_agent(self, csr_pem: bytes, agent: str, life: dt.timedelta, now: dt.datetime) -> Issued:
         """A client certificate for *agent*. Raises Refused when the CSR is not one, or not signed by its own key."""
@@ -140,7 +150,8 @@ class Authority:
 
     def _sign(self, builder: x509.CertificateBuilder, end: dt.datetime) -> Issued:
         certificate = builder.sign(self._key, hashes.SHA256())
-        return Issued(certificate.public_bytes(serialization.Encoding.PEM), int(end.timestamp() * 1_000_000))
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        return Issued(pem, int(end.timestamp() * 1_000_000), self.fingerprint)
 
 
 def token_hash(secret: str) -> str:
