@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller.authority import Authority
 from crossdock_controller.paths import Addresses, DataDirectory, read_addresses
 from crossdock_controller.processes import ControllerSettings, run_controller
-from crossdock_controller.store import agents, connection
+from crossdock_controller.store import connection, tokens
 from crossdock_controller.store.intake import IntakeReader, StoredBatch
 
 
@@ -38,8 +38,10 @@ class Gateway:
     addresses: Addresses
     authority: Authority
 
-    def token(self, site: str = "atl1", agent: str = "atl1", seconds: float = 60) -> str:
-        _, secret = self._token(site, agent, seconds)
+    def token(
+        self, site: str = "atl1", agent: str = "atl1", seconds: float = 60, *, uses: int = 1, approve: bool = False
+    ) -> str:
+        _, secret = self._token(site, agent, seconds, uses, approve)
         return secret
 
     def enroll(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> tuple[Identity, str]:
@@ -65,15 +67,17 @@ class Gateway:
     def channel(address: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
         return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS)
 
-    def _token(self, site: str, agent: str, seconds: float) -> tuple[str, str]:
+    def _token(self, site: str, agent: str, seconds: float, uses: int, approve: bool) -> tuple[str, str]:
         import base64
         import json
 
         token, digest = self.authority.join_token(self.addresses.enrollment)
         now_us = time.time_ns() // 1000
-        db = connection.connect(self.data.state)
-        agents.create_token(db, digest, site, agent, now_us + int(seconds * 1e6), now_us)
-        db.close()
+        row = tokens.Token(
+            digest, site, agent, uses, uses, now_us + int(seconds * 1e6), now_us, approve, "local:test", 0
+        )
+        with closing(connection.connect(self.data.state)) as db:
+            tokens.create(db, row)
         return token, json.loads(base64.urlsafe_b64decode(token.removeprefix("cd1_") + "==="))["t"]
 
 

@@ -196,6 +196,12 @@ def _ca_usage() -> x509.KeyUsage:
     )  # fmt: skip
 
 
+def public_key_of(csr_pem: bytes) -> bytes:
+    """The public key in a CSR, DER SubjectPublicKeyInfo. Raises Refused as `issue_agent` does."""
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return _public_key_of(csr_pem).public_bytes(*form)
+
+
 def _public_key_of(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
     if len(csr_pem) > MAX_CSR_BYTES:
         raise Refused(f"certificate request has {len(csr_pem)} bytes, the limit is {MAX_CSR_BYTES}")
