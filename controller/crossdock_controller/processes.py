@@ -333,7 +333,7 @@ async def _listen(
     address: str, credentials: grpc.ServerCredentials, options: Sequence[tuple[str, int | str]] = (), **more: Any
 ) -> tuple[grpc.aio.Server, int]:
     """*options* win over those that every port has; *more* as `grpc.aio.server` takes it."""
-    server = grpc.aio.server(options=[*SERVER_OPTIONS, *options], **more)
+    server = grpc.aio.server(options=list({**dict(SERVER_OPTIONS), **dict(options)}.items()), **more)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as error:

@@ -47,10 +47,18 @@ class Gateway:
     def enroll(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> tuple[Identity, str]:
         """The identity and the link's address. Raises grpc.RpcError."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        with self.channel(self.addresses.enrollment, server_only_credentials(self.authority.bundle)) as channel:
-            request = enrollment_pb2.EnrollRequest(token=token, csr=csr_of(key), host="h", platform="p", version="1")
-            answer = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)
+        answer = self.ask(token, key)
         return Identity(pem(key), answer.certificate, answer.ca_bundle), answer.link_address
+
+    def ask(
+        self, token: str, key: ec.EllipticCurvePrivateKey, address: str = "", **fields: object
+    ) -> enrollment_pb2.EnrollResponse:
+        """The answer to one request to enrol, over the port at *address* (by default its own). Raises grpc.RpcError."""
+        said = {"token": token, "csr": csr_of(key), "host": "h", "platform": "p", "version": "1"} | fields
+        credentials = server_only_credentials(self.authority.bundle)
+        with self.channel(address or self.addresses.enrollment, credentials) as channel:
+            request = enrollment_pb2.EnrollRequest(**said)  # type: ignore[arg-type]
+            return enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)  # type: ignore[no-untyped-call]
 
     def link(self, identity: Identity) -> grpc.Channel:
         credentials = mutual_credentials(identity.bundle, identity.certificate, identity.key)
@@ -111,6 +119,10 @@ def running_gateway(directory: Path, **settings: object) -> Iterator[Gateway]:
         assert not thread.is_alive(), "the gateway did not stop"
         if failure:
             raise failure[0]
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def stub(channel: grpc.Channel) -> link_pb2_grpc.LinkStub:
