@@ -24,6 +24,7 @@ from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
+from crossdock_controller.refusing import Refusals
 from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, connection, facts, faults, revisions, strangers
 from crossdock_controller.store.holder import HolderLost
@@ -94,7 +95,7 @@ class Fleet:
         self._offers: dict[tuple[str, str], link_pb2.ConfigOffer] = {}  # by site and signer, of this revision
         self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
-        self._refused_twins: dict[str, tuple[int, str]] = {}  # agent: when, and the host of the second process
+        self.refusals = Refusals(self.note)
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
     @property
@@ -139,19 +140,20 @@ class Fleet:
 
     async def admit(self) -> None:
         """Read the allow-list again: somebody was enrolled."""
-        self._allowed = await self._read(agents.active)
+        self._allowed = await self.read(agents.active)
 
     async def refresh(self) -> None:
         """Store the heartbeats that came; read allow-list and head revision again: cut who was revoked, offer what is
         new."""
         await self._store_heartbeats()
-        self._allowed, head = await self._read(lambda db: (agents.active(db), revisions.head_number(db)))
+        await self.refusals.flush()
+        self._allowed, head = await self.read(lambda db: (agents.active(db), revisions.head_number(db)))
         for agent in [a for a in self._streams if a not in self._allowed]:
             for context in list(self._streams.pop(agent)):
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
                 await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
         if head not in (self._revision, self._refused):
-            found = await self._read(revisions.head)
+            found = await self.read(revisions.head)
             if found is not None and await self._load(*found):
                 await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
 
@@ -203,24 +205,13 @@ class Fleet:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
 
-    def refused_twin(self, agent: str, host: str) -> None:
-        """A second process used the identity of a connected agent: told with that agent's next heartbeats."""
-        self._refused_twins[agent] = (time.time_ns() // 1000, host)
-
-    def _twin(self, agent: str) -> dict[str, object]:
-        twin = self._refused_twins.get(agent)
-        return {"twin": {"at_us": twin[0], "host": twin[1]}} if twin else {}
-
     def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""
         self._beats[caller.agent] = (beat, time.time_ns() // 1000)
 
     async def _store_heartbeats(self) -> None:
         beats, self._beats = self._beats, {}
-        rows = [
-            (agent, msgspec.json.encode(health_of(beat, at) | self._twin(agent)).decode(), at)
-            for agent, (beat, at) in beats.items()
-        ]
+        rows = [(agent, msgspec.json.encode(health_of(beat, at)).decode(), at) for agent, (beat, at) in beats.items()]
 
         def store(db: sqlite3.Connection) -> None:
             for agent, health, at in rows:
@@ -251,7 +242,8 @@ class Fleet:
             self._fatal(error)
             raise
 
-    async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        """*call*, which only reads, on the connection's thread. Raises StoreUnavailable, StoreDamaged."""
         with faults.told(self._path):
             return await self._state.read(call)
 

@@ -26,6 +26,7 @@ from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, c
 from crossdock_controller import ledger
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
+from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, certificates
@@ -52,6 +53,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader, enrollment_address: str = "") -> None:
         self._fleet = fleet
         self._enrollment_address = enrollment_address
+        self._identities = Identities(fleet)
         self._committer = committer
         self._intake = intake
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
@@ -114,17 +116,27 @@ class LinkService(link_pb2_grpc.LinkServicer):
         shown = ledger.shown(context, caller.agent, self._fleet.authority)
         if shown is not None and not shown.authority:  # on a connection that was made before
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, RETIRED)
+        try:
+            refused = await self._identities.outdated(caller, context)
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
+        if refused:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
         return caller
 
     async def _open_session(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> Session:
         if hello.protocol < OLDEST_PROTOCOL:  # one that is newer reads in the welcome what we speak, and decides
             await self._refuse_protocol(caller, hello, context)
+        refused = await self._identities.elsewhere(caller, hello, context)
+        if refused:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
         live = self._fleet.sessions.get(caller.agent)
         if live is not None and live.instance != hello.instance:
             logger.bind(agent=caller.agent, peer=context.peer()).error(
                 "a second process uses the identity of a connected agent and was refused: is the machine cloned?"
             )
-            self._fleet.refused_twin(caller.agent, hello.host[:255])
+            self._identities.twin(caller, hello, context)
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
@@ -156,6 +168,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 revision=hello.revision, now_us=now_us,
             )  # fmt: skip
             session.standing.record(db, now_us)
+            greeted(db, caller.agent, hello, session.standing.shown, now_us)
 
         await self._fleet.note(record)
 
