@@ -66,8 +66,12 @@ def open_sealed(sealed: bytes) -> tuple[BatchHeader, bytes]:
     header, start = _split(sealed)
     if header.raw_bytes > MAX_RAW_BYTES:
         raise Corrupt(f"batch says {header.raw_bytes} bytes, the limit is {MAX_RAW_BYTES}")
+    frame = memoryview(sealed)[start:]
     try:
-        frame = memoryview(sealed)[start:]
+        # What a frame says of itself goes before `max_output_size`, and is allocated before it is looked at.
+        announced = zstandard.get_frame_parameters(frame).content_size
+        if announced not in (header.raw_bytes, zstandard.CONTENTSIZE_UNKNOWN):
+            raise Corrupt(f"batch payload announces {announced} bytes, its header says {header.raw_bytes}")
         payload = zstandard.ZstdDecompressor().decompress(
             frame, max_output_size=max(1, header.raw_bytes), allow_extra_data=False
         )
