@@ -264,10 +264,16 @@ class Fleet:
 
 
 def _names(context: grpc.aio.ServicerContext) -> list[str]:
-    """The agents that the caller's certificate names: one, in those we issue."""
+    """The agent that the caller's certificate names, as a list of one; empty when it is not the one name it has.
+
+    Those we issue carry one URI and nothing else. What carries more, or a name of another kind, was not made here.
+    """
     auth = context.auth_context()
-    uris = (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ()))
-    return list(dict.fromkeys(name for uri in uris if (name := agent_of(uri.decode("utf-8", "replace")))))
+    names, uris = auth.get("x509_subject_alternative_name", ()), auth.get("peer_uri", ())
+    if len(names) != 1 or list(names) != list(uris):
+        return []
+    agent = agent_of(names[0].decode("utf-8", "replace"))
+    return [agent] if agent else []
 
 
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:

@@ -80,6 +80,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         if first is None or first.WhichOneof("kind") != "hello":
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
         assert first is not None  # noqa: S101 - abort raised
+        caller = await self._authenticate(context)  # again: who was revoked meanwhile could have waited with its hello
         try:
             session = await self._open_session(caller, first.hello, context)
         except CrossdockError as error:
