@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from crossdock import codec
 from crossdock.errors import Corrupt
-from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock.v1.batch_pb2 import BatchHeader, Reject
 
 
 def sealed(payload: bytes = b"a;b\n1;2\n", **fields: object) -> codec.Sealed:
     return codec.Sealer().seal(BatchHeader(format="csv", **fields), payload)  # type: ignore[arg-type]
 
 
-@given(st.binary(max_size=5000), st.binary(max_size=50), st.integers(0, 2**32 - 1))
+@given(st.binary(max_size=5000), st.binary(max_size=50), st.integers(0, codec.MAX_RECORDS))
 def test_a_batch_opens_to_the_header_and_payload_that_were_sealed(payload: bytes, prefix: bytes, records: int) -> None:
     batch = sealed(payload, prefix=prefix, records=records)
     codec.verify(batch.data, batch.crc32)
@@ -73,6 +73,16 @@ def test_a_frame_that_does_not_say_its_size_unpacks_to_what_the_header_says_and_
     bomb = lying(plain.compress(bytes(256 * 1024 * 1024)), 1000)
     with no_more_memory_than(64 * 1024 * 1024), pytest.raises(Corrupt):
         codec.open_sealed(bomb)
+
+
+def test_a_header_that_claims_more_records_than_a_batch_may_have_is_refused_without_unpacking() -> None:
+    for header in (
+        BatchHeader(format="csv", records=codec.MAX_RECORDS + 1),
+        BatchHeader(format="csv", records=2**32 - 1),
+        BatchHeader(format="csv", records=codec.MAX_RECORDS, rejects=[Reject()]),
+    ):
+        with pytest.raises(Corrupt, match="the limit is 1000000"):
+            codec.open_header(codec.Sealer().seal(header, b"1;2\n").data)
 
 
 @contextmanager
