@@ -17,6 +17,7 @@ from crossdock.errors import BufferCorrupt
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
 from crossdock.machine import machine_digest
+from crossdock.redaction import Redactor
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent import binding, helper, memory, priority
@@ -27,6 +28,7 @@ from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
+from crossdock_agent.logring import LogRing
 from crossdock_agent.outbox import Outbox, quarantine
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
@@ -53,7 +55,9 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
     )  # fmt: skip
     private_directory(settings.directory)
     memory.limit_arenas()
-    with SingleInstance(settings.lock_path, LOCK_SECONDS):
+    redactor = Redactor()
+    ring = LogRing(redactor)
+    with SingleInstance(settings.lock_path, LOCK_SECONDS), ring:
         identities = IdentityStore(settings.directory)
         identity = identities.current()
         binding.check(identities, machine_digest())
@@ -65,7 +69,7 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
         if _was_emptied(settings):
             aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
         while not stop.is_set():
-            damage = _Life(settings, identities, problems, aside).run(stop)
+            damage = _Life(settings, identities, problems, aside, redactor, ring).run(stop)
             if damage is not None:
                 aside.add(quarantine(settings.outbox_path, damage.message))
         logger.info("agent stopped")
@@ -74,11 +78,21 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
 class _Life:
     """All parts from start to stop, around one outbox file."""
 
-    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems, aside: SetAside) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identities: IdentityStore,
+        problems: Problems,
+        aside: SetAside,
+        redactor: Redactor,
+        ring: LogRing,
+    ) -> None:
         self._settings = settings
         self._aside = aside
         self._identities = identities
         self._problems = problems
+        self._redactor = redactor
+        self._ring = ring
         self._stop = Stop()
         self._damage: BufferCorrupt | None = None
 
@@ -105,9 +119,11 @@ class _Life:
         schedule = stack.enter_context(Schedule())
         hints = stack.enter_context(Hints())
         governor = Governor(Machine(trim=memory.trim, disk_idle=priority.disk_idle))
-        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor)
+        secret = self._redactor.learning(Secrets(settings.directory).resolve)
+        pumps = Pumps(outbox, schedule, hints, problems, secret, rng, governor)
         stack.callback(pumps.stop)
-        configuration = Configuration(settings.config_path, identities, pumps, problems)
+        configuration = Configuration(settings.config_path, identities, pumps, problems, self._ring)
+        stack.callback(configuration.stop)
 
         def behind() -> None:
             control.stream.reconnect()  # the next welcome says how far the controller is
