@@ -10,6 +10,7 @@ import random
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 from loguru import logger
 
 from crossdock import __version__, telemetry
@@ -19,6 +20,7 @@ from crossdock.lock import SingleInstance
 from crossdock.machine import machine_digest
 from crossdock.redaction import Redactor
 from crossdock.secrets import Secrets
+from crossdock.service import Notifier, running
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
@@ -65,14 +67,26 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
         problems = Problems()
         aside = SetAside(settings.outbox_path, problems)
-        aside.look()
-        if _was_emptied(settings):
-            aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
-        while not stop.is_set():
-            damage = _Life(settings, identities, problems, aside, redactor, ring).run(stop)
-            if damage is not None:
-                aside.add(quarantine(settings.outbox_path, damage.message))
+        with running(stop, "opening the outbox") as manager:  # from here on it may take its time
+            aside.look()
+            if _was_emptied(settings):
+                aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
+            while not stop.is_set():
+                life = _Life(settings, identities, problems, aside, redactor, ring, manager)
+                damage = life.run(stop)
+                if damage is not None:
+                    manager.status("the outbox is damaged and set aside")
+                    aside.add(quarantine(settings.outbox_path, damage.message))
         logger.info("agent stopped")
+
+
+def run_as_service(settings: Settings) -> None:
+    """As the Service Control Manager of Windows wants it, which has no place for what is written to stderr."""
+    from crossdock_agent import winservice
+
+    if settings.log_file is None:
+        settings = msgspec.structs.replace(settings, log_file=str(settings.directory / "agent.log"))
+    winservice.Service(winservice.of_windows(), lambda stop: run(settings, stop)).run()
 
 
 class _Life:
@@ -86,6 +100,7 @@ class _Life:
         aside: SetAside,
         redactor: Redactor,
         ring: LogRing,
+        manager: Notifier,
     ) -> None:
         self._settings = settings
         self._aside = aside
@@ -93,6 +108,7 @@ class _Life:
         self._problems = problems
         self._redactor = redactor
         self._ring = ring
+        self._manager = manager
         self._stop = Stop()
         self._damage: BufferCorrupt | None = None
 
@@ -157,6 +173,8 @@ class _Life:
         supervisor = Supervisor(self._stop)
         stack.callback(supervisor.join)
         stack.callback(self._stop.set)
+        identity = identities.current()
+        self._manager.status(f"agent {identity.agent} at site {identity.site} runs")
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
         supervisor.start("reenrolment", reenrolment.run)
