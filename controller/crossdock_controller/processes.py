@@ -28,6 +28,7 @@ from crossdock.errors import ConfigError, CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock.retry import Backoff
+from crossdock.service import running
 from crossdock.tls import SERVER_OPTIONS
 from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller import exits
@@ -99,6 +100,7 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
     ending = Ending(stop)
     with ExitStack() as stack:
         _lock(stack, data, take_over=settings.take_over)
+        manager = stack.enter_context(running(stop, "opening the stores"))  # from here on it may take its time
         seen = clear_way(data, take_over=settings.take_over, wait=stop.wait)
         if stop.is_set():
             return
@@ -117,6 +119,7 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, held, settings, stop, ending))
+        manager.status("runs")
         asyncio.run(_serve(settings, held, writer, open_files, holding, stop, ending))
     if ending.error is not None:
         raise ending.error

@@ -21,7 +21,7 @@ from crossdock.siteconfig import OutboxConfig, SourceConfig
 from crossdock.v1 import link_pb2
 from crossdock_agent import health, pump, pumps, releases, streams
 from crossdock_agent.changelog import changelog
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 from crossdock_agent.outbox import inspect
 from crossdock_agent.status import SourceStatus
 from support import sources
@@ -194,7 +194,7 @@ def test_a_broken_revision_is_refused_with_its_reason_and_the_last_good_one_runs
         controller.wait(lambda: len(received(controller, "wms")) == 3, "collection went on")
         assert reel("wms").closed == 0
         eventually(lambda: "configuration 2 was not applied" in agent.problems(), "a person is told")
-    kept = read_last_good(agent.settings.config_path)
+    kept = read_current(agent.settings.config_path)
     assert kept is not None
     assert kept.config == good
 
@@ -222,7 +222,7 @@ def test_a_revision_whose_first_pass_shows_wrong_settings_is_taken_back(
         assert any("SHIP_TS" in r.config.reason for r in controller.reports)
         reel("wms").lines = lines(3)
         controller.wait(lambda: len(received(controller, "wms")) == 3, "the old settings run again")
-    kept = read_last_good(agent.settings.config_path)
+    kept = read_current(agent.settings.config_path)
     assert kept is not None
     assert kept.revision == 1
 
@@ -481,7 +481,7 @@ def test_a_restored_controllers_configuration_is_run_though_its_numbers_are_lowe
         for revision in (11, 12):  # its next ones have numbers that were there before
             controller.offer(site_config(revision, config("wms", batch=revision)), revision)
             controller.wait(lambda r=revision: controller.statuses()[-1] == (r, "applied"), "it is applied")  # type: ignore[misc]
-    kept = read_last_good(state / "last-good.json")
+    kept = read_current(state / "last-good.json")
     assert kept is not None
     assert kept.config == site_config(12, config("wms", batch=12))
 
