@@ -6,6 +6,7 @@ Nobody is cut for it but whoever shows a certificate of a CA that was retired.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Callable
 
@@ -29,8 +30,8 @@ class Trusting:
         self._fleet = fleet
         self._authority = authority
         self._server_ends = server_ends
-        self._noted = (0, 0)
         self._grace_us = grace_us
+        self._noted: dict[str, str] = {}
         self._looked = float("-inf")
 
     async def refresh(self) -> None:
@@ -40,12 +41,12 @@ class Trusting:
             listed = ", ".join(f"{short(s.fingerprint)} {s.word}" for s in self._authority.states)
             logger.info("certificate authorities changed: {}", listed)
             await self._cut_retired()
-        await self._note()
         now = time.monotonic()
         if changed or now - self._looked >= LOOK_SECONDS:
             self._looked = now
             for session in list(self._fleet.sessions.values()):
                 tell(session, self._authority)
+        await self._note()
 
     async def _cut_retired(self) -> None:
         for agent, contexts in self._fleet.streams().items():
@@ -57,16 +58,20 @@ class Trusting:
 
     async def _note(self) -> None:
         """For the commands, which are processes of their own."""
-        found = (self._server_ends(), self._grace_us)
+        found = {
+            facts.SERVER_ENDS: str(self._server_ends()),
+            facts.GRACE: str(self._grace_us),
+            facts.AUTHORITIES: self._authority.version,
+        }
         if found == self._noted:
             return
 
-        def note(db: object) -> None:
-            facts.put(db, facts.SERVER_ENDS, str(found[0]).encode())  # type: ignore[arg-type]
-            facts.put(db, facts.GRACE, str(found[1]).encode())  # type: ignore[arg-type]
+        def note(db: sqlite3.Connection) -> None:
+            for name, value in found.items():
+                facts.put(db, name, value.encode())
+            self._noted = found
 
         await self._fleet.note(note)
-        self._noted = found
 
 
 def tell(session: Session, authority: Authority) -> None:
