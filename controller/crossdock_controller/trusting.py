@@ -49,11 +49,18 @@ class Trusting:
         await self._note()
 
     async def _cut_retired(self) -> None:
+        """Also the stream of an agent that has renewed since it opened it: what opened it proves nothing any more. That
+        one connects again."""
         for agent, contexts in self._fleet.streams().items():
-            for context in contexts:
-                shown = ledger.shown(context, agent, self._authority)
-                if shown is not None and not shown.authority:
-                    logger.bind(agent=agent).warning("its certificate's authority was retired: its live stream is cut")
+            shown = {context: ledger.shown(context, agent, self._authority) for context in contexts}
+            good = any(certificate is not None and certificate.authority for certificate in shown.values())
+            for context, certificate in shown.items():
+                if certificate is None or certificate.authority:
+                    continue
+                logger.bind(agent=agent).warning("its certificate's authority was retired: its live stream is cut")
+                if good:
+                    await cut(context, grpc.StatusCode.UNAVAILABLE, "connect again, with the newest certificate")
+                else:
                     await cut(context, grpc.StatusCode.UNAUTHENTICATED, RETIRED)
 
     async def _note(self) -> None:
