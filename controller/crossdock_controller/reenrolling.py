@@ -31,6 +31,7 @@ from crossdock_controller.fleet import Fleet
 from crossdock_controller.paths import Addresses
 from crossdock_controller.store import agents, audit, certificates
 from crossdock_controller.store.certificates import Certificate
+from crossdock_controller.throttle import address_of
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
 MAX_MACHINE = 255
@@ -90,7 +91,7 @@ class Reenrolling:
 
     async def answer(self, request: ReenrollRequest, context: _Context) -> EnrollResponse:
         try:
-            return await self._let_in(request)
+            return await self._let_in(request, address_of(str(context.peer())))
         except NotLetIn as error:
             logger.bind(peer=context.peer()).warning("an agent that wants to come back was refused: {}", error)
             await asyncio.sleep(REFUSAL_SECONDS)
@@ -101,12 +102,12 @@ class Reenrolling:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         raise AssertionError("abort raises")
 
-    async def _let_in(self, request: ReenrollRequest) -> EnrollResponse:
+    async def _let_in(self, request: ReenrollRequest, address: str) -> EnrollResponse:
         now_us = time.time_ns() // 1000
         shown = await asyncio.to_thread(judge, self._fleet.authority, request, now_us, self._grace_us)
         agent = shown.agent
         if agent in self._fleet.sessions:
-            self._fleet.refused_twin(agent, request.host[:255])
+            self._fleet.refusals.add("twin", agent, address, request.host[:255])
             raise NotLetIn(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {agent} is connected now, from another process",
                 "is this machine a copy of another one? then enrol it under a name of its own",
@@ -116,7 +117,7 @@ class Reenrolling:
         try:
             site = await self._fleet.do(lambda db: _record(db, shown, row, request, now_us))
         except Copied as error:
-            await self._tell(shown, request, error, now_us)
+            await self._tell(shown, request, error, address, now_us)
             raise
         logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent is back with a new certificate")
         return EnrollResponse(
@@ -124,11 +125,13 @@ class Reenrolling:
             link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
         )  # fmt: skip
 
-    async def _tell(self, shown: Certificate, request: ReenrollRequest, error: Copied, now_us: int) -> None:
+    async def _tell(
+        self, shown: Certificate, request: ReenrollRequest, error: Copied, address: str, now_us: int
+    ) -> None:
         """A person should know of a copy: in the audit log, and beside the agent."""
         host = request.host[:255]
         logger.bind(agent=shown.agent, host=host).error("{}", error)
-        self._fleet.refused_twin(shown.agent, host)
+        self._fleet.refusals.add("outdated", shown.agent, address, f"certificate {shown.serial}, host {host}")
         details = {"host": host, "serial": shown.serial, "reason": error.message}
 
         def note(db: sqlite3.Connection) -> None:

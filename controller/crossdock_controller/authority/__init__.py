@@ -24,12 +24,20 @@ from crossdock.lock import SingleInstance
 from crossdock_controller.authority import files
 from crossdock_controller.authority import states as phases
 from crossdock_controller.authority.files import write_private
-from crossdock_controller.authority.signer import BACKDATE, CA_LIFE, SERVER_LIFE, Issued, ServerPair, Signer
+from crossdock_controller.authority.signer import (
+    BACKDATE,
+    CA_LIFE,
+    SERVER_LIFE,
+    Issued,
+    ServerPair,
+    Signer,
+    public_key_of,
+)
 from crossdock_controller.authority.states import State, States, short
 
 __all__ = [
-    "BACKDATE", "CA_LIFE", "SERVER_LIFE", "Authority", "Issued", "ServerPair", "Signer", "State", "short",
-    "token_hash", "write_private",
+    "BACKDATE", "CA_LIFE", "SERVER_LIFE", "Authority", "Issued", "ServerPair", "Signer", "State", "public_key_of",
+    "short", "token_hash", "write_private",
 ]  # fmt: skip
 
 

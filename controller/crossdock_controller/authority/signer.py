@@ -160,6 +160,12 @@ def _as_ca(builder: x509.CertificateBuilder, path_length: int) -> x509.Certifica
     return builder.add_extension(constraints, critical=True).add_extension(usage, critical=True)
 
 
+def public_key_of(csr_pem: bytes) -> bytes:
+    """The public key in a CSR, DER SubjectPublicKeyInfo. Raises Refused as `issue_agent` does."""
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return _public_key_of(csr_pem).public_bytes(*form)
+
+
 def _public_key_of(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
     if len(csr_pem) > MAX_CSR_BYTES:
         raise Refused(f"certificate request has {len(csr_pem)} bytes, the limit is {MAX_CSR_BYTES}")

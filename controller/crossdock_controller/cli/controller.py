@@ -41,6 +41,11 @@ def controller() -> None:
     help="How long after its certificate ended an agent that was away comes back by itself.",
 )  # fmt: skip
 @click.option(
+    "--approve-enrolments",
+    is_flag=True,
+    help="Each new agent waits until a person says 'crossdock agents approve NAME', whatever its token says.",
+)
+@click.option(
     "--take-over", is_flag=True,
     help="Start although another controller may hold the data; that one stops writing at once.",
 )  # fmt: skip
@@ -55,6 +60,7 @@ def run(
     round_seconds: float,
     grace_days: float,
     take_over: bool,
+    approve_enrolments: bool,
 ) -> None:
     """Run the controller until Ctrl-C or SIGTERM. One controller uses a data directory at a time.
 
@@ -77,6 +83,7 @@ def run(
             certificate_hours=certificate_hours, retention_days=retention_days,
             min_free_disk_bytes=min_free_disk, round_seconds=round_seconds, take_over=take_over,
             grace_days=grace_days,
+            approve_enrolments=approve_enrolments,
         ),
         stop,
     )  # fmt: skip
