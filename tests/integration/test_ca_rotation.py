@@ -15,8 +15,7 @@ from crossdock.errors import ConfigError
 from crossdock.v1 import link_pb2
 from crossdock_controller import processes
 from crossdock_controller.authority import Authority, files
-from crossdock_controller.commands import authorities
-from crossdock_controller.commands import fleet as fleet_commands
+from crossdock_controller.commands import authorities, enrolment
 from crossdock_controller.store import agents, certificates, connection
 from support.authorities import old_release
 from support.gateway import Gateway, running_gateway, stub, wait_until
@@ -146,12 +145,12 @@ def test_an_agent_that_was_away_through_two_whole_replacements_is_waited_for(
 
 def test_a_new_agent_enrols_at_any_phase_with_a_token_made_in_an_earlier_one(gateway: Gateway) -> None:
     for number, step in enumerate(("add", "issue", "switch", "add", "issue", "switch"), 1):
-        made = fleet_commands.create_token(gateway.data, f"s{number}", "", 60, now_us())
+        made = enrolment.create_token(gateway.data, f"s{number}", "", 60, now_us())
         rotate(gateway, step)
         assert enrolled(gateway, made.token) == f"s{number}"
 
 
-def enrolled(gateway: Gateway, token: str) -> str:
+def enrolled(gateway: Gateway, token: str, *, pending: bool = False) -> str:
     """As a site does it: the token alone says whom to trust."""
     import base64
 
@@ -167,6 +166,9 @@ def enrolled(gateway: Gateway, token: str) -> str:
     with gateway.channel(body["a"], server_only_credentials(trusted)) as channel:
         request = enrollment_pb2.EnrollRequest(token=body["t"], csr=csr_of(ec.generate_private_key(ec.SECP256R1())))
         answer = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)  # type: ignore[no-untyped-call]
+    assert answer.pending == pending
+    if pending:
+        return str(answer.agent)
     assert answer.enrollment_address == gateway.addresses.enrollment
     assert fingerprints(answer.ca_bundle) == list(gateway.authority.bundle_fingerprints)
     return str(answer.agent)
@@ -197,7 +199,7 @@ def test_retiring_refuses_by_name_and_force_says_who_is_locked_out_and_cuts_them
     old = gateway.authority.fingerprint
     agent.connect()
     rtm = TrustingAgent(gateway, "rtm1")
-    token = fleet_commands.create_token(gateway.data, "ham1", "", 60, now_us())
+    token = enrolment.create_token(gateway.data, "ham1", "", 60, now_us())
     rotate(gateway, "add", "issue", "switch")
     wait_until(lambda: agent.renewals == 1, "atl1 has renewed")
     agent.connect()
@@ -245,6 +247,15 @@ def test_a_call_on_a_connection_made_before_its_authority_was_retired_is_refused
         wait_until(refused, "it is refused")
 
 
+def test_an_agent_that_waits_for_approval_holds_the_authority_of_its_token(gateway: Gateway) -> None:
+    old = gateway.authority.fingerprint
+    token = enrolment.create_token(gateway.data, "ham1", "", 60, now_us(), approve=True, by=BY)
+    assert enrolled(gateway, token.token, pending=True) == "ham1"
+    rotate(gateway, "add", "issue", "switch")
+    with pytest.raises(ConfigError, match="ham1 waits for approval"):
+        rotate_out(gateway, old)
+
+
 def test_whoever_can_never_come_back_by_itself_or_is_revoked_holds_nothing_back(gateway: Gateway) -> None:
     old = gateway.authority.fingerprint
     TrustingAgent(gateway, "gone1")
@@ -284,7 +295,7 @@ def test_the_first_authority_of_an_old_release_serves_until_every_agent_has_conf
     old_release(tmp_path / "controller" / "authority")
     with running_gateway(tmp_path / "controller") as gateway:
         agent = TrustingAgent(gateway)
-        token = fleet_commands.create_token(gateway.data, "ham1", "", 60, now_us())
+        token = enrolment.create_token(gateway.data, "ham1", "", 60, now_us())
         rotate(gateway, "add", "issue")
         with pytest.raises(ConfigError, match="atl1 has not confirmed that it trusts") as refused:
             rotate(gateway, "switch")

@@ -63,7 +63,9 @@ def refusal(agent: TrustingAgent, **changes: Any) -> tuple[grpc.StatusCode, str]
 
 def audit(gateway: Gateway) -> list[tuple[str, str, str, dict[str, object]]]:
     with closing(connection.connect(gateway.data.state)) as db:
-        rows = db.execute("SELECT actor, action, target, details FROM audit WHERE action LIKE 'agent.%' ORDER BY seq")
+        rows = db.execute(
+            "SELECT actor, action, target, details FROM audit WHERE action LIKE 'agents.reenrol%' ORDER BY seq"
+        )
         return [(*row[:3], json.loads(row[3])) for row in rows]
 
 
@@ -85,7 +87,7 @@ def test_an_agent_whose_certificate_ended_within_the_grace_is_back_with_a_new_on
     assert row is not None
     assert row.certificate_expires_us == newest.expires_us
     ((actor, action, target, details),) = audit(gateway)
-    assert (actor, action, target) == ("agent:atl1", "agent.reenrol", "atl1")
+    assert (actor, action, target) == ("agent:atl1", "agents.reenrol", "atl1")
     assert details["host"] == "wms-01"
 
 
@@ -116,7 +118,7 @@ def test_an_older_certificate_than_the_newest_in_use_is_a_copy_refused_noted_and
     assert "agent atl1 uses a newer certificate than this one" in said
     assert "crossdock token create" in said
     ((actor, action, _, details),) = audit(gateway)
-    assert (actor, action, details["host"]) == ("agent:atl1", "agent.reenrol_refused", "wms-01")
+    assert (actor, action, details["host"]) == ("agent:atl1", "agents.reenrol_refused", "wms-01")
     agent.identity = real
     agent.reenroll()
     agent.connect()

@@ -147,12 +147,15 @@ def note_token(db: sqlite3.Connection, token_hash: str, authority: str) -> None:
 
 
 def live_tokens(db: sqlite3.Connection, now_us: int) -> list[tuple[str, str, int]]:
-    """(agent, the authority it carries, when it ends) of each join token that may still be used; "" for one of a
-    release that did not note it."""
+    """(agent, the authority it carries, when it ends) of each join token that may still be used, and of each that an
+    agent used who waits for a person (its end is 0). The site, where it names no agent; "" for the authority that a
+    release did not note."""
     return db.execute(
-        "SELECT t.agent, coalesce(a.authority, ''), t.expires_us"
-        " FROM tokens t LEFT JOIN token_authorities a USING(hash)"
-        " WHERE t.uses_left > 0 AND t.expires_us > ? ORDER BY t.agent",
+        "SELECT coalesce(nullif(t.agent, ''), t.site), coalesce(a.authority, ''), t.expires_us"
+        " FROM tokens t LEFT JOIN token_authorities a USING(hash) WHERE t.uses_left > 0 AND t.expires_us > ?"
+        " UNION ALL SELECT e.agent, coalesce(a.authority, ''), 0"
+        " FROM enrolments e LEFT JOIN token_authorities a ON a.hash = e.token WHERE e.state IN ('pending', 'approved')"
+        " ORDER BY 1",
         (now_us,),
     ).fetchall()
 
