@@ -17,9 +17,11 @@ from crossdock.v1.link_pb2 import Heartbeat
 from crossdock_controller import ledger
 from crossdock_controller.authority import Authority, short
 from crossdock_controller.fleet import Fleet, Session, cut
-from crossdock_controller.store import facts
+from crossdock_controller.store import certificates, facts
 
+PRUNE_SECONDS = 600.0
 LOOK_SECONDS = 10.0  # how often each session is looked at, beside every change
+LEFTOVER_US = 90 * 86_400_000_000  # the ledger keeps certificates this much longer than they prove anything
 RETIRED = "the authority of this certificate was retired: enrol this agent anew ('crossdock token create')"
 
 
@@ -32,7 +34,7 @@ class Trusting:
         self._server_ends = server_ends
         self._grace_us = grace_us
         self._noted: dict[str, str] = {}
-        self._looked = float("-inf")
+        self._looked = self._pruned = float("-inf")
 
     async def refresh(self) -> None:
         """Take up what a command changed, cut who may not go on, and tell everybody else. Raises Corrupt."""
@@ -47,6 +49,10 @@ class Trusting:
             for session in list(self._fleet.sessions.values()):
                 tell(session, self._authority)
         await self._note()
+        if now - self._pruned >= PRUNE_SECONDS:
+            self._pruned = now
+            ended_us = time.time_ns() // 1000 - self._grace_us - LEFTOVER_US
+            await self._fleet.note(lambda db: certificates.prune(db, ended_us))
 
     async def _cut_retired(self) -> None:
         """Also the stream of an agent that has renewed since it opened it: what opened it proves nothing any more. That
