@@ -9,6 +9,7 @@ authority does everything.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -118,6 +119,11 @@ def signature(directory: Path) -> tuple[int, int, int]:
     except FileNotFoundError:
         return (0, 0, 0)
     return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def version(found: States) -> str:
+    """A digest of what holds."""
+    return hashlib.sha256(msgspec.json.encode(found)).hexdigest()
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -111,6 +111,8 @@ def _told(done: Step, what: str, *, as_json: bool) -> None:
         emit(done)
         return
     click.echo(f"authority {done.fingerprint[:12]} {what}")
+    if not done.taken_up:
+        click.echo("the controller that runs has not taken it up yet: see its log", err=True)
     for need in done.locked_out:
         click.echo(f"locked out: {need.agent} {need.reason}", err=True)
     if done.next_step:
