@@ -137,15 +137,15 @@ class Fleet:
         self._allowed = await self.read(agents.active)
 
     async def refresh(self) -> None:
-        """Store the heartbeats that came; read allow-list and head revision again: cut who was revoked, offer what is
-        new."""
-        await self._store_heartbeats()
-        await self.refusals.flush()
+        """Read allow-list and head revision again: cut who was revoked, before anything else; store the heartbeats that
+        came, and what was refused; offer what is new."""
         self._allowed, head = await self.read(lambda db: (agents.active(db), revisions.head_number(db)))
         for agent in [a for a in self._streams if a not in self._allowed]:
             for context in list(self._streams.pop(agent)):
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
                 await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
+        await self._store_heartbeats()
+        await self.refusals.flush()
         if head not in (self._revision, self._refused):
             found = await self.read(revisions.head)
             if found is not None and await self._load(*found):
