@@ -18,6 +18,8 @@ from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
 from crossdock_controller import ledger
 from crossdock_controller.authority import Issued, public_key_of, token_hash
 from crossdock_controller.fleet import Fleet
+from crossdock_controller.paths import Addresses
+from crossdock_controller.reenrolling import Reenrolling
 from crossdock_controller.store import agents, audit, certificates, enrolments, machines, revocations
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
 from crossdock_controller.throttle import address_of
@@ -40,13 +42,13 @@ _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
 class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
     """Each use of a token is for one key: the same request may come again until its agent has connected."""
 
-    def __init__(self, fleet: Fleet, link_address: str, enrollment_address: str = "", *, approve: bool = False) -> None:
+    def __init__(self, fleet: Fleet, addresses: Addresses, grace_us: int, *, approve: bool = False) -> None:
         """*approve*: a person has to agree to each enrolment, whatever its token says."""
         self._fleet = fleet
         self._refusals = fleet.refusals
-        self._link_address = link_address
-        self._enrollment_address = enrollment_address
+        self._addresses = addresses
         self._approve = approve
+        self._reenrolling = Reenrolling(fleet, addresses, grace_us)
 
     async def Enroll(  # noqa: N802
         self, request: enrollment_pb2.EnrollRequest, context: _Context
@@ -67,7 +69,7 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         issued = await self._issue(found, request.csr)
         return enrollment_pb2.EnrollResponse(
             agent=found.agent, site=found.site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
-            link_address=self._link_address, enrollment_address=self._enrollment_address,
+            link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
         )  # fmt: skip
 
     async def _ask(self, request: enrollment_pb2.EnrollRequest, context: _Context) -> Ask:
@@ -130,6 +132,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         await self._fleet.admit()
         logger.bind(agent=found.agent, site=found.site, host=found.host).info("agent enrolled")
         return issued
+
+    async def Reenroll(  # noqa: N802
+        self, request: enrollment_pb2.ReenrollRequest, context: _Context
+    ) -> enrollment_pb2.EnrollResponse:
+        return await self._reenrolling.answer(request, context)
 
 
 def _judged(request: enrollment_pb2.EnrollRequest) -> bytes:

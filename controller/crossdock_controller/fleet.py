@@ -25,6 +25,7 @@ from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.refusing import Refusals
+from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, connection, facts, faults, revisions, strangers
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
@@ -50,6 +51,7 @@ class Session:
     outgoing: asyncio.Queue[link_pb2.Directive] = field(default_factory=asyncio.Queue)
     offered: str = ""
     replaced: bool = False
+    standing: Standing = field(default_factory=lambda: Standing(""))
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
@@ -90,7 +92,7 @@ class Fleet:
         self._strangers: dict[str, float] = {}  # when each was last noted
         self._runtime: Runtime | None = None
         self._revision = self._refused = 0
-        self._offers: dict[str, link_pb2.ConfigOffer] = {}  # by site, of this revision
+        self._offers: dict[tuple[str, str], link_pb2.ConfigOffer] = {}  # by site and signer, of this revision
         self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
         self.refusals = Refusals(self.note)
@@ -132,6 +134,10 @@ class Fleet:
         if not streams:
             self._streams.pop(agent, None)
 
+    def streams(self) -> dict[str, list[grpc.aio.ServicerContext]]:
+        """The live streams of each agent."""
+        return {agent: list(contexts) for agent, contexts in self._streams.items()}
+
     async def admit(self) -> None:
         """Read the allow-list again: somebody was enrolled."""
         self._allowed = await self.read(agents.active)
@@ -167,21 +173,22 @@ class Fleet:
         """Queue the site's part of the head revision, unless the agent has it or was offered it."""
         if self._runtime is None or session.caller.site not in self._runtime.sites:
             return
-        offer = self._offer_for(self._runtime, session.caller.site)
+        signer = self._authority.signer_for(session.standing.authorities)
+        offer = self._offer_for(self._runtime, session.caller.site, signer)
         if offer.hash == session.offered:
             return
         session.offered = offer.hash
         session.outgoing.put_nowait(link_pb2.Directive(config=offer))
         await self.note(lambda db: agents.record_offered(db, session.caller.agent, offer.revision))
 
-    def _offer_for(self, runtime: Runtime, site: str) -> link_pb2.ConfigOffer:
+    def _offer_for(self, runtime: Runtime, site: str, signer: str) -> link_pb2.ConfigOffer:
         """Compiled and signed once a revision: a fleet that comes back asks for all of them at once."""
-        offer = self._offers.get(site)
+        offer = self._offers.get((site, signer))
         if offer is None:
             config = runtime.site_config(site)
-            offer = self._offers[site] = link_pb2.ConfigOffer(
+            offer = self._offers[site, signer] = link_pb2.ConfigOffer(
                 revision=self._revision, hash=siteconfig.digest(config), config=config,
-                signature=self._authority.sign(config),
+                signature=self._authority.sign(config, (signer,)),
             )  # fmt: skip
         return offer
 
@@ -197,6 +204,10 @@ class Fleet:
     def issue(self, agent: str, csr: bytes) -> Issued:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
+
+    def refused_twin(self, agent: str, host: str, address: str = "") -> None:
+        """A second process used the identity of a connected agent."""
+        self.refusals.add("twin", agent, address, host)
 
     def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""

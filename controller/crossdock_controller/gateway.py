@@ -28,8 +28,10 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
+from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, certificates
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
+from crossdock_controller.trusting import RETIRED, heard, tell
 
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 EPOCH_BYTES = 16
@@ -48,9 +50,10 @@ class _InFlight:
 class LinkService(link_pb2_grpc.LinkServicer):
     """What enrolled agents call. Downlink is answered UNIMPLEMENTED (the base class) until a sink writes back."""
 
-    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader) -> None:
+    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader, enrollment_address: str = "") -> None:
         self._fleet = fleet
         self._identities = Identities(fleet)
+        self._enrollment_address = enrollment_address
         self._committer = committer
         self._intake = intake
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
@@ -91,6 +94,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         reader = asyncio.create_task(self._hear(session, requests))
         try:
             yield await self._welcome(caller, first.hello)
+            tell(session, self._fleet.authority)
             session.offered = first.hello.config_hash
             await self._fleet.offer(session)
             while not reader.done() or not session.outgoing.empty():
@@ -109,8 +113,11 @@ class LinkService(link_pb2_grpc.LinkServicer):
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+        if shown is not None and not shown.authority:  # on a connection that was made before
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, RETIRED)
         try:
-            refused = await self._identities.outdated(caller, context)
+            refused = await self._identities.outdated(caller, shown, context)
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise AssertionError("abort raises") from error
@@ -133,14 +140,15 @@ class LinkService(link_pb2_grpc.LinkServicer):
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
-        session = Session(caller, hello.instance, context)
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+        session = Session(caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown))
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         try:
             if live is not None:
                 live.replaced = True
                 await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
-            await self._record_hello(caller, hello, context)
+            await self._record_hello(session, hello)
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
@@ -150,8 +158,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
             log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
-    async def _record_hello(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
-        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+    async def _record_hello(self, session: Session, hello: link_pb2.Hello) -> None:
+        caller = session.caller
         now_us = time.time_ns() // 1000
 
         def record(db: Any) -> None:
@@ -159,9 +167,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
                 revision=hello.revision, now_us=now_us,
             )  # fmt: skip
-            if shown is not None:
-                certificates.used(db, shown, now_us)
-            greeted(db, caller.agent, hello, shown, now_us)
+            session.standing.record(db, now_us)
+            greeted(db, caller.agent, hello, session.standing.shown, now_us)
 
         await self._fleet.note(record)
 
@@ -184,7 +191,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         welcome = link_pb2.Welcome(
             protocol=min(hello.protocol, PROTOCOL), capabilities=CAPABILITIES, version=__version__,
             clock_us=time.time_ns() // 1000, heartbeat_seconds=heartbeat_seconds(self._fleet.size),
-            store=self._fleet.store,
+            store=self._fleet.store, enrollment_address=self._enrollment_address,
         )  # fmt: skip
         if GIVE_BACK in common(hello.capabilities):
             async with self._reading:
@@ -204,6 +211,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             kind = report.WhichOneof("kind")
             if kind == "heartbeat":
                 self._fleet.heartbeat(session.caller, report.heartbeat)
+                await heard(session, report.heartbeat, self._fleet)
             elif kind == "config":
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":

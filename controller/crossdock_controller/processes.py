@@ -47,6 +47,7 @@ from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.intake import IntakeReader, IntakeWriter
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES, Room
 from crossdock_controller.store.wake import Waker
+from crossdock_controller.trusting import Trusting
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
 GRACE_SECONDS = 3.0
@@ -58,7 +59,8 @@ WORKER_ROLES = ("normalize", "dispatch")
 class ControllerSettings:
     """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both;
     *take_over*: go on although another controller may hold the data; *round_seconds*: as long as mapping a few batches
-    may take before their worker is ended; *approve_enrolments*: a person agrees to each, whatever its token says."""
+    may take before their worker is ended; *grace_days*: so long after its certificate ended an agent may come back;
+    *approve_enrolments*: a person agrees to each, whatever its token says."""
 
     data: Path
     listen: str = "0.0.0.0:7443"
@@ -71,6 +73,7 @@ class ControllerSettings:
     take_over: bool = False
     round_seconds: float = 60.0
     approve_enrolments: bool = False
+    grace_days: float = 30.0
 
 
 class Ending:
@@ -166,13 +169,15 @@ async def _serve(
         )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
-        service = EnrollmentService(
-            fleet, addresses.link, addresses.enrollment, approve=settings.approve_enrolments
-        )  # fmt: skip
+        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader, addresses.enrollment), link)  # type: ignore[no-untyped-call]
+        grace_us = int(settings.grace_days * 86400e6)
+        service = EnrollmentService(fleet, addresses, grace_us, approve=settings.approve_enrolments)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
 
+        trusting = Trusting(fleet, authority, lambda: credentials.expires_us, grace_us)
+
         async def refresh() -> None:
+            await trusting.refresh()
             await fleet.refresh()
             open_files.check(fleet.size)
 
@@ -214,7 +219,13 @@ class ServerCredentials:
         self._authority = authority
         self._names = names
         self._lock = threading.Lock()  # each port asks from threads of its own
+        self._bundle, self._states = authority.bundle, authority.states
         self._pair = self._issue()
+
+    @property
+    def expires_us(self) -> int:
+        """When the certificate that is shown now ends, microseconds UTC."""
+        return self._pair.expires_us
 
     def mutual(self) -> grpc.ServerCredentials:
         return self._dynamic(require_client_authentication=True)
@@ -247,14 +258,15 @@ class ServerCredentials:
         with self._lock:
             life_us = SERVER_LIFE.total_seconds() * 1_000_000
             left_us = self._pair.expires_us - time.time_ns() // 1000
-            if left_us < life_us / 3 or left_us > life_us:
+            states = self._authority.states  # another CA serves, another one vouches for it, or others are trusted
+            due = left_us < life_us / 3 and self._pair.expires_us < self._authority.serves_until_us
+            if due or left_us > life_us or states != self._states:
+                self._bundle, self._states = self._authority.bundle, states
                 self._pair = self._issue()
             return self._pair
 
     def _configuration(self, pair: ServerPair) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [(pair.key, pair.certificate)], root_certificates=self._authority.bundle
-        )
+        return grpc.ssl_server_certificate_configuration([(pair.key, pair.certificate)], root_certificates=self._bundle)
 
     def _issue(self) -> ServerPair:
         return self._authority.issue_server(self._names, dt.datetime.now(dt.UTC))

@@ -1,8 +1,8 @@
-"""The private certificate authority. The server sets every name itself; a CSR contributes its public key, no more.
+"""The private certificate authorities of a controller, in the data directory's `authority/`. One is enough until it is
+to be replaced: then a second one takes over in phases (`states`), and no agent is left behind.
 
-Agent certificates carry one SPIFFE URI and client authentication only; the controller's carries `SERVER_NAME` and the
-names it is reached by. Not-before is back-dated a week for clocks that are wrong. Files: `ca.key` (owner only),
-`ca.pem`, in the data directory's `authority/`.
+Several processes open the same directory: the controller, which takes up what commands change (`Authority.refresh`),
+and the commands themselves, which exclude each other by a lock.
 """
 
 from __future__ import annotations
@@ -10,148 +10,203 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import hashlib
-import ipaddress
 import json
-import os
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
 
-from crossdock.disk import sync_directory
-from crossdock.errors import Corrupt, Refused
-from crossdock.tls import SERVER_NAME, TRUST_DOMAIN, agent_uri
+from crossdock.errors import Corrupt
+from crossdock.lock import SingleInstance
+from crossdock_controller.authority import files
+from crossdock_controller.authority import states as phases
+from crossdock_controller.authority.files import write_private
+from crossdock_controller.authority.signer import (
+    BACKDATE,
+    CA_LIFE,
+    SERVER_LIFE,
+    Issued,
+    ServerPair,
+    Signer,
+    public_key_of,
+)
+from crossdock_controller.authority.states import State, States, short
 
-BACKDATE = dt.timedelta(days=7)  # so far a clock may be wrong, here when it is issued or there when it is looked at
-CA_LIFE = dt.timedelta(days=3650)
-SERVER_LIFE = dt.timedelta(days=30)
-MAX_CSR_BYTES = 16 * 1024
+__all__ = [
+    "BACKDATE", "CA_LIFE", "SERVER_LIFE", "Authority", "Issued", "ServerPair", "Signer", "State", "public_key_of",
+    "short", "token_hash", "write_private",
+]  # fmt: skip
+
+
+LOCK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
-    """PEM *certificate*, the moment it ends (microseconds UTC), and the fingerprint of the CA that made it."""
+class _Held:
+    """What was read at one moment. *signers*: of those that are trusted, by fingerprint, in the order of making."""
 
-    certificate: bytes
-    expires_us: int
-    authority: str
+    states: States
+    signers: dict[str, Signer]
+    signature: tuple[int, int, int]
 
-
-@dataclass(frozen=True, slots=True)
-class ServerPair:
-    certificate: bytes
-    key: bytes
-    expires_us: int
+    def one(self, flag: str) -> Signer:
+        return next(self.signers[s.fingerprint] for s in self.states if getattr(s, flag))
 
 
 class Authority:
-    """Opened from a directory; `open` makes the CA at the first start."""
+    """Opened from a directory; `open` makes the first CA at the first start. Any thread may use it; each property is of
+    what held at that moment."""
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-        self._key = key
-        self._certificate = certificate
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._held = _read(directory)
 
     @classmethod
     def open(cls, directory: Path) -> Authority:
-        """Raises Corrupt when key and certificate are damaged or do not belong together."""
-        key_file, certificate_file = directory / "ca.key", directory / "ca.pem"
-        if not certificate_file.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            sync_directory(directory.parent)
-            key, certificate = _make_ca(dt.datetime.now(dt.UTC))
-            write_private(key_file, _key_pem(key))
-            write_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM))
-        try:
-            loaded = serialization.load_pem_private_key(key_file.read_bytes(), None)
-            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise Corrupt(
-                f"certificate authority in {directory} cannot be read: {error}",
-                hint="restore 'authority' from a backup; without it every agent must enrol anew",
-            ) from error
-        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != certificate.public_key():
-            raise Corrupt(f"{key_file} is not the key of {certificate_file}", hint="restore both from one backup")
-        return cls(loaded, certificate)
+        """Raises Corrupt when the list, a key or a certificate is damaged, or a pair does not belong together."""
+        files.make_first(directory, dt.datetime.now(dt.UTC))
+        return cls(directory)
+
+    def refresh(self) -> bool:
+        """Take up what a command changed meanwhile; whether there was anything. Raises Corrupt: what held goes on
+        holding."""
+        if files.signature(self._directory) == self._held.signature:
+            return False
+        self._held = _read(self._directory)
+        return True
+
+    # --- what is trusted
+
+    @property
+    def states(self) -> States:
+        """All that ever were, in the order they were made."""
+        return self._held.states
 
     @property
     def bundle(self) -> bytes:
-        """The CA certificates an agent trusts, PEM."""
-        return self._certificate.public_bytes(serialization.Encoding.PEM)
-
-    @property
-    def fingerprint(self) -> str:
-        return self._certificate.fingerprint(hashes.SHA256()).hex()
+        """The CA certificates an agent trusts, PEM, the oldest first."""
+        return b"".join(signer.pem for signer in self._held.signers.values())
 
     @property
     def bundle_fingerprints(self) -> tuple[str, ...]:
         """SHA-256, hex, of each certificate in `bundle`."""
-        return (self.fingerprint,)
+        return tuple(self._held.signers)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the one that serves."""
+        return self._held.one("serving").fingerprint
+
+    @property
+    def issuer(self) -> str:
+        """The fingerprint of the one that issues agents' certificates."""
+        return self._held.one("issuing").fingerprint
+
+    def ends(self) -> dict[str, dt.datetime]:
+        """When each that is trusted ends, by fingerprint."""
+        return {fingerprint: signer.ends for fingerprint, signer in self._held.signers.items()}
+
+    @property
+    def serves_until_us(self) -> int:
+        """When the one that serves ends, and all that it signs, microseconds UTC."""
+        return int(self._held.one("serving").ends.timestamp() * 1_000_000)
 
     def maker_of(self, certificate: x509.Certificate) -> str:
-        """The fingerprint of the CA of ours that made *certificate*; "" when none did."""
-        return self.fingerprint if certificate.issuer == self._certificate.subject else ""
+        """The fingerprint of the trusted CA that made *certificate*; "" when none did."""
+        return next((s.fingerprint for s in self._held.signers.values() if s.made(certificate)), "")
+
+    # --- what is signed
 
     def issue_agent(self, csr_pem: bytes, agent: str, life: dt.timedelta, now: dt.datetime) -> Issued:
-        """A client certificate for *agent*. Raises Refused when the CSR is not one, or not signed by its own key."""
-        public_key = _public_key_of(csr_pem)
-        builder = (
-            self._builder(f"agent {agent}", now, now + life)
-            .public_key(public_key)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(agent_uri(agent))]), critical=False
-            )
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        )
-        return self._sign(builder, now + life)
+        """See `Signer.issue_agent`."""
+        return self._held.one("issuing").issue_agent(csr_pem, agent, life, now)
 
     def issue_server(self, names: Sequence[str], now: dt.datetime) -> ServerPair:
-        key = ec.generate_private_key(ec.SECP256R1())
-        sans = [_general_name(n) for n in dict.fromkeys([SERVER_NAME, *names])]
-        builder = (
-            self._builder("crossdock controller", now, now + SERVER_LIFE)
-            .public_key(key.public_key())
-            .add_extension(x509.SubjectAlternativeName(sans), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        )
-        issued = self._sign(builder, now + SERVER_LIFE)
-        return ServerPair(issued.certificate, _key_pem(key), issued.expires_us)
+        """With the cross certificate behind it, if there is one: an agent that knows only the oldest CA follows it."""
+        held = self._held
+        pair = held.one("serving").issue_server(names, now)
+        cross = phases.serving(held.states).crosses.get(_anchor(held, now), "")
+        return replace(pair, certificate=pair.certificate + cross.encode())
 
-    def sign(self, data: bytes) -> bytes:
-        """ECDSA P-256 with SHA-256 over *data*, DER; agents check it with the CA certificate's key."""
-        return self._key.sign(data, ec.ECDSA(hashes.SHA256()))
+    def sign(self, data: bytes, trusted: Collection[str] = ()) -> bytes:
+        """A signature over *data* that an agent can check who trusts these; where nothing is known, the oldest."""
+        return self._held.signers[self.signer_for(trusted)].sign(data)
+
+    def signer_for(self, trusted: Collection[str]) -> str:
+        """The fingerprint of the one that signs for who trusts these: the one that serves, if they do."""
+        ours = list(self._held.signers)
+        serving = self._held.one("serving").fingerprint
+        if serving in trusted:
+            return serving
+        return next((f for f in reversed(ours) if f in trusted), ours[0])
+
+    @property
+    def anchor(self) -> str:
+        """The fingerprint of the CA that every agent must trust at least, to follow the certificate the server shows
+        now: the one that serves, or the oldest that vouches for it."""
+        held = self._held
+        return _anchor(held, dt.datetime.now(dt.UTC)) or held.one("serving").fingerprint
 
     def join_token(self, enrollment_address: str) -> tuple[str, str]:
-        """(the token to paste at the site, the hash to store). It carries the CA: nothing is trusted blindly."""
+        """(the token to paste at the site, the hash to store). It carries the `anchor`: nothing is trusted blindly."""
         secret = secrets.token_urlsafe(24)
+        certificate = self._held.signers[self.anchor].certificate
         body = {
             "a": enrollment_address,
-            "c": base64.b64encode(self._certificate.public_bytes(serialization.Encoding.DER)).decode(),
+            "c": base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode(),
             "t": secret,
         }
         packed = base64.urlsafe_b64encode(json.dumps(body, separators=(",", ":")).encode()).rstrip(b"=")
         return "cd1_" + packed.decode(), token_hash(secret)
 
-    def _builder(self, common_name: str, now: dt.datetime, end: dt.datetime) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(_name(common_name))
-            .issuer_name(self._certificate.subject)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - BACKDATE)
-            .not_valid_after(end)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        )
+    # --- the phases; the caller has the lock, and has audited
 
-    def _sign(self, builder: x509.CertificateBuilder, end: dt.datetime) -> Issued:
-        certificate = builder.sign(self._key, hashes.SHA256())
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        return Issued(pem, int(end.timestamp() * 1_000_000), self.fingerprint)
+    @staticmethod
+    def lock(directory: Path) -> SingleInstance:
+        """To be held while a phase is taken, and while the files are copied. Raises Refused after LOCK_SECONDS."""
+        return SingleInstance(directory / "lock", LOCK_SECONDS)
+
+    def prepared(self, now: dt.datetime, life: dt.timedelta = CA_LIFE) -> tuple[Signer, State]:
+        """A new CA, vouched for by those before it; nothing is written. Raises ConfigError while another replacement is
+        under way."""
+        held = self._held
+        new = Signer.make(now, life)
+        earlier = [s for s in held.signers.values() if s.vouches and s.ends > now]
+        state = State(
+            new.fingerprint, f"{files.FIRST}-{new.fingerprint[:16]}", int(now.timestamp() * 1e6),
+            crosses={s.fingerprint: s.cross(new, now).decode() for s in earlier},
+        )  # fmt: skip
+        phases.added(held.states, state)
+        return new, state
+
+    def added(self, new: Signer, state: State) -> State:
+        """What was prepared is to be trusted by everybody from now on. Raises ConfigError."""
+        after = phases.added(self._held.states, state)
+        files.create(self._directory, new, state.file)
+        self._write(after)
+        return state
+
+    def issuing(self) -> State:
+        """The newest issues from now on. Raises ConfigError."""
+        self._write(phases.issued(self._held.states))
+        return phases.newest(self._held.states)
+
+    def switched(self) -> State:
+        """The one that issues serves from now on. Raises ConfigError."""
+        self._write(phases.switched(self._held.states))
+        return phases.serving(self._held.states)
+
+    def retired(self, fingerprint: str, now_us: int) -> State:
+        """This one is trusted no more, and its key is gone. Raises ConfigError."""
+        self._write(phases.retired(self._held.states, fingerprint, now_us))
+        return phases.find(self._held.states, fingerprint)
+
+    def _write(self, after: States) -> None:
+        files.write(self._directory, after)
+        self._held = _read(self._directory)
 
 
 def token_hash(secret: str) -> str:
@@ -159,82 +214,25 @@ def token_hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write *data* durably, readable by the owner only from its first byte, and put it in place at once."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_directory(path.parent)
+def _read(directory: Path) -> _Held:
+    while True:
+        signature = files.signature(directory)
+        try:
+            found = files.read(directory)
+            signers = {s.fingerprint: files.load(directory, s.file) for s in found if s.trusted}
+        except Corrupt:
+            if files.signature(directory) == signature:
+                raise
+        else:
+            return _Held(found, signers, signature)
+        # A command changed it while we read: now it is whole again.
 
 
-def _make_ca(now: dt.datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = _name(f"crossdock CA {secrets.token_hex(4)}")
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(now + CA_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_ca_usage(), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return key, certificate
+def _anchor(held: _Held, now: dt.datetime) -> str:
+    """The oldest CA that vouches for the one that serves; "" when none does.
 
-
-def _ca_usage() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-
-
-def public_key_of(csr_pem: bytes) -> bytes:
-    """The public key in a CSR, DER SubjectPublicKeyInfo. Raises Refused as `issue_agent` does."""
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return _public_key_of(csr_pem).public_bytes(*form)
-
-
-def _public_key_of(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
-    if len(csr_pem) > MAX_CSR_BYTES:
-        raise Refused(f"certificate request has {len(csr_pem)} bytes, the limit is {MAX_CSR_BYTES}")
-    try:
-        csr = x509.load_pem_x509_csr(csr_pem)
-        valid = csr.is_signature_valid
-        key = csr.public_key()
-    except (ValueError, InvalidSignature) as error:
-        raise Refused(f"certificate request cannot be read: {error}") from error
-    if not valid:
-        raise Refused("certificate request is not signed by its own key")
-    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
-        raise Refused("certificate request must hold a P-256 key")
-    return key
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, TRUST_DOMAIN),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]),
-        ]
-    )
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    Whoever trusts any of ours trusts the oldest: it was in every bundle since. So one cross certificate serves all,
+    and it must be one: of two for the same name, a verifier follows the first (measured with gRPC 1.85).
+    """
+    crosses = phases.serving(held.states).crosses
+    return next((f for f, signer in held.signers.items() if f in crosses and signer.ends > now), "")

@@ -42,6 +42,10 @@ def controller() -> None:
     help="Each new agent waits until a person says 'crossdock agents approve NAME', whatever its token says.",
 )
 @click.option(
+    "--grace-days", type=click.FloatRange(min=0.0), default=30.0, show_default=True, metavar="N",
+    help="How long after its certificate ended an agent that was away comes back by itself.",
+)  # fmt: skip
+@click.option(
     "--take-over", is_flag=True,
     help="Start although another controller may hold the data; that one stops writing at once.",
 )  # fmt: skip
@@ -54,6 +58,7 @@ def run(
     retention_days: float,
     min_free_disk: int,
     round_seconds: float,
+    grace_days: float,
     take_over: bool,
     approve_enrolments: bool,
 ) -> None:
@@ -78,6 +83,7 @@ def run(
             certificate_hours=certificate_hours, retention_days=retention_days,
             min_free_disk_bytes=min_free_disk, round_seconds=round_seconds, take_over=take_over,
             approve_enrolments=approve_enrolments,
+            grace_days=grace_days,
         ),
         stop,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import (
     agents,
     audit,
+    certificates,
     connection,
     enrolments,
     machines,
@@ -91,7 +92,9 @@ def create_token(
     addresses = read_addresses(data)
     from crossdock_controller.authority import Authority
 
-    secret, stored = Authority.open(data.authority).join_token(addresses.enrollment)
+    authority = Authority.open(data.authority)
+    carried = authority.anchor
+    secret, stored = authority.join_token(addresses.enrollment)
     expires_us = now_us + int(ttl_seconds * 1_000_000)
     row = tokens.Token(stored, site, agent, uses, uses, expires_us, now_us, approve, by, 0)
     with closing(connection.connect(data.state)) as db:
@@ -103,6 +106,7 @@ def create_token(
             )
         with connection.transaction(db):
             tokens.create(db, row)
+            certificates.note_token(db, stored, carried)
             audit.append(
                 db, actor=by, action="token.create", target=row.id, now_us=now_us,
                 details={"site": site, "agent": agent, "uses": uses, "expires_us": expires_us, "approve": approve},

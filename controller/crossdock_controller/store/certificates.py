@@ -41,7 +41,10 @@ def _row(values: sqlite3.Row | tuple[object, ...]) -> Certificate:
 
 
 def record(db: sqlite3.Connection, issued: Certificate) -> None:
-    """*issued* is about to be handed out. Again for the same serial changes nothing."""
+    """*issued* is about to be handed out. Again for the same serial changes nothing. Who enrols may be another machine
+    than the one that said what it trusts."""
+    if issued.how == "enrol":
+        db.execute("DELETE FROM trusts WHERE agent = ?", (issued.agent,))
     db.execute(
         "INSERT INTO certificates(serial, agent, authority, key_sha256, issued_us, expires_us, how, bundle)"
         " VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(serial) DO NOTHING",
