@@ -47,8 +47,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         self._fleet = fleet
         self._refusals = fleet.refusals
         self._addresses = addresses
-        self._approve = approve
         self._reenrolling = Reenrolling(fleet, addresses, grace_us)
+        self._approve = approve
 
     async def Enroll(  # noqa: N802
         self, request: enrollment_pb2.EnrollRequest, context: _Context

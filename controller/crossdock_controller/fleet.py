@@ -205,10 +205,6 @@ class Fleet:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
 
-    def refused_twin(self, agent: str, host: str, address: str = "") -> None:
-        """A second process used the identity of a connected agent."""
-        self.refusals.add("twin", agent, address, host)
-
     def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""
         self._beats[caller.agent] = (beat, time.time_ns() // 1000)

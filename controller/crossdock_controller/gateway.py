@@ -52,8 +52,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader, enrollment_address: str = "") -> None:
         self._fleet = fleet
-        self._identities = Identities(fleet)
         self._enrollment_address = enrollment_address
+        self._identities = Identities(fleet)
         self._committer = committer
         self._intake = intake
         self._reading = asyncio.Lock()  # a reader is for one thread at a time

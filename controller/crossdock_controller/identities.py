@@ -69,7 +69,7 @@ class Identities:
 
     def twin(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         """A second process used the identity of a connected agent and was refused."""
-        self._fleet.refused_twin(caller.agent, hello.host[:255], address_of(str(context.peer())))
+        self._fleet.refusals.add("twin", caller.agent, address_of(str(context.peer())), hello.host[:255])
 
 
 def greeted(db: sqlite3.Connection, agent: str, hello: link_pb2.Hello, shown: Certificate | None, now_us: int) -> None:

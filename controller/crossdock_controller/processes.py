@@ -72,8 +72,8 @@ class ControllerSettings:
     min_free_disk_bytes: int = MIN_FREE_DISK_BYTES
     take_over: bool = False
     round_seconds: float = 60.0
-    approve_enrolments: bool = False
     grace_days: float = 30.0
+    approve_enrolments: bool = False
 
 
 class Ending:

@@ -113,7 +113,7 @@ class Reenrolling:
         shown = await asyncio.to_thread(judge, self._fleet.authority, request, now_us, self._grace_us)
         agent = shown.agent
         if agent in self._fleet.sessions:
-            self._fleet.refused_twin(agent, request.host[:255], address)
+            self._fleet.refusals.add("twin", agent, address, request.host[:255])
             raise NotLetIn(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {agent} is connected now, from another process",
                 "is this machine a copy of another one? then enrol it under a name of its own",
@@ -140,7 +140,7 @@ class Reenrolling:
         """A person should know of a copy: in the audit log, and beside the agent."""
         host = request.host[:255]
         logger.bind(agent=shown.agent, host=host).error("{}", error)
-        self._fleet.refusals.add("outdated", shown.agent, address, f"certificate {shown.serial}")
+        self._fleet.refusals.add("outdated", shown.agent, address, f"certificate {shown.serial}, host {host}")
         details = {"host": host, "serial": shown.serial, "reason": error.message}
 
         def note(db: sqlite3.Connection) -> None:

@@ -11,9 +11,9 @@ from crossdock_controller.cli.lazy import Entry, LazyGroup
 
 _ENTRIES = {
     "controller": Entry("cli.controller:controller", "Run the controller."),
+    "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
     "token": Entry("cli.enrolment:token", "Join tokens: one line to paste at a site."),
     "agents": Entry("cli.enrolment:agents", "Agents: who is connected, who is behind, who has a problem."),
-    "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),

@@ -37,14 +37,14 @@ def controller() -> None:
     help="As long as mapping a few batches may take, before the batch at fault is looked for and set aside.",
 )  # fmt: skip
 @click.option(
+    "--grace-days", type=click.FloatRange(min=0.0), default=30.0, show_default=True, metavar="N",
+    help="How long after its certificate ended an agent that was away comes back by itself.",
+)  # fmt: skip
+@click.option(
     "--approve-enrolments",
     is_flag=True,
     help="Each new agent waits until a person says 'crossdock agents approve NAME', whatever its token says.",
 )
-@click.option(
-    "--grace-days", type=click.FloatRange(min=0.0), default=30.0, show_default=True, metavar="N",
-    help="How long after its certificate ended an agent that was away comes back by itself.",
-)  # fmt: skip
 @click.option(
     "--take-over", is_flag=True,
     help="Start although another controller may hold the data; that one stops writing at once.",
@@ -82,8 +82,8 @@ def run(
             data=data.root, listen=listen, enroll_listen=enroll_listen, advertise=advertise,
             certificate_hours=certificate_hours, retention_days=retention_days,
             min_free_disk_bytes=min_free_disk, round_seconds=round_seconds, take_over=take_over,
-            approve_enrolments=approve_enrolments,
             grace_days=grace_days,
+            approve_enrolments=approve_enrolments,
         ),
         stop,
     )  # fmt: skip
