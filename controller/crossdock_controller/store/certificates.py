@@ -152,7 +152,8 @@ def live_tokens(db: sqlite3.Connection, now_us: int) -> list[tuple[str, str, int
     return db.execute(
         "SELECT t.agent, coalesce(a.authority, ''), t.expires_us"
         " FROM tokens t LEFT JOIN token_authorities a USING(hash)"
-        " WHERE t.uses_left > 0 AND t.expires_us > ? ORDER BY t.agent",
+        " WHERE t.uses_left > 0 AND t.expires_us > ?"
+        " AND NOT EXISTS (SELECT 1 FROM token_terms s WHERE s.hash = t.hash AND s.revoked_us > 0) ORDER BY t.agent",
         (now_us,),
     ).fetchall()
 
