@@ -29,7 +29,7 @@ class Trusting:
         self._fleet = fleet
         self._authority = authority
         self._server_ends = server_ends
-        self._noted = (0, 0)
+        self._noted = (0, 0, 0)
         self._grace_us = grace_us
         self._looked = float("-inf")
 
@@ -57,13 +57,16 @@ class Trusting:
 
     async def _note(self) -> None:
         """For the commands, which are processes of their own."""
-        found = (self._server_ends(), self._grace_us)
+        ends = self._authority.ends()
+        first = min(ends[s.fingerprint] for s in self._authority.states if s.trusted)
+        found = (self._server_ends(), self._grace_us, int(first.timestamp() * 1_000_000))
         if found == self._noted:
             return
 
         def note(db: object) -> None:
             facts.put(db, facts.SERVER_ENDS, str(found[0]).encode())  # type: ignore[arg-type]
             facts.put(db, facts.GRACE, str(found[1]).encode())  # type: ignore[arg-type]
+            facts.put(db, facts.AUTHORITY_ENDS, str(found[2]).encode())  # type: ignore[arg-type]
 
         await self._fleet.note(note)
         self._noted = found

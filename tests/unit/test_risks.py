@@ -167,16 +167,19 @@ def test_who_waits_what_is_open_and_what_may_move_is_told_with_its_command() -> 
 
 
 def test_the_controllers_own_certificates_have_alarms_too() -> None:
-    def known(ends_us: int, server_us: int, *needs: Need) -> Authorities:
+    def known(ends_us: int, *needs: Need) -> Authorities:
         view = AuthorityView("f" * 64, "serving", NOW - 3000 * DAY_US, ends_us, 0, 1, 1, [], list(needs))
-        return Authorities([view], 1, 30 * DAY_US, server_us, "")
+        return Authorities([view], 1, 30 * DAY_US, 0, "")
 
-    assert authorities.endings(known(NOW + 400 * DAY_US, NOW + 10 * DAY_US), NOW) == []
-    (ending,) = authorities.endings(known(NOW + 13 * DAY_US, 0), NOW)
+    assert authorities.endings(known(NOW + 400 * DAY_US), NOW) == []
+    (ending,) = authorities.endings(known(NOW + 13 * DAY_US), NOW)
     assert (ending.level, ending.next) == ("soon", "replace it in phases: crossdock ca add")
-    (server,) = authorities.endings(known(NOW + 400 * DAY_US, NOW + DAY_US), NOW)
+    assert [r.level for r in authorities.noted(NOW + 3 * DAY_US, NOW)] == ["urgent"]
+    assert authorities.noted(0, NOW) == authorities.noted(NOW + 60 * DAY_US, NOW) == []
+    assert authorities.server(NOW + 10 * DAY_US, NOW) == authorities.server(0, NOW) == []
+    (server,) = authorities.server(NOW + DAY_US, NOW)
     assert (server.level, server.kind) == ("urgent", "server")
-    (lacks,) = authorities.lacking(known(0, 0, Need("rtm1", "has not confirmed that it trusts x", "let it connect")))
+    (lacks,) = authorities.lacking(known(0, Need("rtm1", "has not confirmed that it trusts x", "let it connect")))
     assert (lacks.subject, lacks.next) == ("rtm1", "let it connect")
 
 

@@ -103,16 +103,20 @@ def status(data: DataDirectory, now_us: int) -> Status:
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
-    steps += [f"{risk.sentence}: {risk.next}" for risk in risks(data, now_us).risks if risk.pressing and told(risk)]
+    steps += [
+        f"{risk.sentence}: {risk.next}"
+        for risk in risks(data, now_us, authorities_too=False).risks
+        if risk.pressing and told(risk)
+    ]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
 
 
-def told(risk: Risk) -> bool:
-    """Whether the page does not say it already, in other words."""
-    return risk.kind not in {"unknown", "protocol"}
+def _on_the_page(risk: Risk) -> bool:
+    """Whether the page says it already, in other words."""
+    return risk.kind in {"unknown", "protocol"}
 
 
 def controller_view(data: DataDirectory) -> ControllerView:

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from crossdock_controller.commands.authorities import Authorities, AuthorityView
 from crossdock_controller.commands.risks.lives import RENEW_AT, SLACK
-from crossdock_controller.commands.risks.risk import DAY_US, Risk, alarm
+from crossdock_controller.commands.risks.risk import DAY_US, LONG_LIFE_DAYS, Risk, alarm
 from crossdock_controller.commands.risks.said import duration
+
+if TYPE_CHECKING:  # it reads keys, which weighs something
+    from crossdock_controller.commands.authorities import Authorities, AuthorityView
 
 SERVER_LIFE_US = 30 * DAY_US
 SHORT = 8  # characters of a fingerprint that people compare
 
 
 def endings(known: Authorities, now_us: int) -> list[Risk]:
-    """Authorities that end, and the controller's certificate when it was not renewed in time."""
-    found = [risk for one in known.authorities if (risk := _ending(one, known, now_us)) is not None]
-    ends_us = known.server_ends_us
+    """Authorities that end."""
+    return [risk for one in known.authorities if (risk := _ending(one, known, now_us)) is not None]
+
+
+def noted(ends_us: int, now_us: int) -> list[Risk]:
+    """The first trusted authority that ends, as the running controller noted it; 0 when it did not."""
+    level = alarm(ends_us - now_us, LONG_LIFE_DAYS * DAY_US) if ends_us else ""
+    if not level:
+        return []
+    sentence = f"a certificate authority {_end(ends_us, now_us)}"
+    return [Risk(level, "authority", "", ends_us, sentence, "crossdock ca says which, and how it is replaced")]
+
+
+def server(ends_us: int, now_us: int) -> list[Risk]:
+    """The controller's own certificate, where it was not renewed in time."""
     late_us = now_us - (ends_us - int(SERVER_LIFE_US * (1 - RENEW_AT)))
-    if ends_us and late_us > SLACK * (1 - RENEW_AT) * SERVER_LIFE_US:
-        level = alarm(ends_us - now_us, SERVER_LIFE_US) or "notice"
-        left = f"ends in {duration((ends_us - now_us) / 1e6)}" if ends_us > now_us else "has ended"
-        found.append(
-            Risk(
-                level, "server", "controller", ends_us,
-                f"the controller's own certificate {left} and was not renewed: no agent could connect then",
-                "restart the controller, and see its log if it stays so",
-            )
-        )  # fmt: skip
-    return found
+    if not ends_us or late_us <= SLACK * (1 - RENEW_AT) * SERVER_LIFE_US:
+        return []
+    level = alarm(ends_us - now_us, SERVER_LIFE_US) or "notice"
+    sentence = f"the controller's own certificate {_end(ends_us, now_us)} and was not renewed: no agent connects then"
+    step = "restart the controller, and see its log if it stays so"
+    return [Risk(level, "server", "controller", ends_us, sentence, step)]
 
 
 def _ending(one: AuthorityView, known: Authorities, now_us: int) -> Risk | None:
@@ -37,11 +46,9 @@ def _ending(one: AuthorityView, known: Authorities, now_us: int) -> Risk | None:
     level = alarm(one.ends_us - now_us, one.ends_us - one.made_us)
     if not level:
         return None
-    left_us = one.ends_us - now_us
-    ends = f"ends in {duration(left_us / 1e6)}" if left_us > 0 else f"ended {duration(-left_us / 1e6)} ago"
     return Risk(
         level, "authority", one.fingerprint[:SHORT], one.ends_us,
-        f"certificate authority {one.fingerprint[:SHORT]} ({one.state}) {ends}: every certificate of it with it",
+        f"certificate authority {one.fingerprint[:SHORT]} ({one.state}) {_end(one.ends_us, now_us)}: every certificate of it with it",
         known.next_step or "replace it in phases: crossdock ca add",
     )  # fmt: skip
 
@@ -59,5 +66,6 @@ def lacking(known: Authorities) -> list[Risk]:
     return list(found.values())
 
 
-def all_of(known: Authorities, now_us: int) -> Sequence[Risk]:
-    return [*endings(known, now_us), *lacking(known)]
+def _end(ends_us: int, now_us: int) -> str:
+    left = (ends_us - now_us) / 1e6
+    return f"ends in {duration(left)}" if left > 0 else f"ended {duration(-left)} ago"
