@@ -103,11 +103,8 @@ def status(data: DataDirectory, now_us: int) -> Status:
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
-    steps += [
-        f"{risk.sentence}: {risk.next}"
-        for risk in risks(data, now_us, authorities_too=False).risks
-        if risk.pressing and told(risk)
-    ]
+    pressing = [r for r in risks(data, now_us, authorities_too=False).risks if r.pressing and not _on_the_page(r)]
+    steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)

@@ -48,7 +48,8 @@ def _ending(one: AuthorityView, known: Authorities, now_us: int) -> Risk | None:
         return None
     return Risk(
         level, "authority", one.fingerprint[:SHORT], one.ends_us,
-        f"certificate authority {one.fingerprint[:SHORT]} ({one.state}) {_end(one.ends_us, now_us)}: every certificate of it with it",
+        f"certificate authority {one.fingerprint[:SHORT]} ({one.state}) {_end(one.ends_us, now_us)}:"
+        " every certificate of it with it",
         known.next_step or "replace it in phases: crossdock ca add",
     )  # fmt: skip
 
