@@ -24,7 +24,7 @@ from crossdock_controller.store import agents, audit, certificates, enrolments, 
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
 from crossdock_controller.throttle import address_of
 
-RETRY_SECONDS = 10  # how often an agent asks that waits for a person
+RETRY_SECONDS = 5  # how often an agent asks that waits for a person
 NEW_TOKEN = "make a new one with 'crossdock token create'"  # noqa: S105 - words, no secret
 _TURNED = {
     "unknown": f"this join token is unknown here; {NEW_TOKEN}",
