@@ -1,6 +1,7 @@
 """The steps of a rollout, decided purely, against fleets on paper."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -182,7 +183,7 @@ def test_whatever_happens_it_ends_sites_come_in_order_and_an_illness_reaches_no_
     hows: list[str], away: set[str], cuts: list[int], events: list[tuple[int, str]]
 ) -> None:
     bounds = [0, *sorted(cuts), len(_SITES)]
-    waves = [_SITES[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    waves = [_SITES[a:b] for a, b in pairwise(bounds)]
     found = World(waves, [PaperAgent(s, how, here=s not in away) for s, how in zip(_SITES, hows, strict=True)])
     for seconds, event in events:
         for _ in range(seconds):
