@@ -16,9 +16,10 @@ from crossdock import __version__, telemetry
 from crossdock.errors import BufferCorrupt
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
+from crossdock.machine import machine_digest
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent import expiry, helper, memory, priority
+from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.control import Control
 from crossdock_agent.files import private_directory
@@ -31,10 +32,12 @@ from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
+from crossdock_agent.reenrolment import Reenrolment, Sight
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.schedule import Schedule
 from crossdock_agent.setaside import SetAside
 from crossdock_agent.settings import Settings
+from crossdock_agent.trust import Trust
 from crossdock_agent.uplink import Uplink
 
 LOCK_SECONDS = 2.0
@@ -53,6 +56,8 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
     with SingleInstance(settings.lock_path, LOCK_SECONDS):
         identities = IdentityStore(settings.directory)
         identity = identities.current()
+        binding.check(identities, machine_digest())
+        identities.settle()
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
         problems = Problems()
         aside = SetAside(settings.outbox_path, problems)
@@ -122,8 +127,14 @@ class _Life:
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         control = Control(
-            outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
+            outbox, identities, configuration, Renewal(identities, problems, wall_us), Trust(identities, problems),
+            problems,
             health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng,
+        )  # fmt: skip
+        reenrolment = Reenrolment(
+            identities, problems,
+            lambda: Sight(control.stream.connected, control.stream.turned_away, control.clock_offset_us),
+            certificate_renewed, rng, wall_us,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()
@@ -132,11 +143,8 @@ class _Life:
         stack.callback(self._stop.set)
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
-        supervisor.start("status", StatusWriter(health, settings.status_path, self._look).run)
-
-    def _look(self) -> None:
-        self._aside.look()
-        expiry.look(self._identities.current(), self._problems, wall_us())
+        supervisor.start("reenrolment", reenrolment.run)
+        supervisor.start("status", StatusWriter(health, settings.status_path, self._aside.look).run)
 
     def _corrupt(self, error: BufferCorrupt) -> None:
         self._damage = error

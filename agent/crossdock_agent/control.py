@@ -22,6 +22,7 @@ from loguru import logger
 from crossdock import __version__
 from crossdock.errors import CrossdockError, Refused
 from crossdock.lifecycle import Stop
+from crossdock.machine import machine_digest
 from crossdock.v1.link_pb2 import (
     CommandResult,
     ConfigOffer,
@@ -33,6 +34,7 @@ from crossdock.v1.link_pb2 import (
     SourceCheckpoint,
     Welcome,
 )
+from crossdock.v1.link_pb2 import Trust as Order
 from crossdock.wire import CAPABILITIES, PROTOCOL, misfit
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.giveback import GiveBack
@@ -41,6 +43,7 @@ from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.streams import Stream
+from crossdock_agent.trust import Trust
 
 HEARTBEAT_SECONDS = 15.0  # until the welcome says otherwise
 SKEW_SECONDS = 60.0  # a clock this far off is a problem for a person
@@ -61,6 +64,7 @@ def hello(instance: bytes, epoch: bytes, revision: int = 0, config_hash: str = "
         revision=revision,
         config_hash=config_hash,
         clock_us=time.time_ns() // 1000,
+        machine=machine_digest(),
     )
 
 
@@ -76,6 +80,7 @@ class Control:
         identities: IdentityStore,
         configuration: Configuration,
         renewal: Renewal,
+        trust: Trust,
         problems: Problems,
         heartbeat: Callable[[], Heartbeat],
         on_welcome: Callable[[], None],
@@ -88,6 +93,7 @@ class Control:
         self.outbox = outbox
         self.configuration = configuration
         self.renewal = renewal
+        self.trust = trust
         self.heartbeat = heartbeat
         self._problems = problems
         self._on_welcome = on_welcome
@@ -106,6 +112,7 @@ class Control:
         self._give_back.greeting()
         greeting = hello(self._instance, self.outbox.epoch, at.revision, at.hash, ask=not self._compared)
         greeting.store = self.outbox.store
+        greeting.authorities.extend(self.trust.authorities())
         return greeting
 
     def welcome(self, welcome: Welcome, round_trip_us: int) -> None:
@@ -118,6 +125,7 @@ class Control:
             raise Refused(reason)
         self.clock_offset_us = welcome.clock_us - (time.time_ns() // 1000 - round_trip_us // 2)
         self._note_skew(self.clock_offset_us / 1e6)
+        self.trust.welcomed(welcome)
         if welcome.heartbeat_seconds:
             self.heartbeat_seconds = float(welcome.heartbeat_seconds)
         yours = self._give_back.known(welcome)
@@ -220,11 +228,20 @@ class _Talk:
         elif kind == "certificate":
             if self._control.renewal.issued(directive.certificate):
                 self._control.certificate_renewed()
+        elif kind == "trust":
+            self._trusted(directive.trust)
         elif kind == "command":
             error = f"this agent ({__version__}) does not know the command {directive.command.name!r}"
             self._outgoing.put(Report(command_result=CommandResult(id=directive.command.id, ok=False, error=error)))
         else:
             logger.bind(part="control").info("a directive that this release does not know was ignored")
+
+    def _trusted(self, order: Order) -> None:
+        taken = self._control.trust.take(order)
+        self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+        request = self._control.renewal.request(at_once=True) if taken and order.renew else None
+        if request is not None:
+            self._outgoing.put(Report(certificate_request=request))
 
     def _offered(self, offer: ConfigOffer) -> None:
         applying = ConfigStatus(revision=offer.revision, hash=offer.hash, state="applying")

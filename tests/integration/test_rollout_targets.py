@@ -171,33 +171,33 @@ def test_a_new_sink_is_served_while_the_rollout_runs_and_a_changed_or_removed_on
 
 
 def test_each_site_is_offered_its_part_of_what_it_is_to_run_and_a_lower_number_when_it_is_taken_back() -> None:
-    offers = Offers(lambda config: b"signed" + config[:1])
+    offers = Offers(lambda config, signer: signer.encode() + config[:1])
     old, new = small_tree(), small_tree(sites__rtm1=None)
     found = Targets(1, 2, frozenset({"atl1"}))
     assert offers.unread(found) == [1, 2]
     offers.take(found, {1: old, 2: new})
-    assert [offers.of(site).revision for site in ("atl1", "rtm1")] == [2, 1]  # type: ignore[union-attr]
-    offered = offers.of("atl1")
+    assert [offers.of(site, "ca").revision for site in ("atl1", "rtm1")] == [2, 1]  # type: ignore[union-attr]
+    offered = offers.of("atl1", "ca")
     assert offered is not None
     assert offered.hash == siteconfig.digest(offered.config)
-    assert offers.of("atl1") is offered, "compiled once"
-    assert offers.of("new1") is None
+    assert offers.of("atl1", "ca") is offered, "compiled once"
+    assert offers.of("new1", "ca") is None
     back = Targets(1)
     assert offers.unread(back) == []
     offers.take(back, {})
-    assert offers.of("atl1").revision == 1  # type: ignore[union-attr]
+    assert offers.of("atl1", "ca").revision == 1  # type: ignore[union-attr]
 
 
 def test_a_revision_that_this_release_cannot_read_leaves_every_site_with_what_it_had() -> None:
-    offers = Offers(lambda _config: b"")
+    offers = Offers(lambda _config, _signer: b"")
     offers.take(Targets(1), {1: small_tree()})
     offers.take(Targets(2), {2: {"sites/atl1.yaml": "site: atl1\nnonsense: 1\n"}})
-    assert offers.of("atl1").revision == 1  # type: ignore[union-attr]
+    assert offers.of("atl1", "ca").revision == 1  # type: ignore[union-attr]
     assert offers.unread(Targets(2)) == [], "it is not tried again and again"
     rolling = Targets(1, 2, frozenset({"atl1"}))
     offers.take(rolling, {})
-    assert offers.of("atl1") is None
-    assert offers.of("rtm1").revision == 1  # type: ignore[union-attr]
+    assert offers.of("atl1", "ca") is None
+    assert offers.of("rtm1", "ca").revision == 1  # type: ignore[union-attr]
 
 
 def test_counts_since_a_moment_are_those_of_what_came_after_it(box: Box) -> None:

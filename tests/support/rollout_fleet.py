@@ -16,7 +16,7 @@ from typing import Any
 from crossdock_agent.configuration import read_last_good
 from crossdock_agent.enrolment import enroll
 from crossdock_agent.settings import Settings
-from crossdock_controller.commands.fleet import create_token
+from crossdock_controller.commands.enrolment import create_token
 from crossdock_controller.paths import DataDirectory
 from support.gateway import wait_until
 from support.processes import Centre, Process, command
