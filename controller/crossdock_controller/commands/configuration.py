@@ -68,7 +68,7 @@ def apply(
     from crossdock_controller.config import tree as trees
     from crossdock_controller.config.errors import ConfigInvalid
 
-    number, current = _head(data)
+    number, current = _base(data)
     made = _planned(directory, current)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
@@ -100,7 +100,7 @@ def rollback(data: DataDirectory, revision: int, author: str, now_us: int, waves
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
-    number, current = _head(data)
+    number, current = _base(data)
     with closing(connection.connect(data.state)) as db:
         old = revisions.tree(db, revision)
     if old is None:
@@ -117,6 +117,13 @@ def _head(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
     with closing(connection.connect(data.state)) as db:
         found = revisions.head(db)
     return found if found is not None else (0, None)
+
+
+def _base(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
+    """As `_head`, to make another revision over. Raises ConfigError while a rollout runs, before anything else."""
+    with closing(connection.connect(data.state)) as db:
+        revisions.refuse_during_rollout(db)
+    return _head(data)
 
 
 def _planned(directory: Path, current: dict[str, str] | None) -> Plan:
@@ -145,8 +152,6 @@ def _stored(
         return Applied(_store(data, tree, number, author, message, now_us), True, made)
     from crossdock_controller.commands import rollout
 
-    with closing(connection.connect(data.state)) as db:
-        revisions.refuse_during_rollout(db)  # before anything is said about the waves
     prepared = rollout.prepare(data, waves, current, tree)
 
     def begin(db: sqlite3.Connection, revision: int) -> None:
