@@ -27,7 +27,7 @@ from crossdock.errors import ConfigError, CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock.retry import Backoff
-from crossdock.tls import SERVER_OPTIONS
+from crossdock.tls import ENROLLMENT_OPTIONS, SERVER_OPTIONS
 from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller import exits
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
@@ -156,8 +156,8 @@ async def _serve(
         reader = IntakeReader(data.intake)
         stack.callback(reader.close)
         credentials = ServerCredentials(authority, _names(settings))
-        link, link_port = await _listen(settings.listen, credentials.mutual())
-        enrollment, enroll_port = await _listen(settings.enroll_listen, credentials.server_only())
+        link, link_port = await _listen(settings.listen, credentials.mutual(), SERVER_OPTIONS)
+        enrollment, enroll_port = await _listen(settings.enroll_listen, credentials.server_only(), ENROLLMENT_OPTIONS)
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
         link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
@@ -321,8 +321,10 @@ _ENDINGS: dict[int | None, Callable[[DataDirectory], CrossdockError]] = {
 }
 
 
-async def _listen(address: str, credentials: grpc.ServerCredentials) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+async def _listen(
+    address: str, credentials: grpc.ServerCredentials, options: list[tuple[str, int | str]]
+) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(options=options)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
