@@ -78,13 +78,13 @@ def test_an_agent_on_no_list_is_refused_shown_and_let_in_by_a_person(gateway: Ga
     delist(gateway, "atl1")
     wait_until(lambda: refused(gateway, identity), "the list without it is taken up")
     wait_until(lambda: [a.state for a in fleet.agents(gateway.data, NOW_US)] == ["unknown"], "it is shown")
-    assert fleet.adopt(gateway.data, "atl1", "", NOW_US) == "atl1"
+    assert fleet.adopt(gateway.data, "atl1", "", NOW_US, by="local:ann") == "atl1"
     wait_until(lambda: not refused(gateway, identity), "it is let in, with the certificate it has")
 
 
 def test_a_revoked_agent_is_no_stranger_that_could_be_adopted(gateway: Gateway) -> None:
     identity = gateway.enroll(gateway.token())[0]
-    fleet.revoke(gateway.data, "atl1")
+    fleet.revoke(gateway.data, "atl1", NOW_US, by="local:ann")
     wait_until(lambda: refused(gateway, identity), "it is cut off")
     with closing(connection.connect(gateway.data.state)) as db:
         assert strangers.list_all(db) == []

@@ -10,7 +10,7 @@ import click
 
 from crossdock_controller.cli import words
 from crossdock_controller.cli.failures import PROBLEM
-from crossdock_controller.cli.options import author, data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import configuration
 from crossdock_controller.commands.fleet import AgentView
@@ -61,7 +61,7 @@ def apply(directory: Path, message: str, wait: bool, data: DataDirectory, as_jso
 
     try:
         with working("reading the tree"):
-            applied = configuration.apply(data, directory, author(), message, time.time_ns() // 1000)
+            applied = configuration.apply(data, directory, actor(), message, time.time_ns() // 1000)
     except ConfigInvalid:
         planned = configuration.plan(data, directory)
         if as_json:
@@ -106,7 +106,7 @@ def history(data: DataDirectory, as_json: bool) -> None:
 def rollback(revision: int, wait: bool, data: DataDirectory, as_json: bool) -> None:
     """Go back to the tree of revision REV; it becomes the next revision, so that nothing is lost from the history."""
     require_data(data)
-    applied = configuration.rollback(data, revision, author(), time.time_ns() // 1000)
+    applied = configuration.rollback(data, revision, actor(), time.time_ns() // 1000)
     _answer(applied, data, wait, as_json)
 
 

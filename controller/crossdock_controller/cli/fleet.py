@@ -7,7 +7,7 @@ import time
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import Period, data_option, json_option, require_data
+from crossdock_controller.cli.options import Period, actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import fleet
 from crossdock_controller.paths import DataDirectory
@@ -27,7 +27,7 @@ def token() -> None:
 def token_create(site: str, agent: str, ttl: float, data: DataDirectory, as_json: bool) -> None:
     """Make a join token and print the line to paste at the site."""
     now_us = time.time_ns() // 1000
-    made = fleet.create_token(data, site, agent, ttl, now_us)
+    made = fleet.create_token(data, site, agent, ttl, now_us, by=actor())
     if as_json:
         emit(made)
         return
@@ -66,7 +66,7 @@ def agents(ctx: click.Context, data: DataDirectory, as_json: bool) -> None:
 def agents_revoke(data: DataDirectory, name: str) -> None:
     """Take agent NAME off the allow-list: its streams are cut, its certificate is worth nothing from now on."""
     require_data(data)
-    fleet.revoke(data, name)
+    fleet.revoke(data, name, time.time_ns() // 1000, by=actor())
     click.echo(f"agent {name} is revoked; 'crossdock token create' lets it in again")
 
 
@@ -77,7 +77,7 @@ def agents_revoke(data: DataDirectory, name: str) -> None:
 def agents_adopt(data: DataDirectory, name: str, site: str) -> None:
     """Let agent NAME in again, which enrolled after the backup that was restored. It goes on by itself."""
     require_data(data)
-    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000)
+    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000, by=actor())
     click.echo(f"agent {name} of site {adopted} is on the list again; it connects within half a minute")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from crossdock.errors import ConfigError
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, revisions
+from crossdock_controller.store import audit, connection, revisions
 
 if TYPE_CHECKING:
     from crossdock_controller.config.diff import Plan
@@ -52,9 +52,9 @@ def plan(data: DataDirectory, directory: Path) -> Planned:
     return Planned(number, _planned(directory, current))
 
 
-def apply(data: DataDirectory, directory: Path, author: str, message: str, now_us: int) -> Applied:
-    """Make the tree below *directory* the next revision. Raises ConfigInvalid with every problem; nothing changed."""
-    from crossdock_controller.config import tree as trees
+def apply(data: DataDirectory, directory: Path, by: str, message: str, now_us: int) -> Applied:
+    """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"). Raises ConfigInvalid
+    with every problem; nothing changed."""
     from crossdock_controller.config.errors import ConfigInvalid
 
     number, current = _head(data)
@@ -63,7 +63,7 @@ def apply(data: DataDirectory, directory: Path, author: str, message: str, now_u
         raise ConfigInvalid(made.problems)
     if made.nothing_to_do:
         return Applied(number, False, made)
-    return Applied(_store(data, trees.read(directory)[0], number, author, message, now_us), True, made)
+    return Applied(_store(data, made, number, by, message, now_us, "revision.apply"), True, made)
 
 
 def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
@@ -80,7 +80,7 @@ def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
     ]
 
 
-def rollback(data: DataDirectory, revision: int, author: str, now_us: int) -> Applied:
+def rollback(data: DataDirectory, revision: int, by: str, now_us: int) -> Applied:
     """Store the tree of *revision* as the next one. Raises ConfigError when there is no such revision, or when this
     release no longer accepts its tree."""
     from crossdock_controller.config import diff
@@ -96,7 +96,8 @@ def rollback(data: DataDirectory, revision: int, author: str, now_us: int) -> Ap
         raise ConfigInvalid(made.problems)
     if made.nothing_to_do:
         return Applied(number, False, made)
-    return Applied(_store(data, old, number, author, f"back to revision {revision}", now_us), True, made)
+    message = f"back to revision {revision}"
+    return Applied(_store(data, made, number, by, message, now_us, "revision.rollback"), True, made)
 
 
 def _head(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
@@ -116,11 +117,13 @@ def _planned(directory: Path, current: dict[str, str] | None) -> Plan:
     return replace(made, problems=tuple(errors.ordered([*made.problems, *problems])))
 
 
-def _store(data: DataDirectory, tree: dict[str, str], expected: int, author: str, message: str, now_us: int) -> int:
+def _store(data: DataDirectory, plan: Plan, expected: int, by: str, message: str, now_us: int, action: str) -> int:
     """The new revision's number. Raises ConfigError when someone else applied one meanwhile: nobody saw that plan."""
-    from crossdock_controller.config import tree as trees
-
-    with closing(connection.connect(data.state)) as db:
-        return revisions.append(
-            db, tree, hash_=trees.digest(tree), author=author, message=message, now_us=now_us, expected=expected
+    author = by.partition(":")[2] or by
+    details = {"hash": plan.after, "message": message, "changes": len(plan.changes)}
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        number = revisions.add(
+            db, plan.tree, hash_=plan.after, author=author, message=message, now_us=now_us, expected=expected
         )
+        audit.append(db, actor=by, action=action, target=str(number), details=details, now_us=now_us)
+    return number

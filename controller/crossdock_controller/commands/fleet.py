@@ -13,7 +13,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents as rows
-from crossdock_controller.store import connection, strangers
+from crossdock_controller.store import audit, connection, strangers
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
@@ -106,7 +106,7 @@ class AgentView:
     limits: list[LimitHealth] = field(default_factory=list)
 
 
-def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int) -> JoinToken:
+def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int, *, by: str) -> JoinToken:
     """A single-use token for one agent of *site* (named like the site unless *agent* is given).
 
     Raises ConfigError for a name that cannot be one, or when no controller has run on *data* yet.
@@ -129,7 +129,10 @@ def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float,
                 f"agent {agent!r} belongs to site {known.site!r}, not {site!r}",
                 hint="give this one another --agent name",
             )
-        rows.create_token(db, stored, site, agent, expires_us, now_us)
+        with connection.transaction(db):
+            rows.create_token(db, stored, site, agent, expires_us, now_us)
+            details = {"site": site, "expires_us": expires_us}
+            audit.append(db, actor=by, action="token.create", target=agent, details=details, now_us=now_us)
     command = f"crossdock-agent enroll --token {token}"
     return JoinToken(token, site, agent, expires_us, addresses.enrollment, command, known is not None)
 
@@ -141,7 +144,7 @@ def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
         return listed + [_unknown(stranger) for stranger in strangers.list_all(db)]
 
 
-def adopt(data: DataDirectory, agent: str, site: str, now_us: int) -> str:
+def adopt(data: DataDirectory, agent: str, site: str, now_us: int, *, by: str) -> str:
     """Put an unknown *agent* on the list again, at *site* (by default named like it); its site. Raises ConfigError when
     none of that name has knocked with a certificate of ours, or it is on the list."""
     site = site or agent
@@ -163,6 +166,7 @@ def adopt(data: DataDirectory, agent: str, site: str, now_us: int) -> str:
                 db, agent, site, host=knocked[agent].peer, platform="", version="", expires_us=0, now_us=now_us
             )
             strangers.forget(db, agent)
+            audit.append(db, actor=by, action="agents.adopt", target=agent, details={"site": site}, now_us=now_us)
     return site
 
 
@@ -174,11 +178,12 @@ def _unknown(stranger: strangers.Stranger) -> AgentView:
     )  # fmt: skip
 
 
-def revoke(data: DataDirectory, agent: str) -> None:
+def revoke(data: DataDirectory, agent: str, now_us: int, *, by: str) -> None:
     """Take *agent* off the allow-list; a running controller cuts its streams within a second. Raises ConfigError."""
-    with closing(connection.connect(data.state)) as db:
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
         if not rows.revoke(db, agent):
             raise ConfigError(f"there is no agent {agent!r}", hint="'crossdock agents' lists all of them")
+        audit.append(db, actor=by, action="agents.revoke", target=agent, now_us=now_us)
 
 
 def judged(fleet: Sequence[rows.AgentRow], now_us: int) -> list[AgentView]:

@@ -36,15 +36,29 @@ def append(
 
     With *expected*, only while that number is the head: raises ConfigError, and stores nothing, when it is not.
     """
-    text = json.dumps(dict(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     with transaction(db):
-        number = head_number(db) + 1
-        if expected is not None and number != expected + 1:
-            raise ConfigError(f"revision {number - 1} was applied meanwhile", hint="look at the plan again, then apply")
-        db.execute(
-            "INSERT INTO revisions(number, hash, tree, author, message, created_us) VALUES(?,?,?,?,?,?)",
-            (number, hash_, text, author, message, now_us),
-        )
+        return add(db, tree, hash_=hash_, author=author, message=message, now_us=now_us, expected=expected)
+
+
+def add(
+    db: sqlite3.Connection,
+    tree: Mapping[str, str],
+    *,
+    hash_: str,
+    author: str,
+    message: str,
+    now_us: int,
+    expected: int | None = None,
+) -> int:
+    """`append`, in a transaction of the caller."""
+    text = json.dumps(dict(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    number = head_number(db) + 1
+    if expected is not None and number != expected + 1:
+        raise ConfigError(f"revision {number - 1} was applied meanwhile", hint="look at the plan again, then apply")
+    db.execute(
+        "INSERT INTO revisions(number, hash, tree, author, message, created_us) VALUES(?,?,?,?,?,?)",
+        (number, hash_, text, author, message, now_us),
+    )
     return number
 
 

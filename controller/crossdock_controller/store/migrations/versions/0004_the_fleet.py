@@ -55,4 +55,56 @@ def _commands() -> None:
 
 
 def _people() -> None:
-    """Users, roles and API tokens."""
+    """Users, roles and API tokens; and of the audit log nothing is ever changed, not even by mistake."""
+    op.create_table(
+        "users",
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("email", sa.Text(), nullable=False, server_default=""),
+        sa.Column("oidc_subject", sa.Text(), nullable=False, server_default=""),
+        sa.Column("disabled", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+    )
+    op.create_index(
+        "users_oidc_subject", "users", ["oidc_subject"], unique=True, sqlite_where=sa.text("oidc_subject != ''")
+    )
+    op.create_index("users_email", "users", ["email"], unique=True, sqlite_where=sa.text("email != ''"))
+    op.create_table(
+        "grants",  # selector: "region=us,site=atl1", labels in the order of their names; "all" is every site
+        sa.Column("user", sa.Text(), sa.ForeignKey("users.name"), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("selector", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "role", "selector"),
+    )
+    op.create_table(
+        "api_tokens",  # id: the beginning of the hash, hex, by which people name it
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("user", sa.Text(), sa.ForeignKey("users.name"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("revoked_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.create_index("api_tokens_user", "api_tokens", ["user"])
+    op.create_table(
+        "api_calls",  # calls that change something, so that the same one made again is refused
+        sa.Column("user", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("operation", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "key"),
+    )
+    for event, condition in (
+        ("UPDATE", ""),
+        ("DELETE", ""),
+        ("INSERT", "WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM audit)"),  # also by REPLACE, which deletes
+    ):
+        op.execute(
+            f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit {condition}"
+            " BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        )
