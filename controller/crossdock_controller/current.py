@@ -43,12 +43,12 @@ class Current(Generic[R]):
         return self._runtime
 
     def _load(self) -> None:
-        found = revisions.head(self._db)
-        if found is None:
-            return
-        number, tree = found
+        number = revisions.head_number(self._db)
         self._seen = number
         try:
+            tree = revisions.tree(self._db, number)
+            if tree is None:
+                return
             self._runtime = self._build(tree, number)
         except CrossdockError as error:
             logger.bind(revision=number).error("revision cannot be loaded, the last good one stays in force: {}", error)

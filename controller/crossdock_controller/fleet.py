@@ -19,7 +19,7 @@ from loguru import logger
 
 from crossdock import siteconfig
 from crossdock.complaints import Complaints
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import ConfigError, Corrupt, CrossdockError
 from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
@@ -145,9 +145,18 @@ class Fleet:
                 logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
                 await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
         if head not in (self._revision, self._refused):
-            found = await self._read(revisions.head)
+            found = await self._head(head)
             if found is not None and await self._load(*found):
                 await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
+
+    async def _head(self, number: int) -> tuple[int, dict[str, str]] | None:
+        """The revision in force; None when it is not what was stored: every site keeps what it has."""
+        try:
+            return await self._read(revisions.head)
+        except Corrupt as error:
+            self._refused = number
+            logger.bind(revision=number).error("revision is not offered to any site: {}", error)
+            return None
 
     async def _load(self, number: int, tree: dict[str, str]) -> bool:
         """Take revision *number* up; one that this release cannot read leaves every site with what it has."""

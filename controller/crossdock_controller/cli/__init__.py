@@ -16,6 +16,11 @@ _ENTRIES = {
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
+    "diff": Entry("cli.approvals:diff", "One page: what a revision or a proposal changed, by whom and why."),
+    "approvals": Entry("cli.approvals:approvals", "Changes that wait for a second person."),
+    "approve": Entry("cli.approvals:approve", "Say yes to a change of someone else's."),
+    "reject": Entry("cli.approvals:reject", "Say no to a change."),
+    "config": Entry("cli.tree:config", "Sites, secrets, environments, promotion; the tree that runs as files."),
     "rollback": Entry("cli.configuration:rollback", "Go back: an old revision's tree becomes the next one."),
     "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
@@ -30,7 +35,18 @@ _ENTRIES = {
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents"],
     "Mend": ["dead"],
-    "Configure": ["plan", "apply", "history", "rollback", "token"],
+    "Configure": [
+        "plan",
+        "apply",
+        "history",
+        "diff",
+        "approvals",
+        "approve",
+        "reject",
+        "rollback",
+        "config",
+        "token",
+    ],
     "Run": ["controller", "backup", "restore", "demo"],
 }
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
+from crossdock_controller.commands import approvals
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
@@ -95,6 +96,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
         sinks = views.sinks(db)
         dead = [DeadSummary(*row) for row in dead_letters.summary(db)]
+        unconfirmed, waiting = approvals.steps(db)
     streams = _streams(data, decided)
     revision = (
         RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
@@ -102,6 +104,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)

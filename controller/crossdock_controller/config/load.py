@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crossdock.errors import ConfigError
 from crossdock_controller.conditions.predicate import compile_predicate
-from crossdock_controller.config import checks, parts
+from crossdock_controller.config import checks, parts, reach
 from crossdock_controller.config.errors import ConfigInvalid, Problem, errors_of, ordered
+from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.models import Route, SinkDef, Site, Source
 from crossdock_controller.config.policy import Policy
-from crossdock_controller.config.tree import Tree
+from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
 from crossdock_controller.config.variables import substitute, values_of
 from crossdock_controller.hints import did_you_mean
@@ -33,6 +35,7 @@ class Loaded:
     mappings: Mapping[str, DocumentMapping]
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
+    takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
 
     def mapping_of(self, source: str) -> DocumentMapping | None:
@@ -91,6 +94,7 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
         mappings={checks.source_of(part): part.model for part in read.mappings if part.model is not None},
         routes=parts.models(read.routes),
         sinks=parts.models_in(read.sinks, environment),
+        takes=reach.takes(read),
         warnings=tuple(problems),
     )
     return loaded, problems
@@ -109,3 +113,18 @@ def _serves(read: parts.Parts, environment: str) -> Iterator[Problem]:
     elif environment and environment not in names:
         message = f"this controller serves the environment {environment!r}, which the tree does not have"
         yield Problem("environments", 0, "", message, did_you_mean(environment, names))
+
+
+def policy_of(tree: Tree) -> Policy | None:
+    """The policy of a tree in force; None when it has none. Raises ConfigError when it has one that cannot be read:
+    what it forbids cannot be told."""
+    if POLICY not in tree:
+        return None
+    own = {name: text for name, text in tree.items() if name == POLICY or folder_of(name) == SHARED}
+    (part,) = parts.read_parts(own).policies
+    if part.model is None:
+        raise ConfigError(
+            f"{POLICY} of the revision in force cannot be read: {part.problems[0].text() if part.problems else ''}",
+            hint="a local administrator may go on, on record: apply DIR --break-glass REASON",
+        )
+    return part.model
