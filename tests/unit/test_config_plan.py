@@ -6,6 +6,7 @@ import json
 
 from crossdock_controller.config import words
 from crossdock_controller.config.diff import Plan, plan
+from crossdock_controller.store.revisions import StoredTree
 from support.trees import small_tree
 
 
@@ -123,7 +124,8 @@ def test_a_program_reads_the_same_plan_as_json() -> None:
 def test_a_current_revision_that_no_longer_loads_does_not_hide_the_new_one() -> None:
     result = plan({"sites/atl1.yaml": "site: atl1\nold_key: 1\n"}, small_tree())
     assert result.applicable
-    assert "site atl1 added" in words.text(result)
+    assert "site added" in words.text(result)
+    assert len(result.touched) == len(small_tree())  # what it changes cannot be told: everything
 
 
 def fleet(poll_us: int = 5, **changes: str) -> dict[str, str]:
@@ -159,8 +161,8 @@ def test_a_site_that_differs_from_the_others_is_said_by_itself_and_can_be_asked_
     assert "\nsite us07\n  site us07 changed: zone UTC → America/Denver\n" in words.text(made)
     assert [line for line in words.text(made, "us07").splitlines() if not line.startswith("warning")] == [
         "site us07",
-        "  source wms-stock changed: poll_seconds 5 → 30",
         "  site us07 changed: zone UTC → America/Denver",
+        "  source wms-stock changed: poll_seconds 5 → 30",
     ]
 
 
@@ -171,7 +173,8 @@ def test_a_change_of_the_controllers_own_parts_leaves_no_site_untouched() -> Non
 
 
 def test_a_file_is_touched_by_what_it_includes_its_groups_and_its_environment() -> None:
-    old = small_tree(sites__atl1="site: atl1\nlabels: {region: us}\n")
+    old = StoredTree(small_tree(sites__atl1="site: atl1\nlabels: {region: us}\n"))
+    old.environment = "prod"
     old["shared/sql.yaml"] = "kind: sql\nretry_hours: 5\n"
     old["sinks/finance.yaml"] = old["sinks/finance.yaml"].replace("kind: sql", "include: shared/sql.yaml")
     old["groups/us.yaml"] = "on: {region: us}\nvariables: {wms_root: D:/wms}\n"

@@ -30,7 +30,7 @@ def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: boo
     from crossdock_controller.config import tree as trees
 
     what, tree = _tree(data, revision)
-    unsafe = [problem for problem in trees.check(tree) if problem.severity == "error"]
+    unsafe = trees.check(tree)
     if unsafe:
         raise ConfigError(
             f"{what} cannot be written as files: {unsafe[0].text()}", hint="apply a tree without it first"

@@ -76,7 +76,7 @@ class Includes:
             one, deep = self._put_together(name, chain)
             depth = max(depth, deep + 1)
             sound = sound and one is not None
-            if one is not None:
+            if one is not None and (below is None or len(below.lines) <= MAX_VALUES):
                 below = layers.over(below, one) if below is not None else one
         own = layers.without(file, KEY)
         merged = layers.over(below, own) if below is not None else own

@@ -19,7 +19,7 @@ def over(below: YamlFile, above: YamlFile) -> YamlFile:
     value = _merge(below.value, above.value, (), replaced)
     lines, origins = {}, {}
     for path, mark in below.lines.items():
-        if not any(path[:n] in replaced for n in range(len(path) + 1)):
+        if not replaced or not any(path[:n] in replaced for n in range(len(path) + 1)):
             lines[path], origins[path] = mark, below.origins.get(path, below.name)
     for path, mark in above.lines.items():
         lines[path] = mark

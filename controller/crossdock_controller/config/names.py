@@ -26,7 +26,7 @@ def wrong(name: str) -> str:
     if any(c in _FORBIDDEN or unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):
         return "has a character in its name that not every system allows"
     for part in parts:
-        if part != part.strip() or part.endswith(".") or part.split(".")[0].lower() in _RESERVED:
+        if part != part.strip() or part.endswith(".") or part.split(".")[0].strip().lower() in _RESERVED:
             return f"has a name that Windows does not allow: {part!r}"
     return ""
 

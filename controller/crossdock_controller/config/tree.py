@@ -65,7 +65,7 @@ def read(directory: Path) -> tuple[dict[str, str], list[Problem]]:
 
 def check(tree: Tree) -> list[Problem]:
     """The same rules for a tree that did not come from a directory (an API, a stored revision)."""
-    problems = [p for name in tree if (p := _misplaced(name)) is not None]
+    problems = [p for name in tree if (p := _misplaced(name) or _unread(name)) is not None]
     for name, text in tree.items():
         if len(text) > MAX_FILE_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_FILE_BYTES:
             problems.append(_oversized(name))
@@ -148,6 +148,13 @@ def _misplaced(name: str) -> Problem | None:
         hint = did_you_mean(parts[0], FOLDERS) if len(parts) > 1 else _HINT_TOP
         return Problem(name, 0, "", "lies outside the folders of a configuration", hint)
     return None
+
+
+def _unread(name: str) -> Problem | None:
+    """A file that `read` would have left out."""
+    if name == POLICY or folder_of(name) in FOLDERS:
+        return None
+    return Problem(name, 0, "", "is no file of a configuration", _HINT_TOP)
 
 
 def _no_file_of_ours(path: Path, name: str, directory: Path) -> Problem | None:
