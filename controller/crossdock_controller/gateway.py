@@ -26,7 +26,7 @@ from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, c
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.pace import heartbeat_seconds
-from crossdock_controller.store import agents
+from crossdock_controller.store import agents, sightings
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
@@ -145,6 +145,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 revision=hello.revision, now_us=now_us,
             )
         )  # fmt: skip
+        instance, runs = hello.instance[:64], (hello.revision, hello.config_hash[:64])
+        await self._fleet.note(lambda db: sightings.greeted(db, caller.agent, instance, runs, now_us))
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"

@@ -39,6 +39,7 @@ from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_us
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.retention import Retention
+from crossdock_controller.rollouts.conductor import Conductor
 from crossdock_controller.store import faults, migrate
 from crossdock_controller.store.checkup import check_at_start
 from crossdock_controller.store.holder import HolderLost
@@ -169,6 +170,8 @@ async def _serve(
             open_files.check(fleet.size)
 
         await refresh()
+        conductor = Conductor(data.state, fence=data.holder)
+        stack.push_async_callback(conductor.close)
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         guard = Guard(ending)
 
@@ -178,6 +181,7 @@ async def _serve(
         tasks = [
             asyncio.create_task(guard.forever("intake", committer.run)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
+            asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", beat)),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]

@@ -16,10 +16,13 @@ from crossdock.errors import ConfigError, Corrupt, Refused
 from crossdock_controller.authority import Authority
 from crossdock_controller.cli import root
 from crossdock_controller.commands import approvals, configuration, diffs, environments, gate, naming
+from crossdock_controller.commands.rollout import InWaves
+from crossdock_controller.config import words as plan_words
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.current import Current
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, migrate, proposals, revisions
+from crossdock_controller.rollouts.waves import Asked
+from crossdock_controller.store import agents, connection, migrate, proposals, revisions, rollouts
 from support.trees import small_tree
 
 POLICY = """\
@@ -236,7 +239,7 @@ def test_of_two_who_approve_at_the_same_moment_one_puts_it_in_force(place: Place
         change = approvals._change(db, proposal)
         place.approve("p1", "user:cleo")
         with pytest.raises(Refused, match="settled meanwhile"), connection.transaction(db):
-            approvals._approved(db, proposal, change, "user:bert", "", 1)
+            approvals._approved(db, proposal, change, None, "user:bert", "", 1)
     assert place.in_force()[0] == 2
 
 
@@ -443,3 +446,27 @@ def test_only_what_runs_in_an_environment_can_be_promoted(place: Place, tmp_path
 def test_persons_are_the_same_however_they_come() -> None:
     assert gate.person("local:Anna") == gate.person("user:anna") == "anna"
     assert gate.person("user:bert") != gate.person("user:anna")
+
+
+def test_a_change_proposed_in_waves_is_rolled_out_in_them_when_it_is_approved(place: Place) -> None:
+    place.apply(tree_with("approvals: [{sites: {region: us}}]\n"))
+    with closing(connection.connect(place.data.state)) as db:
+        for site in ("atl1", "rtm1"):
+            agents.record_enrolled(
+                db, f"{site}-a", site, host="h", platform="Linux", version="1", expires_us=2**60, now_us=1
+            )
+    source = small_tree()["sources/shipments.yaml"] + "poll_seconds: 9\n"
+    changed = tree_with("approvals: [{sites: {region: us}}]\n", sources__shipments=source)
+    waves = InWaves((Asked("canary", "rtm1"), Asked("all", "all")), 60, 60)
+    assert place.apply(changed, waves=waves).proposal == 1
+    assert place.in_force()[0] == 1
+    done = place.approve("p1")
+    assert (done.revision, done.in_waves) == (2, True)
+    assert place.in_force()[0] == 1  # until its rollout is complete
+    with closing(connection.connect(place.data.state)) as db:
+        rolled = rollouts.live(db)
+        assert rolled is not None
+        assert (rolled.revision, rolled.base) == (2, 1)
+    page = diffs.page(place.data, "2")
+    assert page.before == "revision 1"
+    assert "poll_seconds set to 9" in plan_words.text(page.plan)

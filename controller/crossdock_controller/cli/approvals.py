@@ -108,7 +108,7 @@ def _answer(settled: Settled, as_json: bool) -> None:
     if as_json:
         emit(settled)
         return
-    from crossdock_controller.cli.screen import screen
+    from crossdock_controller.cli.screen import next_steps, screen
 
     if settled.missing:
         waits = "waits for" if settled.state == "open" else "is in force and still waits for"
@@ -117,6 +117,9 @@ def _answer(settled: Settled, as_json: bool) -> None:
         screen().print(f"{settled.name} is rejected and is never put in force.")
     elif settled.state == "confirmed":
         screen().print(f"[green]Revision {settled.revision} is confirmed.[/]")
+    elif settled.in_waves:
+        screen().print(f"[green]Revision {settled.revision} is rolled out in waves.[/]")
+        next_steps(["crossdock rollout shows where it is"])
     else:
         screen().print(f"[green]Revision {settled.revision} is in force.[/]")
 

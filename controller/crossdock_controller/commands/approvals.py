@@ -6,7 +6,6 @@ for the revision it was planned against: once another is in force nobody has see
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from crossdock_controller.store import audit, connection, proposals, revisions
 from crossdock_controller.store.proposals import Approval, Proposal
 
 if TYPE_CHECKING:
+    from crossdock_controller.commands.rollout import Prepared
     from crossdock_controller.config.policy import Need
 
 WAITING = (proposals.OPEN, proposals.UNCONFIRMED)
@@ -56,6 +56,7 @@ class Settled:
     state: str
     revision: int
     missing: int
+    in_waves: bool = False
 
 
 def approvals(data: DataDirectory, *, everything: bool = False) -> list[ProposalView]:
@@ -114,8 +115,9 @@ def approve(data: DataDirectory, name: str, by: str, now_us: int, *, comment: st
             return _confirm(db, proposal, by, comment, now_us)
         _still_good(db, proposal, by, now_us)
         change = _change(db, proposal)  # raises when this release no longer accepts the tree
+        prepared = gate.prepare(data, db, change)
         with connection.transaction(db):
-            return _approved(db, proposal, change, by, comment, now_us)
+            return _approved(db, proposal, change, prepared, by, comment, now_us)
 
 
 def reject(data: DataDirectory, name: str, by: str, because: str, now_us: int) -> Settled:
@@ -175,12 +177,18 @@ def _change(db: sqlite3.Connection, proposal: Proposal) -> gate.Change:
     if not made.applicable:
         raise ConfigInvalid(made.problems)
     head = gate.Head(proposal.base, current, gate.environment(db))
-    options = json.loads(proposal.options)
-    return gate.Change(made, head, proposal.actor, proposal.action, proposal.message, options=options)
+    waves = gate.waves_of(proposal.options)
+    return gate.Change(made, head, proposal.actor, proposal.action, proposal.message, waves=waves)
 
 
 def _approved(
-    db: sqlite3.Connection, proposal: Proposal, change: gate.Change, by: str, comment: str, now_us: int
+    db: sqlite3.Connection,
+    proposal: Proposal,
+    change: gate.Change,
+    prepared: Prepared | None,
+    by: str,
+    comment: str,
+    now_us: int,
 ) -> Settled:
     name, needs = f"p{proposal.number}", gate.needs_of(proposal.needs)
     now = proposals.get(db, proposal.number)
@@ -195,9 +203,9 @@ def _approved(
     if missing:
         return Settled(name, proposals.OPEN, 0, missing)
     approved = ", ".join(approval.actor for approval in given)
-    number = gate.store(db, change.plan.tree, change, now_us, actor=by, approved=approved)
+    number = gate.store(db, change, prepared, now_us, actor=by, approved=approved)
     proposals.settle(db, proposal, proposals.APPROVED, by=by, now_us=now_us, revision=number)
-    return Settled(name, proposals.APPROVED, number, 0)
+    return Settled(name, proposals.APPROVED, number, 0, prepared is not None)
 
 
 def _confirm(db: sqlite3.Connection, proposal: Proposal, by: str, comment: str, now_us: int) -> Settled:

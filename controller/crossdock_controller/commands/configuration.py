@@ -15,9 +15,10 @@ from crossdock_controller.commands import gate, naming
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.commands.gate import Head
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, proposals, revisions
+from crossdock_controller.store import connection, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
+    from crossdock_controller.commands.rollout import InWaves, Prepared
     from crossdock_controller.config.diff import Plan
     from crossdock_controller.config.policy import Need
 
@@ -34,20 +35,22 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """*revision* is in force; *changed* is False when the tree was in force already, or waits: then *proposal* is the
-    number under which it does, and *needs* says for whom."""
+    """*revision* is in force, or with *rollout* on its way to be; *changed* is False when the tree was in force already
+    (no revision was made), or waits: then *proposal* is the number under which it does, and *needs* says for whom."""
 
     revision: int
     changed: bool
     plan: Plan
     proposal: int = 0
     needs: tuple[Need, ...] = ()
+    rollout: Prepared | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """*agents*: names of those that run it now. *approval*: "unconfirmed" while an emergency waits for a second person.
-    *damaged*: its tree is not what was stored, and nobody is offered it."""
+    """*agents*: names of those that run it now; *rollout*: the state of its rollout, "" when it had none, and *why* it
+    was taken back. *approval*: "unconfirmed" while an emergency waits for a second person. *damaged*: its tree is not
+    what was stored, and nobody is offered it."""
 
     revision: int
     created_us: int
@@ -56,6 +59,8 @@ class RevisionView:
     hash: str
     current: bool
     agents: list[str]
+    rollout: str = ""
+    why: str = ""
     environment: str = ""
     approval: str = ""
     damaged: bool = False
@@ -79,13 +84,14 @@ def apply(
     by: str,
     message: str,
     now_us: int,
+    waves: InWaves | None = None,
     *,
     promotion: Path | None = None,
     break_glass: str = "",
 ) -> Applied:
-    """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"), or a proposal when the
-    policy in force asks for a second person. *promotion* is a slip of another environment, *break_glass* why it cannot
-    wait.
+    """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"), in force at once or in
+    *waves*; or a proposal when the policy in force asks for a second person. *promotion* is a slip of another
+    environment, *break_glass* why it cannot wait.
 
     Raises ConfigInvalid with every problem, Refused when the policy forbids it; nothing changed.
     """
@@ -99,7 +105,7 @@ def apply(
         raise ConfigInvalid(made.problems)
     if made.nothing_to_do and not head.damaged:
         return Applied(head.number, False, made)
-    return put(data, gate.Change(made, head, by, gate.APPLY, message, signed, break_glass), now_us)
+    return put(data, gate.Change(made, head, by, gate.APPLY, message, signed, break_glass, waves), now_us)
 
 
 def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
@@ -111,18 +117,28 @@ def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
     with closing(connection.connect(data.state)) as db:
         rows, head, damaged = revisions.list_all(db), revisions.head_number(db), set(revisions.damaged(db))
         approval = {p.revision: p.state for p in proposals.list_all(db) if p.revision}
+        rolled = rollouts.states(db)
     return [
         RevisionView(
             r.number, r.created_us, r.author, r.message, r.hash, r.number == head, running.get(r.number, []),
-            r.environment, approval.get(r.number, ""), r.number in damaged,
+            *rolled.get(r.number, ("", "")), r.environment, approval.get(r.number, ""), r.number in damaged,
         )
         for r in rows
     ]  # fmt: skip
 
 
-def rollback(data: DataDirectory, revision: str | int, by: str, now_us: int, *, break_glass: str = "") -> Applied:
-    """Store the tree of *revision* (its number, or the beginning of its hash) as the next one. Raises ConfigError when
-    there is no such revision, when it is damaged, or when this release no longer accepts its tree."""
+def rollback(
+    data: DataDirectory,
+    revision: str | int,
+    by: str,
+    now_us: int,
+    waves: InWaves | None = None,
+    *,
+    break_glass: str = "",
+) -> Applied:
+    """Store the tree of *revision* (its number, or the beginning of its hash) as the next one, in force at once or in
+    *waves*. Raises ConfigError when there is no such revision, when it is damaged, or when this release no longer
+    accepts its tree."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
@@ -138,7 +154,7 @@ def rollback(data: DataDirectory, revision: str | int, by: str, now_us: int, *, 
     if made.nothing_to_do and not head.damaged:
         return Applied(head.number, False, made)
     message = f"back to revision {wanted}"
-    return put(data, gate.Change(made, head, by, gate.ROLLBACK, message, None, break_glass), now_us)
+    return put(data, gate.Change(made, head, by, gate.ROLLBACK, message, None, break_glass, waves), now_us)
 
 
 def head_of(data: DataDirectory) -> Head:
@@ -157,7 +173,7 @@ def head_of(data: DataDirectory) -> Head:
 def put(data: DataDirectory, change: gate.Change, now_us: int) -> Applied:
     """*change* as a revision, or as a proposal."""
     done = gate.put(data, change, now_us)
-    return Applied(done.revision, done.changed, change.plan, done.proposal, done.needs)
+    return Applied(done.revision, done.changed, change.plan, done.proposal, done.needs, done.rollout)
 
 
 def _planned(directory: Path, head: Head, environment: str | None = None) -> Plan:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crossdock_controller.commands import approvals, gate, naming
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, proposals, revisions
+from crossdock_controller.store import connection, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
     from crossdock_controller.commands.approvals import ProposalView
@@ -99,7 +99,10 @@ def _side(db: sqlite3.Connection, name: naming.Named) -> _Side:
         return _Side(name, proposals.tree(db, name.proposal), row.actor, row.created_us, row.message, row.base)
     rows = {row.number: row for row in revisions.list_all(db)}
     found = rows[name.revision]
-    base = max((number for number in rows if number < name.revision), default=0)
+    rolled = rollouts.get(db, name.revision)
+    taken_back = {number for number, (state, _why) in rollouts.states(db).items() if state != "complete"}
+    base = max((number for number in rows if number < name.revision and number not in taken_back), default=0)
+    base = rolled.base if rolled is not None else base
     return _Side(name, revisions.tree(db, name.revision), found.author, found.created_us, found.message, base)
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from crossdock.errors import ConfigError, Refused
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import audit, connection, facts, proposals, revisions
+from crossdock_controller.store import audit, connection, facts, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
+    from crossdock_controller.commands.rollout import InWaves, Prepared
     from crossdock_controller.config.diff import Plan
     from crossdock_controller.config.policy import Need, Policy
     from crossdock_controller.config.slip import Slip
@@ -42,7 +43,7 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class Change:
     """*plan* is the way from *head*. *slip* with the CAs that signed
-    it, when one was given; *break_glass* is why it cannot wait; *options* say how it is to be put in force."""
+    it, when one was given; *break_glass* is why it cannot wait; *waves* how it is brought to the sites."""
 
     plan: Plan
     head: Head
@@ -51,18 +52,19 @@ class Change:
     message: str
     slip: tuple[Slip, Sequence[str]] | None = None
     break_glass: str = ""
-    options: Mapping[str, object] = field(default_factory=dict)
+    waves: InWaves | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """*revision* is in force now. *proposal*: the number of the one that waits, or that is in force without the second
-    person that it *needs*; 0 when none does."""
+    """*revision* is in force now, or with *rollout* on its way to be. *proposal*: the number of the one that waits, or
+    that is in force without the second person that it *needs*; 0 when none does."""
 
     revision: int
     changed: bool
     proposal: int = 0
     needs: tuple[Need, ...] = ()
+    rollout: Prepared | None = None
 
 
 def environment(db: sqlite3.Connection) -> str:
@@ -87,24 +89,48 @@ def put(data: DataDirectory, change: Change, now_us: int) -> Outcome:
         unmet = _promotion_unmet(db, change)
         if unmet is not None and not change.break_glass:
             raise unmet
+        prepared = prepare(data, db, change)
         with connection.transaction(db):
             if needs and not change.break_glass:
                 return _propose(db, change, needs, now_us)
-            number = store(db, change.plan.tree, change, now_us)
+            number = store(db, change, prepared, now_us)
             proposal = 0
             if change.break_glass and (needs or unmet is not None):
                 proposal = _note_emergency(db, change, needs, number, now_us)
-    return Outcome(number, True, proposal, tuple(needs))
+    return Outcome(number, True, proposal, tuple(needs), prepared)
+
+
+def prepare(data: DataDirectory, db: sqlite3.Connection, change: Change) -> Prepared | None:
+    """Which sites are in which of its waves; None without waves. Raises ConfigError when it cannot be rolled out so."""
+    if change.waves is None:
+        return None
+    from crossdock_controller.commands import rollout
+
+    revisions.refuse_during_rollout(db)  # before anything is said about the waves
+    return rollout.prepare(data, change.waves, change.head.tree, planned_tree(change))
+
+
+def planned_tree(change: Change) -> revisions.StoredTree:
+    """What was planned, for the environment it was planned for."""
+    tree = revisions.StoredTree(change.plan.tree)
+    tree.environment = change.plan.environment
+    return tree
 
 
 def store(
-    db: sqlite3.Connection, tree: Mapping[str, str], change: Change, now_us: int, *, actor: str = "", approved: str = ""
+    db: sqlite3.Connection,
+    change: Change,
+    prepared: Prepared | None,
+    now_us: int,
+    *,
+    actor: str = "",
+    approved: str = "",
 ) -> int:
-    """The new revision's number, put in force on behalf of its author, by *actor* when that is someone else, with the
-    word of those who *approved* it. In a transaction."""
+    """The new revision's number, put in force (or on its way, as *prepared*) on behalf of its author; by *actor* when
+    that is someone else, with the word of those who *approved* it. In a transaction."""
     author = change.by.partition(":")[2] or change.by
     number = revisions.add(
-        db, tree, hash_=change.plan.after, author=author, message=change.message, now_us=now_us,
+        db, change.plan.tree, hash_=change.plan.after, author=author, message=change.message, now_us=now_us,
         expected=change.head.number, environment=change.plan.environment,
     )  # fmt: skip
     if change.action == ENVIRONMENT:
@@ -117,6 +143,10 @@ def store(
     if change.slip is not None:
         details["promoted_from"] = f"{change.slip[0].environment} revision {change.slip[0].revision}"
     audit.append(db, actor=actor or change.by, action=change.action, target=str(number), details=details, now_us=now_us)
+    if prepared is not None:
+        from crossdock_controller.commands import rollout
+
+        rollout.begin(db, prepared, number, change.head.number, actor or change.by, now_us)
     return number
 
 
@@ -138,6 +168,22 @@ def people(needs: Sequence[Need]) -> int:
 
 def needs_json(needs: Sequence[Need]) -> str:
     return json.dumps([asdict(need) for need in needs], ensure_ascii=False)
+
+
+def waves_json(waves: InWaves | None) -> str:
+    return json.dumps({"waves": asdict(waves)} if waves is not None else {})
+
+
+def waves_of(text: str) -> InWaves | None:
+    """What `waves_json` wrote."""
+    from crossdock_controller.commands.rollout import InWaves
+    from crossdock_controller.rollouts.waves import Asked
+
+    given = json.loads(text).get("waves")
+    if given is None:
+        return None
+    asked = tuple(Asked(**one) for one in given["asked"])
+    return InWaves(asked, given["hold_seconds"], given["patience_seconds"])
 
 
 def needs_of(text: str) -> list[Need]:
@@ -196,8 +242,10 @@ def _promotion_unmet(db: sqlite3.Connection, change: Change) -> Refused | None:
 
 def _ran_here(db: sqlite3.Connection, change: Change) -> bool:
     """Whether this very tree was in force here before: going back needs no run elsewhere."""
+    taken_back = {number for number, (state, _why) in rollouts.states(db).items() if state != "complete"}
     return any(
-        row.hash == change.plan.after and row.environment == change.plan.environment for row in revisions.list_all(db)
+        (row.hash, row.environment) == (change.plan.after, change.plan.environment) and row.number not in taken_back
+        for row in revisions.list_all(db)
     )
 
 
@@ -211,7 +259,7 @@ def _propose(db: sqlite3.Connection, change: Change, needs: list[Need], now_us: 
             return Outcome(change.head.number, False, known.number, tuple(needs))
     number = proposals.add(
         db, dict(change.plan.tree), base=change.head.number, environment=change.plan.environment, actor=change.by,
-        action=change.action, message=change.message, needs=needs_json(needs), options=json.dumps(dict(change.options)),
+        action=change.action, message=change.message, needs=needs_json(needs), options=waves_json(change.waves),
         now_us=now_us,
     )  # fmt: skip
     details = {

@@ -1,5 +1,7 @@
 """Every revision of the configuration ever applied, whole. A number never changes its meaning: what is read must have
 the hash that it was stored with.
+
+The head is the revision in force: the newest one whose rollout is complete, or that had none (see `targets`).
 """
 
 from __future__ import annotations
@@ -7,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError, Corrupt
+from crossdock_controller.store import rollouts, targets
 from crossdock_controller.store.connection import transaction
 
 
@@ -42,16 +45,21 @@ def append(
     now_us: int,
     expected: int | None = None,
     environment: str = "",
+    also: Callable[[int], object] = lambda _number: None,
 ) -> int:
-    """Store *tree* ({path: text}) as the new head; its number, gapless from 1.
+    """Store *tree* ({path: text}) as the newest revision; its number, gapless from 1. It is in force at once, unless
+    *also*, called with its number in the same transaction, begins a rollout of it.
 
-    With *expected*, only while that number is the head: raises ConfigError, and stores nothing, when it is not.
+    With *expected*, only while that number is the head. Raises ConfigError, and stores nothing, when it is not, and
+    while a rollout runs.
     """
     with transaction(db):
-        return add(
+        number = add(
             db, tree, hash_=hash_, author=author, message=message, now_us=now_us, expected=expected,
             environment=environment,
         )  # fmt: skip
+        also(number)
+    return number
 
 
 def add(
@@ -68,9 +76,11 @@ def add(
     """`append`, in a transaction of the caller."""
     text = dumps(tree)
     _refuse_other(hash_, text)
-    number = head_number(db) + 1
-    if expected is not None and number != expected + 1:
-        raise ConfigError(f"revision {number - 1} was applied meanwhile", hint="look at the plan again, then apply")
+    refuse_during_rollout(db)
+    head = head_number(db)
+    if expected is not None and head != expected:
+        raise ConfigError(f"revision {head} was applied meanwhile", hint="look at the plan again, then apply")
+    number: int = db.execute("SELECT coalesce(max(number), 0) + 1 FROM revisions").fetchone()[0]
     db.execute(
         "INSERT INTO revisions(number, hash, tree, author, message, created_us) VALUES(?,?,?,?,?,?)",
         (number, hash_, text, author, message, now_us),
@@ -80,17 +90,26 @@ def add(
     return number
 
 
+def refuse_during_rollout(db: sqlite3.Connection) -> None:
+    """Raises ConfigError while a rollout runs: two at once could not be told apart at a site."""
+    running = rollouts.live(db)
+    if running is not None:
+        raise ConfigError(
+            f"revision {running.revision} is being rolled out ({running.state})",
+            hint="'crossdock rollout' shows where it is; wait for it, or end it: crossdock rollout finish, or halt",
+        )
+
+
 def head_number(db: sqlite3.Connection) -> int:
-    """The newest revision's number, 0 when nothing was applied yet. Cheap: asked several times a second."""
-    number: int = db.execute("SELECT coalesce(max(number), 0) FROM revisions").fetchone()[0]
-    return number
+    """The number of the revision in force, 0 when nothing was applied yet."""
+    return targets.in_force(db)
 
 
 def head(db: sqlite3.Connection) -> tuple[int, StoredTree] | None:
-    """(number, tree) of the newest revision. Raises Corrupt when it is not what was stored."""
+    """(number, tree) of the revision in force. Raises Corrupt when it is not what was stored."""
     number = head_number(db)
     found = tree(db, number) if number else None
-    return (number, found) if found is not None else None
+    return None if found is None else (number, found)
 
 
 def tree(db: sqlite3.Connection, number: int) -> StoredTree | None:
@@ -105,6 +124,20 @@ def tree(db: sqlite3.Connection, number: int) -> StoredTree | None:
     found = verified(row[0], row[1], f"revision {number}")
     found.environment = row[2]
     return found
+
+
+def sound(db: sqlite3.Connection, numbers: Iterable[int]) -> tuple[dict[int, StoredTree], dict[int, Corrupt]]:
+    """The trees of those that are what was stored, and why the others are not."""
+    trees: dict[int, StoredTree] = {}
+    damaged_: dict[int, Corrupt] = {}
+    for number in numbers:
+        try:
+            found = tree(db, number)
+        except Corrupt as error:
+            damaged_[number] = error
+        else:
+            trees |= {number: found} if found is not None else {}
+    return trees, damaged_
 
 
 def list_all(db: sqlite3.Connection) -> list[RevisionRow]:
