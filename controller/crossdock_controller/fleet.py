@@ -24,6 +24,8 @@ from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.effective import Effective
 from crossdock_controller.offers import Offers
+from crossdock_controller.refusing import Refusals
+from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, connection, facts, faults, revisions, sightings, strangers, targets
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
@@ -32,6 +34,10 @@ from crossdock_controller.store.targets import Targets
 _T = TypeVar("_T")
 
 STRANGER_SECONDS = 60.0  # between two notes of one that is refused
+
+
+CUT_SECONDS = 1.0  # so long the end of a stream is waited for; then it comes when its peer reads, or is gone
+_cutting: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish before it is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,21 @@ class Session:
     offered: str = ""
     desired: int = 0  # the revision it was last told of, or found to run
     replaced: bool = False
+    standing: Standing = field(default_factory=lambda: Standing(""))
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
-    """End a stream that another task serves. `abort` raises in whoever calls it, also here, where the next stream is
-    still to be cut; and otherwise for a stream that is gone already, or was cut before."""
+    """End a stream that another task serves. The end waits behind what its peer does not read; we do not wait for
+    that: a thief who reads nothing would keep everybody else from being cut."""
+    task = asyncio.create_task(_abort(context, code, details))
+    _cutting.add(task)
+    task.add_done_callback(_cutting.discard)
+    await asyncio.wait({task}, timeout=CUT_SECONDS)
+
+
+async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
+    """`abort` raises in whoever calls it, also here, where the next stream is still to be cut; and otherwise for a
+    stream that is gone already, or was cut before."""
     with contextlib.suppress(grpc.aio.AbortError):
         try:
             await context.abort(code, details)
@@ -89,11 +105,11 @@ class Fleet:
         self._allowed = agents.active(self._state.db)
         self.store = facts.store_id(self._state.db)
         self._strangers: dict[str, float] = {}  # when each was last noted
-        self._offers = Offers(authority.sign)
+        self._offers = Offers(lambda config, signer: authority.sign(config, (signer,)))
         self._effective = Effective()
         self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
-        self._refused_twins: dict[str, tuple[int, str]] = {}  # agent: when, and the host of the second process
+        self.refusals = Refusals(self.note)
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
     @property
@@ -126,24 +142,39 @@ class Fleet:
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
 
+    def allows(self, agent: str) -> bool:
+        """Whether it may use the link, as of the last `refresh`."""
+        return agent in self._allowed
+
+    def open_streams(self, agent: str) -> int:
+        """How many of its streams are open."""
+        return len(self._streams.get(agent, ()))
+
     def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         streams = self._streams.get(agent, set())
         streams.discard(context)
         if not streams:
             self._streams.pop(agent, None)
 
+    def streams(self) -> dict[str, list[grpc.aio.ServicerContext]]:
+        """The live streams of each agent."""
+        return {agent: list(contexts) for agent, contexts in self._streams.items()}
+
     async def admit(self) -> None:
         """Read the allow-list again: somebody was enrolled."""
-        self._allowed = await self._read(agents.active)
+        self._allowed = await self.read(agents.active)
 
     async def refresh(self) -> None:
         """Store the heartbeats that came; read allow-list and targets again: cut who was revoked, offer what is new."""
         await self._store_heartbeats()
-        self._allowed, found = await self._read(lambda db: (agents.active(db), targets.read(db)))
-        for agent in [a for a in self._streams if a not in self._allowed]:
-            for context in list(self._streams.pop(agent)):
-                logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
-                await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
+        await self.refusals.flush()
+        self._allowed, found = await self.read(lambda db: (agents.active(db), targets.read(db)))
+        revoked = [(a, context) for a in self._streams if a not in self._allowed for context in self._streams[a]]
+        for agent, context in revoked:
+            logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
+            self.closed(agent, context)
+        ends = [cut(c, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked") for agent, c in revoked]
+        await asyncio.gather(*ends)
         if found != self._offers.targets:
             await self._follow(found)
             await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
@@ -151,13 +182,15 @@ class Fleet:
     async def _follow(self, found: Targets) -> None:
         """Take up what each site is to run."""
         unread = self._offers.unread(found)
-        trees, damaged = await self._read(lambda db: revisions.sound(db, unread))
+        trees, damaged = await self.read(lambda db: revisions.sound(db, unread))
         self._offers.refuse(damaged)
         await asyncio.to_thread(self._offers.take, found, trees)
 
     async def offer(self, session: Session) -> None:
         """Queue the site's part of the revision it is to run, unless the agent has it or was offered it."""
-        offer, agent, now_us = self._offers.of(session.caller.site), session.caller.agent, time.time_ns() // 1000
+        signer = self._authority.signer_for(session.standing.authorities)
+        offer, agent = self._offers.of(session.caller.site, signer), session.caller.agent
+        now_us = time.time_ns() // 1000
         if offer is None or (offer.hash == session.offered and offer.revision == session.desired):
             return
         settled = offer.hash == session.offered  # it came back and runs it already
@@ -178,17 +211,13 @@ class Fleet:
         """The CA certificates agents trust, PEM."""
         return self._authority.bundle
 
+    @property
+    def authority(self) -> Authority:
+        return self._authority
+
     def issue(self, agent: str, csr: bytes) -> Issued:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
-
-    def refused_twin(self, agent: str, host: str) -> None:
-        """A second process used the identity of a connected agent: told with that agent's next heartbeats."""
-        self._refused_twins[agent] = (time.time_ns() // 1000, host)
-
-    def _twin(self, agent: str) -> dict[str, object]:
-        twin = self._refused_twins.get(agent)
-        return {"twin": {"at_us": twin[0], "host": twin[1]}} if twin else {}
 
     def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""
@@ -196,10 +225,7 @@ class Fleet:
 
     async def _store_heartbeats(self) -> None:
         beats, self._beats = self._beats, {}
-        rows = [
-            (agent, msgspec.json.encode(health_of(beat, at) | self._twin(agent)).decode(), at)
-            for agent, (beat, at) in beats.items()
-        ]
+        rows = [(agent, msgspec.json.encode(health_of(beat, at)).decode(), at) for agent, (beat, at) in beats.items()]
 
         changes = [change for agent, beat in beats.items() if (change := self._effective.change(agent, *beat))]
 
@@ -242,7 +268,8 @@ class Fleet:
             self._fatal(error)
             raise
 
-    async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        """*call*, which only reads, on the connection's thread. Raises StoreUnavailable, StoreDamaged."""
         with faults.told(self._path):
             return await self._state.read(call)
 
@@ -266,10 +293,16 @@ class Fleet:
 
 
 def _names(context: grpc.aio.ServicerContext) -> list[str]:
-    """The agents that the caller's certificate names: one, in those we issue."""
+    """The agent that the caller's certificate names, as a list of one; empty when it is not the one name it has.
+
+    Those we issue carry one URI and nothing else. What carries more, or a name of another kind, was not made here.
+    """
     auth = context.auth_context()
-    uris = (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ()))
-    return list(dict.fromkeys(name for uri in uris if (name := agent_of(uri.decode("utf-8", "replace")))))
+    names, uris = auth.get("x509_subject_alternative_name", ()), auth.get("peer_uri", ())
+    if len(names) != 1 or list(names) != list(uris):
+        return []
+    agent = agent_of(names[0].decode("utf-8", "replace"))
+    return [agent] if agent else []
 
 
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:

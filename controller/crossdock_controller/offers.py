@@ -15,15 +15,17 @@ from crossdock_controller.store.targets import Targets
 
 
 class Offers:
-    """*sign* makes the signature over a site's configuration. `take` may run on a thread of its own."""
+    """*sign* makes the signature over a site's configuration, in the name of a signer (`Authority.signer_for`).
 
-    def __init__(self, sign: Callable[[bytes], bytes]) -> None:
+    `take` may run on a thread of its own."""
+
+    def __init__(self, sign: Callable[[bytes, str], bytes]) -> None:
         self._sign = sign
         self.targets = Targets(0)
         self._runtimes: dict[int, Runtime] = {}
         self._refused: set[int] = set()
         self._last_good = 0  # in force, or the one before it that could be read
-        self._offers: dict[tuple[int, str], link_pb2.ConfigOffer] = {}
+        self._offers: dict[tuple[int, str, str], link_pb2.ConfigOffer] = {}
 
     def unread(self, found: Targets) -> list[int]:
         """The revisions whose trees `take` needs."""
@@ -51,17 +53,17 @@ class Offers:
         self._offers = {key: offer for key, offer in self._offers.items() if key[0] in kept}
         self._last_good, self.targets = good, found
 
-    def of(self, site: str) -> link_pb2.ConfigOffer | None:
+    def of(self, site: str, signer: str) -> link_pb2.ConfigOffer | None:
         """None when the revision it is to run does not know *site*, or cannot be read."""
         number = self.targets.of(site)
         number = self._last_good if number == self.targets.in_force else number
         runtime = self._runtimes.get(number)
         if runtime is None or site not in runtime.sites:
             return None
-        offer = self._offers.get((number, site))
+        offer = self._offers.get((number, site, signer))
         if offer is None:  # compiled and signed once: a fleet that comes back asks for all of them at once
             config = runtime.site_config(site)
-            offer = self._offers[number, site] = link_pb2.ConfigOffer(
-                revision=number, hash=siteconfig.digest(config), config=config, signature=self._sign(config)
+            offer = self._offers[number, site, signer] = link_pb2.ConfigOffer(
+                revision=number, hash=siteconfig.digest(config), config=config, signature=self._sign(config, signer)
             )
         return offer

@@ -14,7 +14,7 @@ from typing import Any
 from crossdock_agent.configuration import read_last_good
 from crossdock_agent.enrolment import enroll
 from crossdock_agent.settings import Settings
-from crossdock_controller.commands.fleet import create_token
+from crossdock_controller.commands.enrolment import create_token
 from crossdock_controller.paths import DataDirectory
 from support.gateway import wait_until
 from support.processes import Centre, Process, command
@@ -96,7 +96,7 @@ class RolloutFleet:
         data = DataDirectory(self.centre.data)
 
         def one(site: str) -> None:
-            made = create_token(data, site, "", 3600, time.time_ns() // 1000)
+            made = create_token(data, site, "", 3600, time.time_ns() // 1000, by="local:test")
             enroll(made.token, self.state(site))
 
         with ThreadPoolExecutor(2) as pool:

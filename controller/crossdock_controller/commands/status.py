@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands import approvals
+from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.rollout import RolloutView, of_store
 from crossdock_controller.commands.storage import StorageView, storage
@@ -91,7 +91,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     controller = controller_view(data)
     store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
-        fleet = judged(agents.list_all(db), now_us)
+        fleet = judged(agents.list_all(db), now_us, identity.refused(db, now_us))
         unknown = strangers.list_all(db)
         known, number = revisions.list_all(db), revisions.head_number(db)
         head = next((r for r in known if r.number == number), None)
