@@ -7,13 +7,17 @@ starts from the controller's checkpoints, collection goes on (rule 9).
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
 from crossdock import __version__, telemetry
-from crossdock.errors import BufferCorrupt
+from crossdock.errors import BufferCorrupt, ConfigError
+from crossdock.keptlog import KeptLog
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
 from crossdock.secrets import Secrets
@@ -28,9 +32,11 @@ from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
 from crossdock_agent.outbox import Outbox, quarantine
 from crossdock_agent.outlook import Outlook
+from crossdock_agent.pauses import Pauses
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
+from crossdock_agent.remote import Deeds, Link, Remote
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.schedule import Schedule
 from crossdock_agent.setaside import SetAside
@@ -38,19 +44,20 @@ from crossdock_agent.settings import Settings
 from crossdock_agent.uplink import Uplink
 
 LOCK_SECONDS = 2.0
+SETTINGS_PROBLEM = "settings"
 
 
-def run(settings: Settings, stop: Stop | None = None) -> None:
-    """Run the agent until *stop* (by default: a signal). Raises Refused or ConfigError when it cannot start."""
+def run(settings: Settings, stop: Stop | None = None, reload: Callable[[], Settings] | None = None) -> None:
+    """Run the agent until *stop* (by default: a signal). *reload* reads the settings anew when the centre tells it to
+    begin anew. Raises Refused or ConfigError when it cannot start."""
     if stop is None:
         stop = Stop()
         stop_on_signals(stop)
-    telemetry.configure(
-        "agent", level=settings.log_level, file=_log_file(settings), as_json=settings.log_json
-    )  # fmt: skip
+    _log(settings, keep=False)
     private_directory(settings.directory)
     memory.limit_arenas()
     with SingleInstance(settings.lock_path, LOCK_SECONDS):
+        _log(settings)
         identities = IdentityStore(settings.directory)
         identity = identities.current()
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
@@ -60,9 +67,13 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
         if _was_emptied(settings):
             aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
         while not stop.is_set():
-            damage = _Life(settings, identities, problems, aside).run(stop)
+            life = _Life(settings, identities, problems, aside)
+            damage = life.run(stop)
             if damage is not None:
                 aside.add(quarantine(settings.outbox_path, damage.message))
+            elif life.begins_anew and not stop.is_set():
+                logger.info("the agent begins anew, as the centre told it to")
+                settings = _reloaded(settings, reload, problems)
         logger.info("agent stopped")
 
 
@@ -76,6 +87,7 @@ class _Life:
         self._problems = problems
         self._stop = Stop()
         self._damage: BufferCorrupt | None = None
+        self.begins_anew = False
 
     def run(self, stop: Stop) -> BufferCorrupt | None:
         """Until *stop*, or until the outbox is damaged: then what is wrong with it."""
@@ -100,7 +112,8 @@ class _Life:
         schedule = stack.enter_context(Schedule())
         hints = stack.enter_context(Hints())
         governor = Governor(Machine(trim=memory.trim, disk_idle=priority.disk_idle))
-        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor)
+        pauses = Pauses(settings.pauses_path, problems)
+        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor, pauses)
         stack.callback(pumps.stop)
         configuration = Configuration(settings.config_path, identities, pumps, problems)
 
@@ -121,9 +134,17 @@ class _Life:
             outbox, pumps, identities, configuration, problems, outlook, governor,
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
+        writer = StatusWriter(health, settings.status_path, self._look)
+        deeds = Deeds(settings, pumps, self._begin_anew, partial(_outbox_facts, outbox), writer.write_now)
+        link = Link(
+            lambda reports: control.send(reports),  # noqa: PLW0108 - it is made below
+            lambda: control.clock_offset_us,
+        )
+        remote = Remote(settings, deeds, link)
+        stack.callback(remote.close)
         control = Control(
             outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
-            health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng,
+            health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng, remote.received,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()
@@ -132,11 +153,16 @@ class _Life:
         stack.callback(self._stop.set)
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
-        supervisor.start("status", StatusWriter(health, settings.status_path, self._look).run)
+        supervisor.start("commands", remote.run)
+        supervisor.start("status", writer.run)
 
     def _look(self) -> None:
         self._aside.look()
         expiry.look(self._identities.current(), self._problems, wall_us())
+
+    def _begin_anew(self) -> None:
+        self.begins_anew = True
+        self._stop.set()
 
     def _corrupt(self, error: BufferCorrupt) -> None:
         self._damage = error
@@ -153,6 +179,51 @@ def _was_emptied(settings: Settings) -> bool:
     """An outbox of no bytes is a new one, or one that lost all it had: the status tells whether it was used before."""
     path = settings.outbox_path
     return path.is_file() and path.stat().st_size == 0 and settings.status_path.exists()
+
+
+def _reloaded(settings: Settings, reload: Callable[[], Settings] | None, problems: Problems) -> Settings:
+    """What the settings are now; those that held where they cannot be read, or name another state directory."""
+    if reload is None:
+        return settings
+    try:
+        found, wrong = reload(), ""
+    except ConfigError as error:
+        found, wrong = settings, str(error)
+    if found.state != settings.state:
+        found, wrong = settings, f"the state directory is {settings.state} until the agent is stopped and started"
+    if wrong:
+        problems.report(SETTINGS_PROBLEM, f"the agent runs on with the settings it had: {wrong}")
+        return settings
+    problems.clear(SETTINGS_PROBLEM)
+    if found != settings:
+        _log(found)
+    return found
+
+
+def _log(settings: Settings, *, keep: bool = True) -> None:
+    """stderr, the file that was asked for, and the log that the agent keeps for those who cannot visit it."""
+    path = settings.own_log_path if keep else None
+    kept = KeptLog(path, settings.own_log_mb * 1_000_000) if path is not None else None
+    telemetry.configure(
+        "agent", level=settings.log_level, file=_log_file(settings), as_json=settings.log_json, kept=kept
+    )  # fmt: skip
+
+
+def _outbox_facts(outbox: Outbox) -> dict[str, Any]:
+    """How full it is, for a support bundle."""
+    stats = outbox.stats()
+    return {
+        "batches": stats.batches,
+        "records": stats.records,
+        "bytes": stats.bytes,
+        "oldest_us": stats.oldest_us,
+        "limit_bytes": outbox.limits.max_bytes,
+        "epoch": outbox.epoch.hex(),
+        "sources": {
+            name: {"lane": at.lane, "batches": at.batches, "records": at.records, "bytes": at.bytes}
+            for name, at in outbox.positions().items()
+        },
+    }
 
 
 def _log_file(settings: Settings) -> Path | None:

@@ -76,7 +76,7 @@ def run(state: Path | None, config: Path | None) -> None:
 
     settings = _settings(state, config)
     priority.lower(settings.nice)
-    app.run(settings)
+    app.run(settings, reload=lambda: _settings(state, config))
 
 
 @main.command()
@@ -160,6 +160,29 @@ def helper(task: str) -> None:
     from crossdock_agent.helper import serve
 
     sys.stdout.buffer.write(serve(task, sys.stdin.buffer.read()))
+
+
+@main.command(hidden=True)
+@click.argument("what", type=click.Choice(["check", "try"]))
+@click.argument("source", required=False)
+@click.option("--records", default=10, type=click.IntRange(1, 999))
+@click.option("--seconds", default=20.0, type=click.FloatRange(1, 3600))
+@click.option("--values", is_flag=True)
+@_with_state
+def answer(
+    what: str, source: str | None, records: int, seconds: float, values: bool, state: Path | None, config: Path | None
+) -> None:
+    """For a running agent that the centre asks: the answer as JSON on stdout."""
+    import msgspec
+
+    from crossdock_agent import answering
+
+    settings = _settings(state, config)
+    if what == "check":
+        found = answering.check(settings, values=values)
+    else:
+        found = answering.try_source(settings, source or "", records, seconds, values=values)
+    sys.stdout.buffer.write(msgspec.json.encode(found))
 
 
 @main.command(name="try")
@@ -262,6 +285,7 @@ def _print_status(status: Status) -> None:
             f"source      {source.source}: {source.state}"
             + (f" since {at(source.blocked_since_us)}" if source.blocked_since_us else "")
             + (f" by {source.throttled_by}" if source.throttled_by else "")
+            + (f" since {at(source.paused_since_us)} by {source.paused_by}" if source.paused_since_us else "")
             + f", {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
             + (f", slowed by its budget for {slowed} s" if (slowed := source.counters.get("throttled_seconds")) else "")

@@ -41,7 +41,8 @@ class Caller:
 
 @dataclass(slots=True)
 class Session:
-    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered."""
+    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered; *commands* are the
+    ids of those taken to the agent over it."""
 
     caller: Caller
     instance: bytes
@@ -49,6 +50,9 @@ class Session:
     outgoing: asyncio.Queue[link_pb2.Directive] = field(default_factory=asyncio.Queue)
     offered: str = ""
     replaced: bool = False
+    version: str = ""
+    capabilities: frozenset[str] = frozenset()
+    commands: set[str] = field(default_factory=set)
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
@@ -240,6 +244,10 @@ class Fleet:
             self._fatal(error)
             raise
 
+    async def read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run *call*, which only reads, on the connection's thread."""
+        return await self._read(call)
+
     async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
         with faults.told(self._path):
             return await self._state.read(call)
@@ -288,6 +296,7 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
                 "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us, "throttled_by": s.throttled_by,
+                "paused_since_us": s.paused_since_us, "paused_by": s.paused_by,
             }
             for s in beat.sources
         ],

@@ -23,6 +23,7 @@ from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
+from crossdock_controller.commanding import Commanding
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.pace import heartbeat_seconds
@@ -50,6 +51,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet = fleet
         self._committer = committer
         self._intake = intake
+        self.commanding = Commanding(fleet)
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
 
     async def Uplink(  # noqa: N802 - the name of the RPC
@@ -120,7 +122,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
-        session = Session(caller, hello.instance, context)
+        session = Session(
+            caller, hello.instance, context, version=hello.version[:50], capabilities=common(hello.capabilities)
+        )  # fmt: skip
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         try:
@@ -189,6 +193,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
+            elif kind == "command_result":
+                await self.commanding.heard(session, report.command_result)
             elif kind is None:
                 logger.bind(agent=agent).info("a report that this release does not know was ignored")
 

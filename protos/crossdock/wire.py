@@ -18,7 +18,8 @@ OLDEST_PROTOCOL = 1  # still spoken
 CONFIG = "config"
 CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
-CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK)
+COMMANDS = "commands"  # to a site, and their answers
+CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, COMMANDS)
 
 
 def common(announced: Iterable[str]) -> frozenset[str]:

@@ -13,6 +13,7 @@ _ENTRIES = {
     "controller": Entry("cli.controller:controller", "Run the controller."),
     "token": Entry("cli.fleet:token", "Make a join token: one line to paste at a site."),
     "agents": Entry("cli.fleet:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "command": Entry("cli.command:command", "Ask a site something, or tell it: check, logs, pause ..."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
@@ -29,7 +30,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents"],
-    "Mend": ["dead"],
+    "Mend": ["dead", "command"],
     "Configure": ["plan", "apply", "history", "rollback", "token"],
     "Run": ["controller", "backup", "restore", "demo"],
 }

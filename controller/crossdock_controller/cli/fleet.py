@@ -105,6 +105,7 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
     show_throttled(found)
+    show_paused(found, now_us)
     next_steps(steps(found))
 
 
@@ -146,6 +147,22 @@ def show_throttled(found: list[fleet.AgentView]) -> None:
             if limit.throttling:
                 screen().print(f"[cyan]~[/] {agent.agent}: ", end="")
                 screen().print(limit.sentence, markup=False)
+
+
+def show_paused(found: list[fleet.AgentView], now_us: int) -> None:
+    """Sources that somebody has paused: not to be forgotten."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent in found:
+        for source in agent.sources if agent.state != "revoked" else ():
+            if source.paused_since_us:
+                since = words.ago(source.paused_since_us - agent.clock_offset_us, now_us)
+                screen().print(f"[yellow]=[/] {agent.agent}: ", end="")
+                screen().print(
+                    f"{source.source} was paused {since} by {source.paused_by}; its data waits there until "
+                    f"'crossdock command {agent.agent} resume {source.source}'",
+                    markup=False,
+                )
 
 
 def revision_of(agent: fleet.AgentView) -> str:
