@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +40,14 @@ class CommandSite:
     def __exit__(self, *_: object) -> None:
         self.centre.__exit__()
 
-    def apply(self, *, paused: bool = False, sources: bool = True) -> None:
+    def apply(self, source: str = "wms") -> None:
+        """Configure every site with one source of this name."""
         tree = self.directory / "tree"
         texts = {f"sites/{site}.yaml": f"site: {site}\nlabels: {{region: us}}\n" for site in self._sites}
-        if sources:
-            texts["sources/wms.yaml"] = (
-                f'source: wms\non: {{region: us}}\nkind: file_drop\ndirectory: "{self.drop.as_posix()}"\n'
-                'pattern: "*.csv"\nsettle_seconds: 0\npoll_seconds: 0.5\nformat: {kind: csv}\n' + self._source
-            )
-        for name in ("sources/wms.yaml",):
-            (tree / name).unlink(missing_ok=True)
+        texts["sources/source.yaml"] = (
+            f'source: {source}\non: {{region: us}}\nkind: file_drop\ndirectory: "{self.drop.as_posix()}"\n'
+            'pattern: "*.csv"\nsettle_seconds: 0\npoll_seconds: 0.5\nformat: {kind: csv}\n' + self._source
+        )
         for name, text in texts.items():
             (tree / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).write_text(text, "utf-8")
@@ -64,6 +64,11 @@ class CommandSite:
         sources = self.view(site)["sources"]
         return dict(sources[0]) if sources else {}
 
+    def received(self, site: str = "atl1", source: str = "wms") -> int:
+        """Records of a source that the controller has."""
+        found = self.centre.json("account")["sources"]
+        return sum(line["in"] for line in found if (line["site"], line["source"]) == (site, source))
+
     def give(self, *words: str) -> list[dict[str, Any]]:
         """`crossdock command WORDS --json`, whatever its exit code."""
         done = self.typed(*words, "--json")
@@ -73,6 +78,28 @@ class CommandSite:
     def one(self, *words: str) -> dict[str, Any]:
         [view] = self.give(*words)
         return view
+
+    def waiting(self, id_: str, *states: str, seconds: float = 90) -> dict[str, Any]:
+        """The command, once it is in one of *states*."""
+        wait_until(lambda: self.show(id_)["state"] in states, f"command {id_} is {' or '.join(states)}", seconds)
+        return self.show(id_)
+
+    def policy(self, text: str | None, site: str = "atl1") -> None:
+        path = self.state(site) / "policy.toml"
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(text, "utf-8")
+
+    def record(self, site: str = "atl1") -> str:
+        """The site's own commands.log."""
+        path = self.state(site) / "logs" / "commands.log"
+        return path.read_text("utf-8") if path.exists() else ""
+
+    def audited(self, id_: str) -> list[tuple[str, str]]:
+        """(actor, action) of what the audit log says about a command."""
+        with closing(sqlite3.connect(self.centre.data / "state.db")) as db:
+            return db.execute("SELECT actor, action FROM audit WHERE target = ? ORDER BY seq", (id_,)).fetchall()
 
     def show(self, id_: str) -> dict[str, Any]:
         return dict(self.centre.json("command", "show", id_))

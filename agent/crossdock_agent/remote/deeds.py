@@ -121,7 +121,7 @@ class Deeds:
             [f"({left_out} older entries left out: ask for less with --since, --level or --grep)"] if left_out else []
         )
         told = [part for line in lines for part in line.split("\n")]
-        return Answer([*note, *told] or ["no line in that time"], {"lines": told, "left_out": left_out})
+        return Answer([*note, *told] or ["no line in that time"], {"lines": len(told), "left_out": left_out})
 
     def _begin_anew(self, _arguments: Mapping[str, str], _by: str, _stop: Stop) -> NoReturn:
         self._restart()

@@ -153,16 +153,14 @@ def show_paused(found: list[fleet.AgentView], now_us: int) -> None:
     """Sources that somebody has paused: not to be forgotten."""
     from crossdock_controller.cli.screen import screen
 
-    for agent in found:
-        for source in agent.sources if agent.state != "revoked" else ():
-            if source.paused_since_us:
-                since = words.ago(source.paused_since_us - agent.clock_offset_us, now_us)
-                screen().print(f"[yellow]=[/] {agent.agent}: ", end="")
-                screen().print(
-                    f"{source.source} was paused {since} by {source.paused_by}; its data waits there until "
-                    f"'crossdock command {agent.agent} resume {source.source}'",
-                    markup=False,
-                )
+    for agent, source in paused(found):
+        since = words.ago(source.paused_since_us - agent.clock_offset_us, now_us)
+        screen().print(f"[yellow]=[/] {agent.agent}: ", end="")
+        screen().print(f"{source.source} was paused {since} by {source.paused_by}", markup=False)
+
+
+def paused(found: list[fleet.AgentView]) -> list[tuple[fleet.AgentView, fleet.SourceHealth]]:
+    return [(a, source) for a in found if a.state != "revoked" for source in a.sources if source.paused_since_us]
 
 
 def revision_of(agent: fleet.AgentView) -> str:
@@ -183,4 +181,5 @@ def steps(found: list[fleet.AgentView]) -> list[str]:
         if a.state == "unknown"
     ]
     todo += [f"correct the tree and apply it again: {a.agent} refused it" for a in found if a.config_state == "failed"]
+    todo += [f"crossdock command {a.agent} resume {s.source}: its data waits there" for a, s in paused(found)]
     return list(dict.fromkeys(todo))
