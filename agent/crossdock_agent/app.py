@@ -20,9 +20,10 @@ from crossdock.errors import BufferCorrupt, ConfigError
 from crossdock.keptlog import KeptLog
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
+from crossdock.machine import machine_digest
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent import expiry, helper, memory, priority
+from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.control import Control
 from crossdock_agent.files import private_directory
@@ -36,11 +37,13 @@ from crossdock_agent.pauses import Pauses
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
+from crossdock_agent.reenrolment import Reenrolment, Sight
 from crossdock_agent.remote import Deeds, Link, Remote
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.schedule import Schedule
 from crossdock_agent.setaside import SetAside
 from crossdock_agent.settings import Settings
+from crossdock_agent.trust import Trust
 from crossdock_agent.uplink import Uplink
 
 LOCK_SECONDS = 2.0
@@ -60,6 +63,8 @@ def run(settings: Settings, stop: Stop | None = None, reload: Callable[[], Setti
         _log(settings)
         identities = IdentityStore(settings.directory)
         identity = identities.current()
+        binding.check(identities, machine_digest())
+        identities.settle()
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
         problems = Problems()
         aside = SetAside(settings.outbox_path, problems)
@@ -134,7 +139,7 @@ class _Life:
             outbox, pumps, identities, configuration, problems, outlook, governor,
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
-        writer = StatusWriter(health, settings.status_path, self._look)
+        writer = StatusWriter(health, settings.status_path, self._aside.look)
         deeds = Deeds(settings, pumps, self._begin_anew, partial(_outbox_facts, outbox), writer.write_now)
         link = Link(
             lambda reports: control.send(reports),  # noqa: PLW0108 - it is made below
@@ -143,8 +148,14 @@ class _Life:
         remote = Remote(settings, deeds, link)
         stack.callback(remote.close)
         control = Control(
-            outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
+            outbox, identities, configuration, Renewal(identities, problems, wall_us), Trust(identities, problems),
+            problems,
             health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng, remote.received,
+        )  # fmt: skip
+        reenrolment = Reenrolment(
+            identities, problems,
+            lambda: Sight(control.stream.connected, control.stream.turned_away, control.clock_offset_us),
+            certificate_renewed, rng, wall_us,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()
@@ -154,11 +165,8 @@ class _Life:
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
         supervisor.start("commands", remote.run)
+        supervisor.start("reenrolment", reenrolment.run)
         supervisor.start("status", writer.run)
-
-    def _look(self) -> None:
-        self._aside.look()
-        expiry.look(self._identities.current(), self._problems, wall_us())
 
     def _begin_anew(self) -> None:
         self.begins_anew = True

@@ -23,6 +23,7 @@ from loguru import logger
 from crossdock import __version__
 from crossdock.errors import CrossdockError, Refused
 from crossdock.lifecycle import Stop
+from crossdock.machine import machine_digest
 from crossdock.v1.link_pb2 import (
     Command,
     CommandResult,
@@ -35,6 +36,7 @@ from crossdock.v1.link_pb2 import (
     SourceCheckpoint,
     Welcome,
 )
+from crossdock.v1.link_pb2 import Trust as Order
 from crossdock.wire import CAPABILITIES, PROTOCOL, misfit
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.giveback import GiveBack
@@ -43,6 +45,7 @@ from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.streams import Stream
+from crossdock_agent.trust import Trust
 
 HEARTBEAT_SECONDS = 15.0  # until the welcome says otherwise
 SKEW_SECONDS = 60.0  # a clock this far off is a problem for a person
@@ -63,6 +66,7 @@ def hello(instance: bytes, epoch: bytes, revision: int = 0, config_hash: str = "
         revision=revision,
         config_hash=config_hash,
         clock_us=time.time_ns() // 1000,
+        machine=machine_digest(),
     )
 
 
@@ -78,6 +82,7 @@ class Control:
         identities: IdentityStore,
         configuration: Configuration,
         renewal: Renewal,
+        trust: Trust,
         problems: Problems,
         heartbeat: Callable[[], Heartbeat],
         on_welcome: Callable[[], None],
@@ -93,6 +98,7 @@ class Control:
         self.outbox = outbox
         self.configuration = configuration
         self.renewal = renewal
+        self.trust = trust
         self.heartbeat = heartbeat
         self._problems = problems
         self._on_welcome = on_welcome
@@ -111,6 +117,7 @@ class Control:
         self._give_back.greeting()
         greeting = hello(self._instance, self.outbox.epoch, at.revision, at.hash, ask=not self._compared)
         greeting.store = self.outbox.store
+        greeting.authorities.extend(self.trust.authorities())
         return greeting
 
     def welcome(self, welcome: Welcome, round_trip_us: int) -> None:
@@ -123,6 +130,7 @@ class Control:
             raise Refused(reason)
         self.clock_offset_us = welcome.clock_us - (time.time_ns() // 1000 - round_trip_us // 2)
         self._note_skew(self.clock_offset_us / 1e6)
+        self.trust.welcomed(welcome)
         if welcome.heartbeat_seconds:
             self.heartbeat_seconds = float(welcome.heartbeat_seconds)
         yours = self._give_back.known(welcome)
@@ -254,6 +262,8 @@ class _Talk:
         elif kind == "certificate":
             if self._control.renewal.issued(directive.certificate):
                 self._control.certificate_renewed()
+        elif kind == "trust":
+            self._trusted(directive.trust)
         elif kind == "command" and self._control.on_command is not None:
             self._control.on_command(directive.command)
         elif kind == "command":
@@ -261,6 +271,13 @@ class _Talk:
             self._outgoing.put(Report(command_result=CommandResult(id=directive.command.id, ok=False, error=error)))
         else:
             logger.bind(part="control").info("a directive that this release does not know was ignored")
+
+    def _trusted(self, order: Order) -> None:
+        taken = self._control.trust.take(order)
+        self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+        request = self._control.renewal.request(at_once=True) if taken and order.renew else None
+        if request is not None:
+            self._outgoing.put(Report(certificate_request=request))
 
     def _offered(self, offer: ConfigOffer) -> None:
         applying = ConfigStatus(revision=offer.revision, hash=offer.hash, state="applying")

@@ -24,6 +24,8 @@ from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.config.runtime import Runtime
+from crossdock_controller.refusing import Refusals
+from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, connection, facts, faults, revisions, strangers
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
@@ -31,6 +33,10 @@ from crossdock_controller.store.shared import SharedConnection
 _T = TypeVar("_T")
 
 STRANGER_SECONDS = 60.0  # between two notes of one that is refused
+
+
+CUT_SECONDS = 1.0  # so long the end of a stream is waited for; then it comes when its peer reads, or is gone
+_cutting: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish before it is done
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,24 @@ class Session:
     outgoing: asyncio.Queue[link_pb2.Directive] = field(default_factory=asyncio.Queue)
     offered: str = ""
     replaced: bool = False
+    standing: Standing = field(default_factory=lambda: Standing(""))
     version: str = ""
     capabilities: frozenset[str] = frozenset()
     commands: set[str] = field(default_factory=set)
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
-    """End a stream that another task serves. `abort` raises in whoever calls it, also here, where the next stream is
-    still to be cut; and otherwise for a stream that is gone already, or was cut before."""
+    """End a stream that another task serves. The end waits behind what its peer does not read; we do not wait for
+    that: a thief who reads nothing would keep everybody else from being cut."""
+    task = asyncio.create_task(_abort(context, code, details))
+    _cutting.add(task)
+    task.add_done_callback(_cutting.discard)
+    await asyncio.wait({task}, timeout=CUT_SECONDS)
+
+
+async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
+    """`abort` raises in whoever calls it, also here, where the next stream is still to be cut; and otherwise for a
+    stream that is gone already, or was cut before."""
     with contextlib.suppress(grpc.aio.AbortError):
         try:
             await context.abort(code, details)
@@ -93,10 +109,10 @@ class Fleet:
         self._strangers: dict[str, float] = {}  # when each was last noted
         self._runtime: Runtime | None = None
         self._revision = self._refused = 0
-        self._offers: dict[str, link_pb2.ConfigOffer] = {}  # by site, of this revision
+        self._offers: dict[tuple[str, str], link_pb2.ConfigOffer] = {}  # by site and signer, of this revision
         self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
-        self._refused_twins: dict[str, tuple[int, str]] = {}  # agent: when, and the host of the second process
+        self.refusals = Refusals(self.note)
         self._streams: dict[str, set[grpc.aio.ServicerContext]] = {}
 
     @property
@@ -129,27 +145,42 @@ class Fleet:
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
 
+    def allows(self, agent: str) -> bool:
+        """Whether it may use the link, as of the last `refresh`."""
+        return agent in self._allowed
+
+    def open_streams(self, agent: str) -> int:
+        """How many of its streams are open."""
+        return len(self._streams.get(agent, ()))
+
     def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         streams = self._streams.get(agent, set())
         streams.discard(context)
         if not streams:
             self._streams.pop(agent, None)
 
+    def streams(self) -> dict[str, list[grpc.aio.ServicerContext]]:
+        """The live streams of each agent."""
+        return {agent: list(contexts) for agent, contexts in self._streams.items()}
+
     async def admit(self) -> None:
         """Read the allow-list again: somebody was enrolled."""
-        self._allowed = await self._read(agents.active)
+        self._allowed = await self.read(agents.active)
 
     async def refresh(self) -> None:
         """Store the heartbeats that came; read allow-list and head revision again: cut who was revoked, offer what is
         new."""
         await self._store_heartbeats()
-        self._allowed, head = await self._read(lambda db: (agents.active(db), revisions.head_number(db)))
-        for agent in [a for a in self._streams if a not in self._allowed]:
-            for context in list(self._streams.pop(agent)):
-                logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
-                await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
+        await self.refusals.flush()
+        self._allowed, head = await self.read(lambda db: (agents.active(db), revisions.head_number(db)))
+        revoked = [(a, context) for a in self._streams if a not in self._allowed for context in self._streams[a]]
+        for agent, context in revoked:
+            logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
+            self.closed(agent, context)
+        ends = [cut(c, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked") for agent, c in revoked]
+        await asyncio.gather(*ends)
         if head not in (self._revision, self._refused):
-            found = await self._read(revisions.head)
+            found = await self.read(revisions.head)
             if found is not None and await self._load(*found):
                 await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
 
@@ -169,21 +200,22 @@ class Fleet:
         """Queue the site's part of the head revision, unless the agent has it or was offered it."""
         if self._runtime is None or session.caller.site not in self._runtime.sites:
             return
-        offer = self._offer_for(self._runtime, session.caller.site)
+        signer = self._authority.signer_for(session.standing.authorities)
+        offer = self._offer_for(self._runtime, session.caller.site, signer)
         if offer.hash == session.offered:
             return
         session.offered = offer.hash
         session.outgoing.put_nowait(link_pb2.Directive(config=offer))
         await self.note(lambda db: agents.record_offered(db, session.caller.agent, offer.revision))
 
-    def _offer_for(self, runtime: Runtime, site: str) -> link_pb2.ConfigOffer:
+    def _offer_for(self, runtime: Runtime, site: str, signer: str) -> link_pb2.ConfigOffer:
         """Compiled and signed once a revision: a fleet that comes back asks for all of them at once."""
-        offer = self._offers.get(site)
+        offer = self._offers.get((site, signer))
         if offer is None:
             config = runtime.site_config(site)
-            offer = self._offers[site] = link_pb2.ConfigOffer(
+            offer = self._offers[site, signer] = link_pb2.ConfigOffer(
                 revision=self._revision, hash=siteconfig.digest(config), config=config,
-                signature=self._authority.sign(config),
+                signature=self._authority.sign(config, (signer,)),
             )  # fmt: skip
         return offer
 
@@ -192,17 +224,13 @@ class Fleet:
         """The CA certificates agents trust, PEM."""
         return self._authority.bundle
 
+    @property
+    def authority(self) -> Authority:
+        return self._authority
+
     def issue(self, agent: str, csr: bytes) -> Issued:
         """A certificate for *agent* from now on. Raises Refused."""
         return self._authority.issue_agent(csr, agent, self._life, dt.datetime.now(dt.UTC))
-
-    def refused_twin(self, agent: str, host: str) -> None:
-        """A second process used the identity of a connected agent: told with that agent's next heartbeats."""
-        self._refused_twins[agent] = (time.time_ns() // 1000, host)
-
-    def _twin(self, agent: str) -> dict[str, object]:
-        twin = self._refused_twins.get(agent)
-        return {"twin": {"at_us": twin[0], "host": twin[1]}} if twin else {}
 
     def heartbeat(self, caller: Caller, beat: link_pb2.Heartbeat) -> None:
         """Keep it until the next `refresh`: a fleet's heartbeats are one transaction, not one each."""
@@ -210,10 +238,7 @@ class Fleet:
 
     async def _store_heartbeats(self) -> None:
         beats, self._beats = self._beats, {}
-        rows = [
-            (agent, msgspec.json.encode(health_of(beat, at) | self._twin(agent)).decode(), at)
-            for agent, (beat, at) in beats.items()
-        ]
+        rows = [(agent, msgspec.json.encode(health_of(beat, at)).decode(), at) for agent, (beat, at) in beats.items()]
 
         def store(db: sqlite3.Connection) -> None:
             for agent, health, at in rows:
@@ -245,10 +270,7 @@ class Fleet:
             raise
 
     async def read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Run *call*, which only reads, on the connection's thread."""
-        return await self._read(call)
-
-    async def _read(self, call: Callable[[sqlite3.Connection], _T]) -> _T:
+        """*call*, which only reads, on the connection's thread. Raises StoreUnavailable, StoreDamaged."""
         with faults.told(self._path):
             return await self._state.read(call)
 
@@ -272,10 +294,16 @@ class Fleet:
 
 
 def _names(context: grpc.aio.ServicerContext) -> list[str]:
-    """The agents that the caller's certificate names: one, in those we issue."""
+    """The agent that the caller's certificate names, as a list of one; empty when it is not the one name it has.
+
+    Those we issue carry one URI and nothing else. What carries more, or a name of another kind, was not made here.
+    """
     auth = context.auth_context()
-    uris = (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ()))
-    return list(dict.fromkeys(name for uri in uris if (name := agent_of(uri.decode("utf-8", "replace")))))
+    names, uris = auth.get("x509_subject_alternative_name", ()), auth.get("peer_uri", ())
+    if len(names) != 1 or list(names) != list(uris):
+        return []
+    agent = agent_of(names[0].decode("utf-8", "replace"))
+    return [agent] if agent else []
 
 
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:

@@ -13,10 +13,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -36,6 +37,7 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import LinkService
+from crossdock_controller.guarding import AT_ONCE, OPTIONS, PortGuard
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
@@ -46,6 +48,7 @@ from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.intake import IntakeReader, IntakeWriter
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES, Room
 from crossdock_controller.store.wake import Waker
+from crossdock_controller.trusting import Trusting
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
 GRACE_SECONDS = 3.0
@@ -57,7 +60,8 @@ WORKER_ROLES = ("normalize", "dispatch")
 class ControllerSettings:
     """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both;
     *take_over*: go on although another controller may hold the data; *round_seconds*: as long as mapping a few batches
-    may take before their worker is ended."""
+    may take before their worker is ended; *grace_days*: so long after its certificate ended an agent may come back;
+    *approve_enrolments*: a person agrees to each, whatever its token says."""
 
     data: Path
     listen: str = "0.0.0.0:7443"
@@ -69,6 +73,8 @@ class ControllerSettings:
     min_free_disk_bytes: int = MIN_FREE_DISK_BYTES
     take_over: bool = False
     round_seconds: float = 60.0
+    grace_days: float = 30.0
+    approve_enrolments: bool = False
 
 
 class Ending:
@@ -158,15 +164,22 @@ async def _serve(
         stack.callback(reader.close)
         credentials = ServerCredentials(authority, _names(settings))
         link, link_port = await _listen(settings.listen, credentials.mutual())
-        enrollment, enroll_port = await _listen(settings.enroll_listen, credentials.server_only())
+        enrollment, enroll_port = await _listen(
+            settings.enroll_listen, credentials.server_only(), OPTIONS, interceptors=[PortGuard(fleet.refusals)],
+            maximum_concurrent_rpcs=AT_ONCE,
+        )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        links = LinkService(fleet, committer, reader)
+        links = LinkService(fleet, committer, reader, addresses.enrollment)
         link_pb2_grpc.add_LinkServicer_to_server(links, link)  # type: ignore[no-untyped-call]
-        service = EnrollmentService(fleet, addresses.link)
+        grace_us = int(settings.grace_days * 86400e6)
+        service = EnrollmentService(fleet, addresses, grace_us, approve=settings.approve_enrolments)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
 
+        trusting = Trusting(fleet, authority, lambda: credentials.expires_us, grace_us)
+
         async def refresh() -> None:
+            await trusting.refresh()
             await fleet.refresh()
             open_files.check(fleet.size)
 
@@ -209,7 +222,13 @@ class ServerCredentials:
         self._authority = authority
         self._names = names
         self._lock = threading.Lock()  # each port asks from threads of its own
+        self._bundle, self._states = authority.bundle, authority.states
         self._pair = self._issue()
+
+    @property
+    def expires_us(self) -> int:
+        """When the certificate that is shown now ends, microseconds UTC."""
+        return self._pair.expires_us
 
     def mutual(self) -> grpc.ServerCredentials:
         return self._dynamic(require_client_authentication=True)
@@ -242,14 +261,15 @@ class ServerCredentials:
         with self._lock:
             life_us = SERVER_LIFE.total_seconds() * 1_000_000
             left_us = self._pair.expires_us - time.time_ns() // 1000
-            if left_us < life_us / 3 or left_us > life_us:
+            states = self._authority.states  # another CA serves, another one vouches for it, or others are trusted
+            due = left_us < life_us / 3 and self._pair.expires_us < self._authority.serves_until_us
+            if due or left_us > life_us or states != self._states:
+                self._bundle, self._states = self._authority.bundle, states
                 self._pair = self._issue()
             return self._pair
 
     def _configuration(self, pair: ServerPair) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [(pair.key, pair.certificate)], root_certificates=self._authority.bundle
-        )
+        return grpc.ssl_server_certificate_configuration([(pair.key, pair.certificate)], root_certificates=self._bundle)
 
     def _issue(self) -> ServerPair:
         return self._authority.issue_server(self._names, dt.datetime.now(dt.UTC))
@@ -324,8 +344,11 @@ _ENDINGS: dict[int | None, Callable[[DataDirectory], CrossdockError]] = {
 }
 
 
-async def _listen(address: str, credentials: grpc.ServerCredentials) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+async def _listen(
+    address: str, credentials: grpc.ServerCredentials, options: Sequence[tuple[str, int | str]] = (), **more: Any
+) -> tuple[grpc.aio.Server, int]:
+    """*options* win over those that every port has; *more* as `grpc.aio.server` takes it."""
+    server = grpc.aio.server(options=list({**dict(SERVER_OPTIONS), **dict(options)}.items()), **more)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as error:

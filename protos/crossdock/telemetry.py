@@ -1,5 +1,8 @@
 """Logging for both sides: loguru, one line an event, stdlib loggers joined in. Never payloads, never secrets: what a
 line says goes through `redaction` before any sink sees it, its fields and its traceback too.
+
+What others said (a name, a host, a reason) stays within its line: a line break in it, or a character that a terminal
+would obey, is written as Python writes it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from crossdock.keptlog import KeptLog
 from crossdock.redaction import KNOWN
 
 _TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[side]} {message} {extra[fields]}"
+_COMMANDS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in _COMMANDS if code != 0x09}
 _OWN_KEYS = {"side", "fields"}
 
 
@@ -31,8 +36,9 @@ def _render_fields(record: dict[str, object]) -> None:
     for key, value in extra.items():
         if isinstance(value, str):
             extra[key] = KNOWN.clean(value)
-    extra["fields"] = KNOWN.clean(" ".join(f"{k}={v}" for k, v in extra.items() if k not in _OWN_KEYS))
-    record["message"] = KNOWN.clean(str(record["message"]))
+    fields = " ".join(f"{k}={v}" for k, v in extra.items() if k not in _OWN_KEYS)
+    extra["fields"] = KNOWN.clean(fields).translate(_ESCAPED)
+    record["message"] = KNOWN.clean(str(record["message"])).translate(_ESCAPED)
     if record["exception"] is not None:
         _guard_traceback(record)
 

@@ -18,8 +18,9 @@ OLDEST_PROTOCOL = 1  # still spoken
 CONFIG = "config"
 CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
+TRUST = "trust"  # the directive that says which certificate authorities to trust from now on
 COMMANDS = "commands"  # to a site, and their answers
-CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, COMMANDS)
+CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST, COMMANDS)
 
 
 def common(announced: Iterable[str]) -> frozenset[str]:

@@ -11,8 +11,9 @@ from crossdock_controller.cli.lazy import Entry, LazyGroup
 
 _ENTRIES = {
     "controller": Entry("cli.controller:controller", "Run the controller."),
-    "token": Entry("cli.fleet:token", "Make a join token: one line to paste at a site."),
-    "agents": Entry("cli.fleet:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
+    "token": Entry("cli.enrolment:token", "Join tokens: one line to paste at a site."),
+    "agents": Entry("cli.enrolment:agents", "Agents: who is connected, who is behind, who has a problem."),
     "command": Entry("cli.command:command", "Ask a site something, or tell it: check, logs, pause ..."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
@@ -32,7 +33,7 @@ _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents"],
     "Mend": ["dead", "command"],
     "Configure": ["plan", "apply", "history", "rollback", "token"],
-    "Run": ["controller", "backup", "restore", "demo"],
+    "Run": ["controller", "ca", "backup", "restore", "demo"],
 }
 
 

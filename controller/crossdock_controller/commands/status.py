@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
+from crossdock_controller.commands import identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
@@ -88,7 +89,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     controller = controller_view(data)
     store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
-        fleet = judged(agents.list_all(db), now_us)
+        fleet = judged(agents.list_all(db), now_us, identity.refused(db, now_us))
         unknown = strangers.list_all(db)
         head = next(iter(revisions.list_all(db)), None)
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
