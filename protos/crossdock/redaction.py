@@ -34,7 +34,7 @@ _REFERENCE = re.compile(r"""["'{ ]*secret:[A-Za-z0-9][A-Za-z0-9._-]*["'} ]*""")
 _PAIR = re.compile(
     rf"""(?P<name>(?:{_NAMES})["']?[ \t]*[=:][ \t]*(?:(?:bearer|basic|digest|negotiate)\s+)?)"""
     r"""(?P<value>\{(?:[^}]|\}\})*\}?|\\?"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|"""
-    r"""[^\s;,&"'})\]]+(?:[ ][^;=\r\n"']*?(?=;))?)""",
+    r"""[^\s;,&"'})\]]+(?:[ ][^;=\r\n"']{0,200}?(?=;))?)""",
     re.IGNORECASE,
 )
 _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -46,7 +46,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(bearer\s+)[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"\b([Bb]asic\s+)(?=[a-z]*[A-Z0-9+/])[A-Za-z0-9+/]{8,}={0,2}"), rf"\1{MASK}"),
     (
-        re.compile(r"""(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@?#"']*:)(?!\d{1,5}(?:[/?#\s"']|$))[^\s"'<>]{1,300}@"""),
+        re.compile(r"""(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@?#"']*:)(?!\d{1,5}(?:[/?#\s"']|$))[^\s"'<>]{1,300}@"""),
         rf"\1{MASK}@",
     ),
     (re.compile(r"""([?&](?:key|sig|code|auth|access|pass|token)=)[^&\s"'<>]+""", re.IGNORECASE), rf"\1{MASK}"),

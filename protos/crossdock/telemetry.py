@@ -34,8 +34,9 @@ def _render_fields(record: dict[str, object]) -> None:
     extra = record["extra"]
     assert isinstance(extra, dict)  # noqa: S101 - loguru's own type
     for key, value in extra.items():
-        if isinstance(value, str):
-            extra[key] = KNOWN.clean(value)
+        if not isinstance(value, int | float | None):
+            said = str(value)
+            extra[key] = value if (safe := KNOWN.clean(said)) == said else safe
     fields = " ".join(f"{k}={v}" for k, v in extra.items() if k not in _OWN_KEYS)
     extra["fields"] = KNOWN.clean(fields).translate(_ESCAPED)
     record["message"] = KNOWN.clean(str(record["message"])).translate(_ESCAPED)
