@@ -46,14 +46,20 @@ def read(path: Path) -> Policy:
     try:
         if not path.exists() and not path.is_symlink():
             return Policy()
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES).decode("utf-8-sig")  # what is longer ends in the middle of something
-        found = msgspec.convert(tomllib.loads(text), type=Policy)
+        found = msgspec.convert(tomllib.loads(_text(path)), type=Policy)
         _check(found)
     except (OSError, ValueError, ConfigError) as error:  # TOML, UTF-8 and msgspec raise kinds of ValueError
         said = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"policy file {path} cannot be used, so every command is refused: {said}") from error
     return found
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:  # a part of it could allow what the rest forbids
+        raise ConfigError(f"it is larger than {MAX_BYTES} bytes")
+    return data.decode("utf-8-sig")
 
 
 def _check(policy: Policy) -> None:

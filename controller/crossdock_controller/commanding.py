@@ -74,8 +74,11 @@ class Commanding:
     async def heard(self, session: Session, result: link_pb2.CommandResult) -> None:
         """A part of an answer, or its last. While the store takes nothing, the agent is asked again later."""
         caller, now_us = session.caller, time.time_ns() // 1000
+        if result.id not in session.commands:  # of another agent, or answered: not worth a look at the store
+            return
         try:
-            await self._fleet.do(lambda db: _take(db, caller, result, now_us))
+            if await self._fleet.do(lambda db: _take(db, caller, result, now_us)):
+                session.commands.discard(result.id)
         except faults.StoreUnavailable as error:
             session.commands.discard(result.id)
             logger.bind(agent=caller.agent, id=result.id[:40]).warning("an answer is asked for again: {}", error)
@@ -89,24 +92,25 @@ def _too_late(row: CommandRow, session: Session | None) -> str:
     return f"agent {row.agent} {where} before it expired; nothing was done (--for lets it wait longer)"
 
 
-def _take(db: sqlite3.Connection, caller: Caller, result: link_pb2.CommandResult, now_us: int) -> None:
+def _take(db: sqlite3.Connection, caller: Caller, result: link_pb2.CommandResult, now_us: int) -> bool:
+    """True once it has its end."""
     row = commands.get(db, result.id)
     if row is None or row.agent != caller.agent or row.state not in commands.UNANSWERED:
-        logger.bind(agent=caller.agent).info("an answer to no command that is open was ignored")
-        return
+        return True
     if result.started:
         commands.started(db, row.id, caller.agent, now_us)
-        return
+        return False
     by = f"agent:{caller.agent}"
     if result.output or result.part:
         size = commands.add_part(db, row.id, result.part, result.output)
         if size < 0 or size > OUTPUT_BYTES or len(result.output) > PART_BYTES:
             commands.drop_output(db, row.id)
-            said = "its answer came incomplete" if size < 0 else f"its answer is larger than {OUTPUT_BYTES >> 20} MiB"
-            _ended(db, row, "failed", f"{said} and was dropped", now_us, by)
-            return
+            said = "came incomplete" if size < 0 else f"is larger than {OUTPUT_BYTES >> 20} MiB, or a part is too large"
+            _ended(db, row, "failed", f"its answer {said}, and was dropped", now_us, by)
+            return True
     if not result.more:
         _ended(db, row, _state(result), result.error[:ERROR_CHARACTERS], now_us, by)
+    return not result.more
 
 
 def _state(result: link_pb2.CommandResult) -> str:

@@ -51,30 +51,45 @@ class Remote:
         self._link = link
         self._journal = Journal(settings.commands_path)
         self._record = KeptLog(settings.commands_log_path, LOG_BYTES)
-        self._queue: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._known: set[str] = set()  # in the queue or in hand
 
     def received(self, command: Command) -> None:
         """Queue *command*, unless it is queued or in hand already: then its answer comes anyway."""
         with self._lock:
-            if command.id in self._known or len(self._known) >= QUEUED:
+            if command.id in self._known:
                 return
-            self._known.add(command.id)
-        self._queue.put(command)
+            full = len(self._known) >= QUEUED
+            if not full:
+                self._known.add(command.id)
+        if full:
+            result = CommandResult(id=command.id, error=f"not run: {QUEUED} commands wait here already")
+            self._link.send([Report(command_result=result)])
+        else:
+            self._queue.put(command)
 
     def run(self, stop: Stop) -> None:
         self._recover()
-        while not stop.is_set():
-            try:
-                command = self._queue.get(timeout=0.5)
-            except queue.Empty:
-                continue
-            try:
-                self._answer(command, stop)
-            finally:
-                with self._lock:
-                    self._known.discard(command.id)
+
+        def wake() -> None:
+            self._queue.put(None)
+
+        stop.on_set(wake)
+        try:
+            while not stop.is_set():
+                command = self._queue.get()
+                if command is not None:
+                    self._one(command, stop)
+        finally:
+            stop.forget(wake)
+
+    def _one(self, command: Command, stop: Stop) -> None:
+        try:
+            self._answer(command, stop)
+        finally:
+            with self._lock:
+                self._known.discard(command.id)
 
     def close(self) -> None:
         self._record.close()
