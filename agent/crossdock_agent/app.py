@@ -9,9 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from loguru import logger
 
@@ -140,7 +138,7 @@ class _Life:
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         writer = StatusWriter(health, settings.status_path, self._aside.look)
-        deeds = Deeds(settings, pumps, self._begin_anew, partial(_outbox_facts, outbox), writer.write_now)
+        deeds = Deeds(settings, pumps, self._begin_anew, writer.write_now)
         link = Link(
             lambda reports: control.send(reports),  # noqa: PLW0108 - it is made below
             lambda: control.clock_offset_us,
@@ -215,23 +213,6 @@ def _log(settings: Settings, *, keep: bool = True) -> None:
     telemetry.configure(
         "agent", level=settings.log_level, file=_log_file(settings), as_json=settings.log_json, kept=kept
     )  # fmt: skip
-
-
-def _outbox_facts(outbox: Outbox) -> dict[str, Any]:
-    """How full it is, for a support bundle."""
-    stats = outbox.stats()
-    return {
-        "batches": stats.batches,
-        "records": stats.records,
-        "bytes": stats.bytes,
-        "oldest_us": stats.oldest_us,
-        "limit_bytes": outbox.limits.max_bytes,
-        "epoch": outbox.epoch.hex(),
-        "sources": {
-            name: {"lane": at.lane, "batches": at.batches, "records": at.records, "bytes": at.bytes}
-            for name, at in outbox.positions().items()
-        },
-    }
 
 
 def _log_file(settings: Settings) -> Path | None:

@@ -168,26 +168,11 @@ def helper(task: str) -> None:
 
 
 @main.command(hidden=True)
-@click.argument("what", type=click.Choice(["check", "try"]))
-@click.argument("source", required=False)
-@click.option("--records", default=10, type=click.IntRange(1, 999))
-@click.option("--seconds", default=20.0, type=click.FloatRange(1, 3600))
-@click.option("--values", is_flag=True)
-@_with_state
-def answer(
-    what: str, source: str | None, records: int, seconds: float, values: bool, state: Path | None, config: Path | None
-) -> None:
-    """For a running agent that the centre asks: the answer as JSON on stdout."""
-    import msgspec
-
+def answer() -> None:
+    """For a running agent that the centre asks: question on stdin, answer on stdout."""
     from crossdock_agent import answering
 
-    settings = _settings(state, config)
-    if what == "check":
-        found = answering.check(settings, values=values)
-    else:
-        found = answering.try_source(settings, source or "", records, seconds, values=values)
-    sys.stdout.buffer.write(msgspec.json.encode(found))
+    sys.stdout.buffer.write(answering.answer(sys.stdin.buffer.read()))
 
 
 @main.command(name="try")

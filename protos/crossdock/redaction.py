@@ -93,6 +93,9 @@ class Redactor:
             text = pattern.sub(MASK, text)
         return by_shape(text) if _HINT.search(text) else text
 
+    def known(self) -> list[str]:
+        return list(self._values)
+
     def structure(self, value: Any) -> Any:
         """A copy of what JSON can hold, without secrets: also not under a key that names one."""
         if isinstance(value, dict):

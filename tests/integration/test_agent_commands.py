@@ -159,6 +159,7 @@ def test_a_command_that_was_answered_is_remembered_by_the_next_process(controlle
         controller.wait(lambda: (1, "applied") in controller.statuses(), "the configuration runs")
         answer(controller, "pause", id_=id_, source="wms")
         answer(controller, "resume", source="wms")
+    controller.cut()  # what it sends next is for the new stream
     with RunningAgent(state) as agent:
         controller.wait(lambda: len([r for r in controller.reports if r.HasField("hello")]) == 2, "it is back")
         again, told = answer(controller, "pause", id_=id_, source="wms")

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
 import threading
-from pathlib import Path
+
+import msgspec
 
 from crossdock.errors import CrossdockError, Retryable
 from crossdock.lifecycle import Stop
 from crossdock.sitecommands import OUTPUT_BYTES
+from crossdock_agent.answers import Question
 
 
-def answer(state: Path, arguments: list[str], seconds: float, stop: Stop) -> bytes:
-    """What `crossdock-agent answer ARGUMENTS` writes. It is ended after *seconds*, and by *stop*.
+def answer(question: Question, seconds: float, stop: Stop) -> bytes:
+    """What `crossdock-agent answer` writes, as it travels. It is ended after *seconds*, and by *stop*.
 
     Raises CrossdockError with what it said, Retryable when it did not get to its end.
     """
     frozen = getattr(sys, "frozen", False)
-    start = [sys.executable] if frozen else [sys.executable, "-m", "crossdock_agent"]
-    command = [*start, "answer", *arguments, "--state", str(state)]
+    command = [sys.executable] if frozen else [sys.executable, "-m", "crossdock_agent"]
     with tempfile.TemporaryFile() as complaints:
         try:
             process = subprocess.Popen(  # noqa: S603 - our own executable
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                [*command, "answer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=complaints, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         except OSError as error:
             raise Retryable(f"no process could be started: {error}", hint="is the machine out of memory?") from error
-        output, late = _read(process, seconds, stop)
+        output, late = _talk(process, msgspec.json.encode(question), seconds, stop)
         complaints.seek(0)
         said = complaints.read(64 * 1024).decode("utf-8", "replace").strip()
     if stop.is_set():
@@ -39,12 +41,13 @@ def answer(state: Path, arguments: list[str], seconds: float, stop: Stop) -> byt
     if len(output) > OUTPUT_BYTES:
         raise CrossdockError(f"the answer is larger than {OUTPUT_BYTES >> 20} MiB", hint="ask for less")
     if process.returncode:
-        raise CrossdockError(said.removeprefix("Error: ") or f"it ended with code {process.returncode}")
+        told = said.removeprefix("Error: ") if said.startswith("Error: ") else said.rpartition("\n")[2]
+        raise CrossdockError(told or f"it ended with code {process.returncode}")
     return output
 
 
-def _read(process: subprocess.Popen[bytes], seconds: float, stop: Stop) -> tuple[bytes, bool]:
-    """Its output so far as we want it, and whether its time was up."""
+def _talk(process: subprocess.Popen[bytes], question: bytes, seconds: float, stop: Stop) -> tuple[bytes, bool]:
+    """Its output, so far as we want it, and whether its time was up."""
     late = threading.Event()
 
     def end() -> None:
@@ -56,7 +59,10 @@ def _read(process: subprocess.Popen[bytes], seconds: float, stop: Stop) -> tuple
     timer.start()
     stop.on_set(process.kill)
     try:
-        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        assert process.stdin is not None  # noqa: S101 - pipes were asked for
+        assert process.stdout is not None  # noqa: S101
+        with contextlib.suppress(OSError), process.stdin:  # it ended before it read: its exit code says so
+            process.stdin.write(question)
         with process.stdout:
             output = process.stdout.read(OUTPUT_BYTES + 1)
         if len(output) > OUTPUT_BYTES:

@@ -25,7 +25,8 @@ from crossdock.redaction import KNOWN
 from crossdock.sitecommands import ID, OUTPUT_BYTES, PART_BYTES, fault_of
 from crossdock.v1.link_pb2 import Command, CommandResult, Report
 from crossdock_agent import policy
-from crossdock_agent.remote.deeds import Answer, Deeds, Restarting
+from crossdock_agent.answers import Answer
+from crossdock_agent.remote.deeds import Deeds, Restarting
 from crossdock_agent.remote.journal import INTERRUPTED, Entry, Journal
 from crossdock_agent.settings import Settings
 

@@ -25,16 +25,16 @@ import msgspec
 
 from crossdock import __version__, keptlog, siteconfig
 from crossdock.errors import CrossdockError
-from crossdock.lifecycle import Stop
 from crossdock.redaction import KNOWN
+from crossdock_agent import check as checking
 from crossdock_agent import policy
 from crossdock_agent.configuration import read_last_good
+from crossdock_agent.findings import said, without_sample
 from crossdock_agent.identity import IdentityStore
-from crossdock_agent.remote import children
+from crossdock_agent.outbox import facts
 from crossdock_agent.settings import Settings
 
 LOG_BYTES = 4 * 1024 * 1024
-CHECK_SECONDS = 120.0
 FILES = 2000
 _PACKAGES = (
     "grpcio",
@@ -65,7 +65,7 @@ commands.log        the last commands from the centre
 """
 
 
-def made(settings: Settings, outbox: dict[str, Any], stop: Stop) -> bytes:
+def made(settings: Settings) -> bytes:
     """The zip. Whatever fails is told in its place."""
     structures: dict[str, Callable[[], Any]] = {
         "about.json": _about,
@@ -73,13 +73,13 @@ def made(settings: Settings, outbox: dict[str, Any], stop: Stop) -> bytes:
         "configuration.json": lambda: _configuration(settings),
         "settings.json": lambda: _settings(settings),
         "paused.json": lambda: json.loads(settings.pauses_path.read_bytes()) if settings.pauses_path.exists() else {},
-        "outbox.json": lambda: {**outbox, **_files_of_outbox(settings)},
+        "outbox.json": lambda: _outbox(settings),
         "machine.json": lambda: _machine(settings),
         "files.json": lambda: _files(settings.directory),
     }
     texts: dict[str, Callable[[], str]] = {
         "README.txt": lambda: _README,
-        "check.txt": lambda: _check(settings, stop),
+        "check.txt": lambda: _check(settings),
         "agent.log": lambda: _tail(settings.own_log_path),
         "commands.log": lambda: _tail(settings.commands_log_path),
     }
@@ -96,7 +96,7 @@ def made(settings: Settings, outbox: dict[str, Any], stop: Stop) -> bytes:
 def _told(make: Callable[[], Any]) -> Any:
     try:
         return make()
-    except (CrossdockError, OSError, ValueError, sqlite3.Error) as error:
+    except (CrossdockError, OSError, ValueError) as error:
         return f"could not be found out: {type(error).__name__}: {error}"
 
 
@@ -145,16 +145,10 @@ def _identity(settings: Settings) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _files_of_outbox(settings: Settings) -> dict[str, Any]:
+def _outbox(settings: Settings) -> dict[str, Any]:
     path = settings.outbox_path
-    with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0) as db:
-        version, pages, size, free = (
-            db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("user_version", "page_count", "page_size", "freelist_count")
-        )
-    db.close()
     beside = {file.name: file.stat().st_size for file in path.parent.glob(f"{path.name}*")}
-    return {"schema": version, "pages": pages, "page_bytes": size, "free_pages": free, "files": beside}
+    return {**facts(path), "files": beside}
 
 
 def _machine(settings: Settings) -> dict[str, Any]:
@@ -183,9 +177,9 @@ def _files(directory: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _check(settings: Settings, stop: Stop) -> str:
-    found = msgspec.json.decode(children.answer(settings.directory, ["check"], CHECK_SECONDS, stop))
-    return "\n".join(found["text"]) + "\n"
+def _check(settings: Settings) -> str:
+    findings = [without_sample(finding) for finding in checking.check(settings)]
+    return "".join(f"{line}\n" for finding in findings for line in said(finding))
 
 
 def _tail(path: Path | None) -> str:
