@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 from loguru import logger
 
 from crossdock import __version__, telemetry
@@ -19,7 +20,9 @@ from crossdock.keptlog import KeptLog
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
 from crossdock.machine import machine_digest
+from crossdock.redaction import KNOWN
 from crossdock.secrets import Secrets
+from crossdock.service import Notifier, running
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
@@ -29,6 +32,7 @@ from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
+from crossdock_agent.logring import LogRing
 from crossdock_agent.outbox import Outbox, quarantine
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.pauses import Pauses
@@ -59,35 +63,76 @@ def run(settings: Settings, stop: Stop | None = None, reload: Callable[[], Setti
     memory.limit_arenas()
     with SingleInstance(settings.lock_path, LOCK_SECONDS):
         _log(settings)
-        identities = IdentityStore(settings.directory)
-        identity = identities.current()
-        binding.check(identities, machine_digest())
-        identities.settle()
-        logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
-        problems = Problems()
-        aside = SetAside(settings.outbox_path, problems)
+        with LogRing(KNOWN) as ring:
+            _live(settings, stop, reload, ring)
+
+
+def _live(settings: Settings, stop: Stop, reload: Callable[[], Settings] | None, ring: LogRing) -> None:
+    """One life after the other, until *stop*."""
+    identities = IdentityStore(settings.directory)
+    identity = identities.current()
+    binding.check(identities, machine_digest())
+    identities.settle()
+    logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
+    problems = Problems()
+    aside = SetAside(settings.outbox_path, problems)
+    with running(stop, "opening the outbox") as manager:  # from here on it may take its time
         aside.look()
         if _was_emptied(settings):
             aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
         while not stop.is_set():
-            life = _Life(settings, identities, problems, aside)
+            life = _Life(settings, identities, problems, aside, ring, manager)
             damage = life.run(stop)
             if damage is not None:
+                manager.status("the outbox is damaged and set aside")
                 aside.add(quarantine(settings.outbox_path, damage.message))
             elif life.begins_anew and not stop.is_set():
                 logger.info("the agent begins anew, as the centre told it to")
+                manager.status("begins anew, as the centre told it to")
                 settings = _reloaded(settings, reload, problems)
-        logger.info("agent stopped")
+                ring.detach()  # the log may be another one now
+                ring.attach()
+    logger.info("agent stopped")
+
+
+def run_as_service(load: Callable[[], Settings]) -> None:
+    """As the Service Control Manager of Windows wants it, which has no place for what is written to stderr.
+
+    Raises ConfigError when the settings cannot be loaded.
+    """
+    from crossdock_agent import winservice
+
+    settings = _logged(load())
+    winservice.Service(
+        winservice.of_windows(), lambda stop: run(settings, stop, lambda: _logged(load()))
+    ).run()  # fmt: skip
+
+
+def _logged(settings: Settings) -> Settings:
+    """With a log in a file, where none is asked for."""
+    if settings.log_file is None:
+        return msgspec.structs.replace(settings, log_file=str(settings.directory / "agent.log"))
+    return settings
 
 
 class _Life:
     """All parts from start to stop, around one outbox file."""
 
-    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems, aside: SetAside) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identities: IdentityStore,
+        problems: Problems,
+        aside: SetAside,
+        ring: LogRing,
+        manager: Notifier,
+    ) -> None:
         self._settings = settings
         self._aside = aside
         self._identities = identities
         self._problems = problems
+        self._ring = ring
+        self._manager = manager
         self._stop = Stop()
         self._damage: BufferCorrupt | None = None
         self.begins_anew = False
@@ -118,7 +163,8 @@ class _Life:
         pauses = Pauses(settings.pauses_path, problems)
         pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor, pauses)
         stack.callback(pumps.stop)
-        configuration = Configuration(settings.config_path, identities, pumps, problems)
+        configuration = Configuration(settings.config_path, identities, pumps, problems, self._ring)
+        stack.callback(configuration.stop)
 
         def behind() -> None:
             control.stream.reconnect()  # the next welcome says how far the controller is
@@ -160,6 +206,8 @@ class _Life:
         supervisor = Supervisor(self._stop)
         stack.callback(supervisor.join)
         stack.callback(self._stop.set)
+        identity = identities.current()
+        self._manager.status(f"agent {identity.agent} at site {identity.site} runs")
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
         supervisor.start("commands", remote.run)

@@ -92,7 +92,6 @@ class Control:
         on_command: Callable[[Command], None] | None = None,
     ) -> None:
         self.on_command = on_command
-        self._talk: _Talk | None = None
         self.clock_offset_us: int | None = None  # controller's clock minus ours
         self.heartbeat_seconds = HEARTBEAT_SECONDS
         self.outbox = outbox
@@ -105,6 +104,8 @@ class Control:
         self._on_certificate = on_certificate
         self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
+        self._talk: _Talk | None = None
+        configuration.on_failed = self._report_failed
         self._compared = False  # the outbox with what the controller knows of it
         self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
         self.stream = Stream("Control", self._begin_talk, identities, problems, rng)
@@ -164,6 +165,10 @@ class Control:
         talk = self._talk
         if talk is not None:
             talk.send(reports)
+
+    def _report_failed(self, status: ConfigStatus) -> None:
+        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
+        self.send([Report(config=status), Report(heartbeat=self.heartbeat())])
 
     def certificate_renewed(self) -> None:
         self._on_certificate()
@@ -257,6 +262,8 @@ class _Talk:
             self._control.welcome(directive.welcome, int((time.monotonic() - self._greeted_at) * 1e6))
             self.answered = True
             self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+            for status in self._control.configuration.untold():
+                self._outgoing.put(Report(config=status))
         elif kind == "config":
             self._offered(directive.config)
         elif kind == "certificate":
