@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossdock.errors import ConfigError
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import audit, connection, revisions
 
 if TYPE_CHECKING:
+    from crossdock.yamlfile import Problem
     from crossdock_controller.config.diff import Plan
 
 
@@ -48,17 +52,43 @@ class RevisionView:
 
 def plan(data: DataDirectory, directory: Path) -> Planned:
     """Compare the tree below *directory* with the revision in force; without a controller's data, with nothing."""
+    from crossdock_controller.config import tree as trees
+
+    tree, problems = trees.read(directory)
+    planned = plan_tree(data, tree)
+    return Planned(planned.revision, _with(planned.plan, problems))
+
+
+@served
+def plan_tree(data: DataDirectory, tree: Mapping[str, str]) -> Planned:
+    """`plan` for a tree that was read already: {path: text}."""
+    from crossdock_controller.config import diff
+
     number, current = _head(data) if data.state.exists() else (0, None)
-    return Planned(number, _planned(directory, current))
+    return Planned(number, diff.plan(current, tree))
 
 
 def apply(data: DataDirectory, directory: Path, by: str, message: str, now_us: int) -> Applied:
     """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"). Raises ConfigInvalid
     with every problem; nothing changed."""
+    from crossdock_controller.config import tree as trees
+    from crossdock_controller.config.errors import ConfigInvalid, errors_of
+
+    tree, problems = trees.read(directory)
+    if errors_of(problems):
+        raise ConfigInvalid(problems)
+    applied = apply_tree(data, tree, by, message, now_us)
+    return Applied(applied.revision, applied.changed, _with(applied.plan, problems))
+
+
+@served
+def apply_tree(data: DataDirectory, tree: Mapping[str, str], by: str, message: str, now_us: int) -> Applied:
+    """`apply` for a tree that was read already: {path: text}."""
+    from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
     number, current = _head(data)
-    made = _planned(directory, current)
+    made = diff.plan(current, tree)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
     if made.nothing_to_do:
@@ -66,10 +96,11 @@ def apply(data: DataDirectory, directory: Path, by: str, message: str, now_us: i
     return Applied(_store(data, made, number, by, message, now_us, "revision.apply"), True, made)
 
 
-def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
+@served
+def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> list[RevisionView]:
     """Every revision, newest first."""
     running: dict[int, list[str]] = {}
-    for agent in agents(data, now_us):
+    for agent in agents(data, now_us, within):
         if agent.state != "revoked":
             running.setdefault(agent.revision, []).append(agent.agent)
     with closing(connection.connect(data.state)) as db:
@@ -80,6 +111,7 @@ def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
     ]
 
 
+@served
 def rollback(data: DataDirectory, revision: int, by: str, now_us: int) -> Applied:
     """Store the tree of *revision* as the next one. Raises ConfigError when there is no such revision, or when this
     release no longer accepts its tree."""
@@ -106,14 +138,12 @@ def _head(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
     return found if found is not None else (0, None)
 
 
-def _planned(directory: Path, current: dict[str, str] | None) -> Plan:
+def _with(made: Plan, problems: Sequence[Problem]) -> Plan:
+    """What could not be taken into the tree belongs to the problems of its plan."""
     from dataclasses import replace
 
-    from crossdock_controller.config import diff, errors
-    from crossdock_controller.config import tree as trees
+    from crossdock_controller.config import errors
 
-    new, problems = trees.read(directory)
-    made = diff.plan(current, new)
     return replace(made, problems=tuple(errors.ordered([*made.problems, *problems])))
 
 

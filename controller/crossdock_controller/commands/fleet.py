@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossdock.errors import ConfigError
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory, read_addresses
+from crossdock_controller.served import served
 from crossdock_controller.store import agents as rows
 from crossdock_controller.store import audit, connection, strangers
 
@@ -106,6 +108,7 @@ class AgentView:
     limits: list[LimitHealth] = field(default_factory=list)
 
 
+@served
 def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int, *, by: str) -> JoinToken:
     """A single-use token for one agent of *site* (named like the site unless *agent* is given).
 
@@ -137,13 +140,16 @@ def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float,
     return JoinToken(token, site, agent, expires_us, addresses.enrollment, command, known is not None)
 
 
-def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
-    """Every agent that ever enrolled, by name; after them those that knock and are on no list."""
+@served
+def agents(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> list[AgentView]:
+    """Every agent that ever enrolled, by name; after them those that knock and are on no list (of no site: for who sees
+    every site)."""
     with closing(connection.connect(data.state)) as db:
-        listed = judged(rows.list_all(db), now_us)
-        return listed + [_unknown(stranger) for stranger in strangers.list_all(db)]
+        listed = [agent for agent in judged(rows.list_all(db), now_us) if within(agent.site)]
+        return listed + [_unknown(stranger) for stranger in strangers.list_all(db) if within.everything]
 
 
+@served
 def adopt(data: DataDirectory, agent: str, site: str, now_us: int, *, by: str) -> str:
     """Put an unknown *agent* on the list again, at *site* (by default named like it); its site. Raises ConfigError when
     none of that name has knocked with a certificate of ours, or it is on the list."""
@@ -178,6 +184,7 @@ def _unknown(stranger: strangers.Stranger) -> AgentView:
     )  # fmt: skip
 
 
+@served
 def revoke(data: DataDirectory, agent: str, now_us: int, *, by: str) -> None:
     """Take *agent* off the allow-list; a running controller cuts its streams within a second. Raises ConfigError."""
     with closing(connection.connect(data.state)) as db, connection.transaction(db):
