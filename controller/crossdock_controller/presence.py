@@ -34,23 +34,28 @@ _SAID_SECONDS = 3600.0  # between two lines of the log that name the head
 @contextmanager
 def noted(data: DataDirectory, details: Mapping[str, object]) -> Iterator[None]:
     """The controller runs: an entry at the start and one at the end, under its fence. A kill leaves the second out."""
-    first_admin(data, time.time_ns() // 1000)
-    _note(data, "controller.start", {"version": __version__, "host": machine.host(), "pid": os.getpid(), **details})
+    about = {"version": __version__, "host": machine.host(), "pid": os.getpid(), **details}
+    _attempted(lambda: first_admin(data, time.time_ns() // 1000), "the first admin is not made yet")
+    _attempted(lambda: _note(data, "controller.start", about), "the start is not in the audit log")
     try:
-        Witness(data, Authority.open(data.authority)).step()
         yield
     finally:
-        try:
-            _note(data, "controller.stop", {"pid": os.getpid()})
-            Witness(data, Authority.open(data.authority)).step()
-        except (CrossdockError, sqlite3.Error, OSError) as error:  # fenced off, or a full disk: it ends all the same
-            logger.warning("the end of the controller is not in the audit log: {}", error)
+        _attempted(lambda: _note(data, "controller.stop", {"pid": os.getpid()}), "the end is not in the audit log")
+
+
+def _attempted(step: Callable[[], None], otherwise: str) -> None:
+    """On a full disk, or fenced off, the controller starts and ends all the same, and says what it could not do."""
+    try:
+        step()
+    except (CrossdockError, sqlite3.Error, OSError) as error:
+        logger.warning("{}: {}", otherwise, error)
 
 
 def _note(data: DataDirectory, action: str, details: Mapping[str, object]) -> None:
     now_us = time.time_ns() // 1000
     with closing(connection.connect(data.state, fence=data.holder)) as db, connection.transaction(db):
         audit.append(db, actor=ACTOR, action=action, details=details, now_us=now_us)
+    Witness(data, Authority.open(data.authority)).step()
 
 
 def first_admin(data: DataDirectory, now_us: int, terminal: Callable[[], bool] | None = None) -> None:

@@ -51,12 +51,14 @@ class Api:
     def token(self, name: str, ttl: str = "1h") -> str:
         return str(self.centre.json("users", "token", "create", name, "--ttl", ttl)["token"])
 
-    def post(self, operation: str, token: str, body: Any = None, **headers: str) -> Answer:
+    def post(self, operation: str, token: str, body: Any = None, source: str = "", **headers: str) -> Answer:
         sent = json.dumps(body if body is not None else {}).encode()
-        return self.raw("POST", f"/v1/{operation}", sent, token, **headers)
+        return self.raw("POST", f"/v1/{operation}", sent, token, source, **headers)
 
-    def raw(self, method: str, path: str, body: bytes = b"", token: str = "", **headers: str) -> Answer:
-        connection = self.connect()
+    def raw(
+        self, method: str, path: str, body: bytes = b"", token: str = "", source: str = "", **headers: str
+    ) -> Answer:
+        connection = self.connect(source=source)
         given = {"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}}
         if token:
             given["Authorization"] = f"Bearer {token}"
@@ -69,10 +71,12 @@ class Api:
         told = json.loads(read) if read else None
         return Answer(answer.status, told, {k.lower(): v for k, v in answer.getheaders()})
 
-    def connect(self, context: ssl.SSLContext | None = None) -> http.client.HTTPSConnection:
+    def connect(self, context: ssl.SSLContext | None = None, source: str = "") -> http.client.HTTPSConnection:
         host, _, port = self.url.removeprefix("https://").rpartition(":")
         context = context or ssl.create_default_context(cafile=str(self.ca))
-        return http.client.HTTPSConnection(host, int(port), timeout=60, context=context)
+        return http.client.HTTPSConnection(
+            host, int(port), timeout=60, context=context, source_address=(source, 0) if source else None
+        )
 
     def up(self) -> bool:
         try:

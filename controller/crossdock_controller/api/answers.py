@@ -14,6 +14,7 @@ from loguru import logger
 
 from crossdock.errors import ConfigError, Corrupt, CrossdockError, Refused, Rejected, Retryable
 from crossdock_controller.api.identify import Unknown
+from crossdock_controller.api.refusals import Busy
 from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.plain import encode
 from crossdock_controller.store import faults
@@ -35,6 +36,7 @@ _STATUS: tuple[tuple[type[CrossdockError], int], ...] = (  # the first that fits
     (Rejected, 422),
     (ConfigError, 422),
     (Refused, 409),
+    (Busy, 429),
     (Retryable, 503),
     (Corrupt, 500),
 )

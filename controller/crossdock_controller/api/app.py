@@ -21,7 +21,7 @@ from crossdock.complaints import Complaints
 from crossdock.errors import CrossdockError, Refused, Retryable
 from crossdock_controller.api import answers, openapi
 from crossdock_controller.api.identify import Identifier, Unknown
-from crossdock_controller.api.refusals import FAILURES, NOTE_SECONDS, NOTES, SECONDS_EACH, Buckets
+from crossdock_controller.api.refusals import FAILURES, NOTE_SECONDS, NOTES, SECONDS_EACH, Buckets, Busy
 from crossdock_controller.operations import carry, table
 from crossdock_controller.operations.carry import Caller, Forbidden
 from crossdock_controller.operations.table import Operation
@@ -44,7 +44,6 @@ class Api:
         self._data = identifier.data
         self._failures = Buckets(FAILURES, SECONDS_EACH)
         self._notes = Buckets(NOTES, NOTE_SECONDS)
-        self._unnoted = 0
         self._running: Counter[str] = Counter()
         self._complaints = Complaints()
         self._identifying = ThreadPoolExecutor(4, "identify")  # of its own: long calls keep nobody out
@@ -74,9 +73,7 @@ class Api:
         if not self._failures.left(address):
             works = await self._on(self._identifying, lambda: self._identifier.known_token(header))
             if not works:  # a token that works is never kept out by somebody else's guesses
-                raise Retryable(
-                    "too many refused calls from this address", hint="wait a moment", after_seconds=SECONDS_EACH
-                )
+                raise Busy("too many refused calls from this address", hint="wait a moment", after_seconds=SECONDS_EACH)
         try:
             return await self._on(self._identifying, lambda: self._identifier.caller(header))
         except Unknown as error:
@@ -91,10 +88,7 @@ class Api:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             return answers.refusal(415, "the body must be application/json", kind="Malformed")
         if self._running[caller.user] >= CALLS_EACH:
-            return answers.refusal(
-                429, f"{caller.user} has {CALLS_EACH} calls running", "wait for one of them", "Retryable",
-                {"retry-after": "1"},
-            )  # fmt: skip
+            raise Busy(f"{caller.user} has {CALLS_EACH} calls running", hint="wait for one of them", after_seconds=1)
         self._running[caller.user] += 1
         try:
             return await self._carried_out(request, operation, caller)
@@ -164,10 +158,9 @@ class Api:
     async def _note(self, actor: str, group: str, name: str, reason: str) -> None:
         """A refused call, for the audit log; of many from one place only some, and how many were left out."""
         if not self._notes.take(group):
-            self._unnoted += 1
             return
-        unnoted, self._unnoted = self._unnoted, 0
-        details = {"reason": reason, **({"left_out": unnoted} if unnoted else {})}
+        missed = self._notes.missed(group)
+        details = {"reason": reason, **({"left_out": missed} if missed else {})}
         target = name if name in table.BY_NAME else ""
 
         def note() -> None:

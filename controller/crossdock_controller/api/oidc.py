@@ -126,9 +126,11 @@ class Issuer:
             raise ValueError("its keys are not at an https:// address")
         found = {}
         for described in json.loads(self._fetch(about["jwks_uri"]))["keys"]:
-            usable = _usable(described)
+            usable = _usable(described) if isinstance(described, dict) else None
             if usable is not None:
                 found[str(described.get("kid", ""))] = usable
+        if not found:
+            raise ValueError("it publishes no key that can be used")
         return found
 
 

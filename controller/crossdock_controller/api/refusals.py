@@ -8,6 +8,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from crossdock.errors import Retryable
+
 FAILURES = 10  # in a row, then one each SECONDS_EACH
 SECONDS_EACH = 6.0
 NOTES = 5  # entries of the audit log for one address in a row, then one each NOTE_SECONDS
@@ -15,10 +17,15 @@ NOTE_SECONDS = 60.0
 ADDRESSES = 10_000  # known at once; the ones seen longest ago are forgotten first
 
 
+class Busy(Retryable):
+    """Too many calls of one caller: this one was not looked at."""
+
+
 @dataclass(slots=True)
 class _Bucket:
     at: float
     left: float
+    missed: int = 0
 
 
 @dataclass(slots=True)
@@ -38,9 +45,16 @@ class Buckets:
         """Take one; False when there is none."""
         bucket = self._bucket(_group(address))
         if bucket.left < 1:
+            bucket.missed += 1
             return False
         bucket.left -= 1
         return True
+
+    def missed(self, address: str) -> int:
+        """How many were not given since the last one that was."""
+        bucket = self._bucket(_group(address))
+        missed, bucket.missed = bucket.missed, 0
+        return missed
 
     def _bucket(self, group: str) -> _Bucket:
         now = self.clock()

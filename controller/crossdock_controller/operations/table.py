@@ -48,8 +48,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("dead.retry", "dead:dead_retry", "operator", OfLetter(), changes=True, payloads=True),
     Operation("dead.discard", "dead:dead_discard", "operator", OfLetter(), changes=True, payloads=True),
     # Configure
-    Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=64 * MIB),
-    Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=64 * MIB),
+    Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
+    Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
     Operation("rollback", "configuration:rollback", "engineer", EVERY_SITE, changes=True),
     # The fleet
     Operation("token.create", "fleet:create_token", "engineer", OfSite("site"), changes=True),
