@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +23,25 @@ from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
+from crossdock_controller import ledger
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
+from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
-from crossdock_controller.store import agents
+from crossdock_controller.reports import MAX_UNANSWERED, fault_of
+from crossdock_controller.standing import Standing
+from crossdock_controller.store import agents, certificates, sightings
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
+from crossdock_controller.trusting import RETIRED, heard, tell
 
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
+ITEM_BYTES = 2048  # what a batch or a refusal that waits costs beside its sealed bytes
 EPOCH_BYTES = 16
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
+REFUSALS_LOGGED = 20
+HELLO_SECONDS = 60.0
+UNREAD_SECONDS = 0.1  # between two looks whether directives were read
+MAX_STREAMS = 16  # of one agent: it has two, and a few that it has not noticed the end of
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
@@ -46,8 +56,10 @@ class _InFlight:
 class LinkService(link_pb2_grpc.LinkServicer):
     """What enrolled agents call. Downlink is answered UNIMPLEMENTED (the base class) until a sink writes back."""
 
-    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader) -> None:
+    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader, enrollment_address: str = "") -> None:
         self._fleet = fleet
+        self._enrollment_address = enrollment_address
+        self._identities = Identities(fleet)
         self._committer = committer
         self._intake = intake
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
@@ -60,12 +72,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
         if refusal is not None:  # before its batches travel for nothing
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
         self._fleet.opened(caller.agent, context)
-        stream = _UplinkStream(caller, self._committer)
+        stream = _UplinkStream(caller, self._committer, self._fleet.allows)
         reader = asyncio.create_task(stream.receive(requests))
         try:
             async for ack in stream.acks():
                 yield ack
             await reader
+        except Refused as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
@@ -76,18 +90,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self, requests: AsyncIterator[link_pb2.Report], context: _Context
     ) -> AsyncIterator[link_pb2.Directive]:
         caller = await self._authenticate(context)
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("kind") != "hello":
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
-        assert first is not None  # noqa: S101 - abort raised
+        first = await self._first(caller, requests, context)
         try:
             session = await self._open_session(caller, first.hello, context)
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise AssertionError("abort raises") from error
-        reader = asyncio.create_task(self._hear(session, requests))
+        reader = asyncio.create_task(self._hear(session, requests, context))
         try:
             yield await self._welcome(caller, first.hello)
+            tell(session, self._fleet.authority)
             session.offered = first.hello.config_hash
             await self._fleet.offer(session)
             while not reader.done() or not session.outgoing.empty():
@@ -106,28 +118,69 @@ class LinkService(link_pb2_grpc.LinkServicer):
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+        if shown is not None and not shown.authority:  # on a connection that was made before
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, RETIRED)
+        try:
+            refused = await self._identities.outdated(caller, shown, context)
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
+        if refused:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
+        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:
+            logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         return caller
+
+    async def _first(
+        self, caller: Caller, requests: AsyncIterator[link_pb2.Report], context: _Context
+    ) -> link_pb2.Report:
+        """The hello. Who does not say it in time, or was revoked before it was said, is not heard."""
+        self._fleet.opened(caller.agent, context)
+        try:
+            first = await asyncio.wait_for(anext(aiter(requests), None), HELLO_SECONDS)
+        except TimeoutError:
+            first = None
+        finally:
+            self._fleet.closed(caller.agent, context)
+        if first is None or first.WhichOneof("kind") != "hello":
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
+        assert first is not None  # noqa: S101 - abort raised
+        await self._authenticate(context)
+        await self._check(caller, first, context)
+        return first
+
+    async def _check(self, caller: Caller, report: link_pb2.Report, context: _Context) -> None:
+        fault = fault_of(report)
+        if fault:
+            logger.bind(agent=caller.agent, peer=context.peer()).error("control stream ended: {}", fault)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, fault)
 
     async def _open_session(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> Session:
         if hello.protocol < OLDEST_PROTOCOL:  # one that is newer reads in the welcome what we speak, and decides
             await self._refuse_protocol(caller, hello, context)
+        refused = await self._identities.elsewhere(caller, hello, context)
+        if refused:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
         live = self._fleet.sessions.get(caller.agent)
         if live is not None and live.instance != hello.instance:
             logger.bind(agent=caller.agent, peer=context.peer()).error(
                 "a second process uses the identity of a connected agent and was refused: is the machine cloned?"
             )
-            self._fleet.refused_twin(caller.agent, hello.host[:255])
+            self._identities.twin(caller, hello, context)
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
-        session = Session(caller, hello.instance, context)
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+        session = Session(caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown))
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         try:
             if live is not None:
                 live.replaced = True
                 await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
-            await self._record_hello(caller, hello)
+            await self._record_hello(session, hello)
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
@@ -137,14 +190,21 @@ class LinkService(link_pb2_grpc.LinkServicer):
             log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
-    async def _record_hello(self, caller: Caller, hello: link_pb2.Hello) -> None:
+    async def _record_hello(self, session: Session, hello: link_pb2.Hello) -> None:
+        caller = session.caller
         now_us = time.time_ns() // 1000
-        await self._fleet.note(
-            lambda db: agents.record_hello(
+        instance, runs = hello.instance[:64], (hello.revision, hello.config_hash[:64])
+
+        def record(db: Any) -> None:
+            agents.record_hello(
                 db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
                 revision=hello.revision, now_us=now_us,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            session.standing.record(db, now_us)
+            greeted(db, caller.agent, hello, session.standing.shown, now_us)
+            sightings.greeted(db, caller.agent, instance, runs, now_us)
+
+        await self._fleet.note(record)
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"
@@ -165,7 +225,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         welcome = link_pb2.Welcome(
             protocol=min(hello.protocol, PROTOCOL), capabilities=CAPABILITIES, version=__version__,
             clock_us=time.time_ns() // 1000, heartbeat_seconds=heartbeat_seconds(self._fleet.size),
-            store=self._fleet.store,
+            store=self._fleet.store, enrollment_address=self._enrollment_address,
         )  # fmt: skip
         if GIVE_BACK in common(hello.capabilities):
             async with self._reading:
@@ -179,25 +239,39 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 welcome.checkpoints.add(source=source, epoch=epoch, sequence=sequence, checkpoint=checkpoint)
         return link_pb2.Directive(welcome=welcome)
 
-    async def _hear(self, session: Session, requests: AsyncIterator[link_pb2.Report]) -> None:
-        agent = session.caller.agent
+    async def _hear(self, session: Session, requests: AsyncIterator[link_pb2.Report], context: _Context) -> None:
+        agent, unknown = session.caller.agent, 0
         async for report in requests:
+            await self._check(session.caller, report, context)
+            while session.outgoing.qsize() >= MAX_UNANSWERED:  # who does not read is not read either
+                await asyncio.sleep(UNREAD_SECONDS)
+            if not self._fleet.allows(agent):
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
             kind = report.WhichOneof("kind")
             if kind == "heartbeat":
                 self._fleet.heartbeat(session.caller, report.heartbeat)
+                await heard(session, report.heartbeat, self._fleet)
             elif kind == "config":
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
             elif kind is None:
-                logger.bind(agent=agent).info("a report that this release does not know was ignored")
+                unknown += 1
+                if unknown == 1:
+                    logger.bind(agent=agent).info("a report that this release does not know was ignored")
 
     async def _renew(self, agent: str, csr: bytes) -> link_pb2.Directive:
         try:
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
         except Refused as error:
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
-        await self._fleet.note(lambda db: agents.record_certificate(db, agent, issued.expires_us))
+        row = ledger.of_issued(issued, agent, "renewal", self._fleet.authority.bundle_fingerprints)
+
+        def record(db: Any) -> None:
+            agents.record_certificate(db, agent, issued.expires_us)
+            certificates.record(db, row)
+
+        await self._fleet.note(record)
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)
@@ -206,14 +280,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
 class _UplinkStream:
     """One agent's stream of batches: checked, committed in order, acknowledged in groups."""
 
-    def __init__(self, caller: Caller, committer: Committer) -> None:
+    def __init__(self, caller: Caller, committer: Committer, allows: Callable[[str], bool]) -> None:
         self._caller = caller
+        self._allows = allows
         self._committer = committer
         self._items: deque[_InFlight | link_pb2.Refused] = deque()
         self._conflicts: dict[tuple[str, bytes], int] = {}  # see `Incoming`
         self._changed = asyncio.Event()
         self._ended = False
         self._bytes = 0
+        self._refused = 0
         self._room = asyncio.Event()
         self._room.set()
 
@@ -221,6 +297,8 @@ class _UplinkStream:
         try:
             async for batch in requests:
                 await self._room.wait()
+                if not self._allows(self._caller.agent):  # its stream is being cut; nothing more of it is stored
+                    raise Refused(f"agent {self._caller.agent} is revoked")
                 self._accept(batch)
                 self._changed.set()
         finally:
@@ -244,6 +322,7 @@ class _UplinkStream:
         while True:
             item = self._items.popleft()
             if isinstance(item, link_pb2.Refused):
+                self._grow(-ITEM_BYTES)
                 ack.refused.append(item)
             else:
                 await self._settle(item, ack, durable)
@@ -263,11 +342,15 @@ class _UplinkStream:
             except Corrupt as error:
                 problem = ("checksum", str(error))
         if problem is not None:
-            log = logger.bind(agent=self._caller.agent, source=batch.source[:REFUSALS_SHOWN], sequence=batch.sequence)
-            log.warning("batch refused: {}", problem[1])
+            self._complain(batch, problem[1])
+            self._grow(ITEM_BYTES)
             self._items.append(
                 link_pb2.Refused(
-                    source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code=problem[0], reason=problem[1]
+                    source=batch.source[:REFUSALS_SHOWN],
+                    epoch=batch.epoch[:REFUSALS_SHOWN],
+                    sequence=batch.sequence,
+                    code=problem[0],
+                    reason=problem[1],
                 )
             )
             return
@@ -275,15 +358,23 @@ class _UplinkStream:
             self._caller.agent, self._caller.site, batch.source, batch.epoch, batch.sequence, batch.lane,
             header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32, self._conflicts,
         )  # fmt: skip
-        self._grow(len(batch.sealed))
+        self._grow(len(batch.sealed) + ITEM_BYTES)
         self._items.append(_InFlight(batch, self._committer.submit(incoming)))
+
+    def _complain(self, batch: link_pb2.Batch, reason: str) -> None:
+        """In the log: the first of a stream one by one, then each thousandth."""
+        self._refused += 1
+        if self._refused > REFUSALS_LOGGED and self._refused % 1000:
+            return
+        log = logger.bind(agent=self._caller.agent, source=batch.source[:REFUSALS_SHOWN], sequence=batch.sequence)
+        log.warning("batch refused, the {}. of this stream: {}", self._refused, reason)
 
     async def _settle(self, item: _InFlight, ack: link_pb2.Ack, durable: dict[tuple[str, bytes], int]) -> None:
         batch = item.batch
         try:
             stored = await item.stored
         finally:
-            self._grow(-len(batch.sealed))
+            self._grow(-len(batch.sealed) - ITEM_BYTES)
         if stored.state in {"gap", "conflict"}:
             ack.refused.append(_refusal(batch, stored))
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import audit, connection, revisions
+from crossdock_controller.store import audit, connection, revisions, rollouts
 
 if TYPE_CHECKING:
     from crossdock.yamlfile import Problem
+    from crossdock_controller.commands.rollout import InWaves, Prepared
     from crossdock_controller.config.diff import Plan
 
 
@@ -30,16 +32,19 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """*revision* is in force; *changed* is False when the tree was in force already and no revision was made."""
+    """*revision* is in force, or with *rollout* on its way to be; *changed* is False when the tree was in force already
+    and no revision was made."""
 
     revision: int
     changed: bool
     plan: Plan
+    rollout: Prepared | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """*agents*: names of those that run it now."""
+    """*agents*: names of those that run it now; *rollout*: the state of its rollout, "" when it had none, and *why* it
+    was taken back."""
 
     revision: int
     created_us: int
@@ -48,6 +53,8 @@ class RevisionView:
     hash: str
     current: bool
     agents: list[str]
+    rollout: str = ""
+    why: str = ""
 
 
 def plan(data: DataDirectory, directory: Path) -> Planned:
@@ -68,32 +75,36 @@ def plan_tree(data: DataDirectory, tree: Mapping[str, str]) -> Planned:
     return Planned(number, diff.plan(current, tree))
 
 
-def apply(data: DataDirectory, directory: Path, by: str, message: str, now_us: int) -> Applied:
-    """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"). Raises ConfigInvalid
-    with every problem; nothing changed."""
+def apply(
+    data: DataDirectory, directory: Path, by: str, message: str, now_us: int, waves: InWaves | None = None
+) -> Applied:
+    """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"), in force at once or in
+    *waves*. Raises ConfigInvalid with every problem; nothing changed."""
     from crossdock_controller.config import tree as trees
     from crossdock_controller.config.errors import ConfigInvalid, errors_of
 
     tree, problems = trees.read(directory)
     if errors_of(problems):
         raise ConfigInvalid(problems)
-    applied = apply_tree(data, tree, by, message, now_us)
-    return Applied(applied.revision, applied.changed, _with(applied.plan, problems))
+    applied = apply_tree(data, tree, by, message, now_us, waves)
+    return Applied(applied.revision, applied.changed, _with(applied.plan, problems), applied.rollout)
 
 
 @served
-def apply_tree(data: DataDirectory, tree: Mapping[str, str], by: str, message: str, now_us: int) -> Applied:
+def apply_tree(
+    data: DataDirectory, tree: Mapping[str, str], by: str, message: str, now_us: int, waves: InWaves | None = None
+) -> Applied:
     """`apply` for a tree that was read already: {path: text}."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
-    number, current = _head(data)
+    number, current = _base(data)
     made = diff.plan(current, tree)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
     if made.nothing_to_do:
         return Applied(number, False, made)
-    return Applied(_store(data, made, number, by, message, now_us, "revision.apply"), True, made)
+    return _stored(data, made, (number, current), by, message, now_us, waves, "revision.apply")
 
 
 @served
@@ -104,21 +115,24 @@ def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> lis
         if agent.state != "revoked":
             running.setdefault(agent.revision, []).append(agent.agent)
     with closing(connection.connect(data.state)) as db:
-        rows = revisions.list_all(db)
+        rows, head, rolled = revisions.list_all(db), revisions.head_number(db), rollouts.states(db)
     return [
-        RevisionView(r.number, r.created_us, r.author, r.message, r.hash, r is rows[0], running.get(r.number, []))
+        RevisionView(
+            r.number, r.created_us, r.author, r.message, r.hash, r.number == head, running.get(r.number, []),
+            *rolled.get(r.number, ("", "")),
+        )
         for r in rows
-    ]
+    ]  # fmt: skip
 
 
 @served
-def rollback(data: DataDirectory, revision: int, by: str, now_us: int) -> Applied:
-    """Store the tree of *revision* as the next one. Raises ConfigError when there is no such revision, or when this
-    release no longer accepts its tree."""
+def rollback(data: DataDirectory, revision: int, by: str, now_us: int, waves: InWaves | None = None) -> Applied:
+    """Store the tree of *revision* as the next one, in force at once or in *waves*. Raises ConfigError when there is no
+    such revision, or when this release no longer accepts its tree."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
-    number, current = _head(data)
+    number, current = _base(data)
     with closing(connection.connect(data.state)) as db:
         old = revisions.tree(db, revision)
     if old is None:
@@ -129,13 +143,20 @@ def rollback(data: DataDirectory, revision: int, by: str, now_us: int) -> Applie
     if made.nothing_to_do:
         return Applied(number, False, made)
     message = f"back to revision {revision}"
-    return Applied(_store(data, made, number, by, message, now_us, "revision.rollback"), True, made)
+    return _stored(data, made, (number, current), by, message, now_us, waves, "revision.rollback")
 
 
 def _head(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
     with closing(connection.connect(data.state)) as db:
         found = revisions.head(db)
     return found if found is not None else (0, None)
+
+
+def _base(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
+    """As `_head`, to make another revision over. Raises ConfigError while a rollout runs, before anything else."""
+    with closing(connection.connect(data.state)) as db:
+        revisions.refuse_during_rollout(db)
+    return _head(data)
 
 
 def _with(made: Plan, problems: Sequence[Problem]) -> Plan:
@@ -147,13 +168,49 @@ def _with(made: Plan, problems: Sequence[Problem]) -> Plan:
     return replace(made, problems=tuple(errors.ordered([*made.problems, *problems])))
 
 
-def _store(data: DataDirectory, plan: Plan, expected: int, by: str, message: str, now_us: int, action: str) -> int:
+def _stored(
+    data: DataDirectory,
+    made: Plan,
+    base: tuple[int, Mapping[str, str] | None],
+    by: str,
+    message: str,
+    now_us: int,
+    waves: InWaves | None,
+    action: str,
+) -> Applied:
+    number, current = base
+    if waves is None:
+        return Applied(_store(data, made, number, by, message, now_us, action), True, made)
+    from crossdock_controller.commands import rollout
+
+    prepared = rollout.prepare(data, waves, current, made.tree)
+
+    def begin(db: sqlite3.Connection, revision: int) -> None:
+        rollout.begin(db, prepared, revision, number, by, now_us)
+
+    return Applied(_store(data, made, number, by, message, now_us, action, begin), True, made, prepared)
+
+
+def _store(
+    data: DataDirectory,
+    made: Plan,
+    expected: int,
+    by: str,
+    message: str,
+    now_us: int,
+    action: str,
+    also: Callable[[sqlite3.Connection, int], None] = lambda _db, _number: None,
+) -> int:
     """The new revision's number. Raises ConfigError when someone else applied one meanwhile: nobody saw that plan."""
     author = by.partition(":")[2] or by
-    details = {"hash": plan.after, "message": message, "changes": len(plan.changes)}
-    with closing(connection.connect(data.state)) as db, connection.transaction(db):
-        number = revisions.add(
-            db, plan.tree, hash_=plan.after, author=author, message=message, now_us=now_us, expected=expected
-        )
-        audit.append(db, actor=by, action=action, target=str(number), details=details, now_us=now_us)
-    return number
+    details = {"hash": made.after, "message": message, "changes": len(made.changes)}
+    with closing(connection.connect(data.state)) as db:
+
+        def noted(revision: int) -> None:
+            audit.append(db, actor=by, action=action, target=str(revision), details=details, now_us=now_us)
+            also(db, revision)
+
+        return revisions.append(
+            db, made.tree, hash_=made.after, author=author, message=message, now_us=now_us, expected=expected,
+            also=noted,
+        )  # fmt: skip

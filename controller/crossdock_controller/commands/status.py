@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
 from crossdock_controller.access import EVERYWHERE, Sites
+from crossdock_controller.commands import identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
+from crossdock_controller.commands.risks import Risk, risks
+from crossdock_controller.commands.rollout import RolloutView, narrowed, of_store
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.served import served
@@ -79,6 +82,7 @@ class Status:
     sinks: list[views.SinkView]
     dead: list[DeadSummary]
     next: list[str]
+    rollout: RolloutView | None = None  # the one that runs, or the last one when its revision was taken back
 
     @property
     def healthy(self) -> bool:
@@ -92,9 +96,14 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     controller = controller_view(data)
     store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
-        fleet = [agent for agent in judged(agents.list_all(db), now_us) if within(agent.site)]
+        fleet = [a for a in judged(agents.list_all(db), now_us, identity.refused(db, now_us)) if within(a.site)]
         unknown = strangers.list_all(db) if within.everything else []
-        head = next(iter(revisions.list_all(db)), None)
+        known, number = revisions.list_all(db), revisions.head_number(db)
+        head = next((r for r in known if r.number == number), None)
+        rolled = of_store(db, now_us)
+        if rolled is not None and not rolled.live and (rolled.state == "complete" or rolled.revision < known[0].number):
+            rolled = None
+        rolled = narrowed(rolled, within) if rolled is not None else None
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db) if within(p.site)}
         sinks = views.sinks(db)
@@ -105,12 +114,23 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
+    pressing = [
+        r for r in risks(data, now_us, authorities_too=False, within=within).risks if r.pressing and not _on_the_page(r)
+    ]
+    steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     if data.first_token.exists() and within.everything:
         steps.append(f"the first admin's token lies in {data.first_token}: use it once, and it is gone")
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
-    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
+    if rolled is not None and rolled.why:
+        steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
+    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
+
+
+def _on_the_page(risk: Risk) -> bool:
+    """Whether the page says it already, in other words."""
+    return risk.kind in {"unknown", "protocol"}
 
 
 def _dead(rows: list[tuple[str, str, str, str, int, int]], within: Sites) -> list[DeadSummary]:
