@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
 from crossdock_controller.access import EVERYWHERE, Sites
-from crossdock_controller.commands import identity
+from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.risks import Risk, risks
 from crossdock_controller.commands.rollout import RolloutView, narrowed, of_store
@@ -108,6 +108,7 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db) if within(p.site)}
         sinks = views.sinks(db)
         dead = _dead(dead_letters.summary(db), within)
+        unconfirmed, waiting = approvals.steps(db) if within.everything else ([], [])
     streams = [stream for stream in _streams(data, decided) if within(stream.site)]
     revision = (
         RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
@@ -121,6 +122,7 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     if data.first_token.exists() and within.everything:
         steps.append(f"the first admin's token lies in {data.first_token}: use it once, and it is gone")
+    steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     if rolled is not None and rolled.why:

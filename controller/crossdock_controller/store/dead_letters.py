@@ -131,6 +131,12 @@ def summary(db: sqlite3.Connection) -> list[tuple[str, str, str, str, int, int]]
     return list(rows)
 
 
+def newest_us(db: sqlite3.Connection) -> int:
+    """When the newest one came, settled ones counted; 0 when there never was one."""
+    row = db.execute("SELECT created_us FROM dead_letters ORDER BY id DESC LIMIT 1").fetchone()
+    return int(row[0]) if row else 0
+
+
 def resolve(
     db: sqlite3.Connection,
     letter: int,

@@ -169,7 +169,44 @@ def _rollouts() -> None:
 
 
 def _approvals() -> None:
-    """Proposed revisions, approvals and promotions."""
+    """Proposed revisions and who approved them; the environment a revision was put in force for.
+
+    A proposal is no revision: it has a number of its own, and becomes one when it is put in force.
+    """
+    op.create_table(
+        "revision_environments",
+        sa.Column("revision", sa.Integer(), primary_key=True),
+        sa.Column("environment", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "proposals",
+        sa.Column("number", sa.Integer(), primary_key=True),
+        sa.Column("base", sa.Integer(), nullable=False),  # the revision in force when it was planned
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),  # revision.apply, revision.rollback, environment.set
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("needs", sa.Text(), nullable=False),  # JSON: rules, people and paths
+        sa.Column("options", sa.Text(), nullable=False, server_default="{}"),  # JSON: how it is to be put in force
+        sa.Column("state", sa.Text(), nullable=False),  # open, approved, rejected, stale; unconfirmed, confirmed
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("settled_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("settled_by", sa.Text(), nullable=False, server_default=""),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),  # why rejected, or why it could not wait
+        sa.Column("revision", sa.Integer(), nullable=False, server_default="0"),  # what it became
+        sqlite_autoincrement=True,
+    )
+    op.create_index("proposals_open", "proposals", ["state"])
+    op.create_table(
+        "approvals",
+        sa.Column("proposal", sa.Integer(), primary_key=True),
+        sa.Column("person", sa.Text(), primary_key=True),  # the name alone: one person, however they came
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+    )
 
 
 def _commands() -> None:
