@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from crossdock.errors import ConfigError, Refused
 from crossdock.tls import agent_of
+
+_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_KEY_FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def new_key_and_request() -> tuple[bytes, bytes]:
@@ -32,21 +35,27 @@ def certificate_facts(certificate: bytes, key: bytes) -> tuple[str, int]:
         uris = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
             x509.UniformResourceIdentifier
         )
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+        theirs, ours = leaf.public_key().public_bytes(*_KEY_FORM), own.public_key().public_bytes(*_KEY_FORM)
+        until = leaf.not_valid_after_utc
+    except (*_UNREADABLE, TypeError, x509.ExtensionNotFound) as error:
         raise Refused(f"the certificate issued cannot be used: {error}", hint="enrol again with a new token") from error
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if leaf.public_key().public_bytes(*form) != own.public_key().public_bytes(*form):
+    if theirs != ours:
         raise Refused("the certificate issued is for another key", hint="enrol again with a new token")
     agents = [agent for agent in map(agent_of, uris) if agent is not None]
     if len(agents) != 1:
         raise Refused(f"the certificate issued names {len(agents)} agents", hint="enrol again with a new token")
-    return agents[0], int(leaf.not_valid_after_utc.timestamp() * 1_000_000)
+    return agents[0], int(until.timestamp() * 1_000_000)
 
 
 def verify_config(config: bytes, signature: bytes, ca_bundle: bytes) -> None:
     """Raises ConfigError unless a CA in *ca_bundle* (PEM) signed *config* (ECDSA, SHA-256, DER)."""
-    for authority in x509.load_pem_x509_certificates(ca_bundle):
-        key = authority.public_key()
+    try:
+        keys = [authority.public_key() for authority in x509.load_pem_x509_certificates(ca_bundle)]
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"the CA certificates of this agent cannot be read: {error}", hint="enrol again with a new token"
+        ) from error
+    for key in keys:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             continue
         try:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from crossdock import cron, quiet
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock.limits import Limits
 
 Lane = Literal["critical", "standard", "bulk"]
@@ -104,7 +104,7 @@ def decode(data: bytes) -> SiteConfig:
     """Raises ConfigError when *data* is not a site configuration, or is an empty one that does not say `stop_all`."""
     try:
         config = msgspec.json.decode(data, type=SiteConfig)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"site configuration cannot be read: {error}") from error
     if not config.sources and not config.stop_all:
         raise ConfigError(
