@@ -10,15 +10,19 @@ import random
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 from loguru import logger
 
 from crossdock import __version__, telemetry
 from crossdock.errors import BufferCorrupt
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
+from crossdock.machine import machine_digest
+from crossdock.redaction import Redactor
 from crossdock.secrets import Secrets
+from crossdock.service import Notifier, running
 from crossdock.siteconfig import OutboxConfig
-from crossdock_agent import expiry, helper, memory, priority
+from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.control import Control
 from crossdock_agent.files import private_directory
@@ -26,15 +30,18 @@ from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
+from crossdock_agent.logring import LogRing
 from crossdock_agent.outbox import Outbox, quarantine
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import wall_us
 from crossdock_agent.pumps import Pumps
+from crossdock_agent.reenrolment import Reenrolment, Sight
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.schedule import Schedule
 from crossdock_agent.setaside import SetAside
 from crossdock_agent.settings import Settings
+from crossdock_agent.trust import Trust
 from crossdock_agent.uplink import Uplink
 
 LOCK_SECONDS = 2.0
@@ -50,30 +57,58 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
     )  # fmt: skip
     private_directory(settings.directory)
     memory.limit_arenas()
-    with SingleInstance(settings.lock_path, LOCK_SECONDS):
+    redactor = Redactor()
+    ring = LogRing(redactor)
+    with SingleInstance(settings.lock_path, LOCK_SECONDS), ring:
         identities = IdentityStore(settings.directory)
         identity = identities.current()
+        binding.check(identities, machine_digest())
+        identities.settle()
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
         problems = Problems()
         aside = SetAside(settings.outbox_path, problems)
-        aside.look()
-        if _was_emptied(settings):
-            aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
-        while not stop.is_set():
-            damage = _Life(settings, identities, problems, aside).run(stop)
-            if damage is not None:
-                aside.add(quarantine(settings.outbox_path, damage.message))
+        with running(stop, "opening the outbox") as manager:  # from here on it may take its time
+            aside.look()
+            if _was_emptied(settings):
+                aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
+            while not stop.is_set():
+                life = _Life(settings, identities, problems, aside, redactor, ring, manager)
+                damage = life.run(stop)
+                if damage is not None:
+                    manager.status("the outbox is damaged and set aside")
+                    aside.add(quarantine(settings.outbox_path, damage.message))
         logger.info("agent stopped")
+
+
+def run_as_service(settings: Settings) -> None:
+    """As the Service Control Manager of Windows wants it, which has no place for what is written to stderr."""
+    from crossdock_agent import winservice
+
+    if settings.log_file is None:
+        settings = msgspec.structs.replace(settings, log_file=str(settings.directory / "agent.log"))
+    winservice.Service(winservice.of_windows(), lambda stop: run(settings, stop)).run()
 
 
 class _Life:
     """All parts from start to stop, around one outbox file."""
 
-    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems, aside: SetAside) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identities: IdentityStore,
+        problems: Problems,
+        aside: SetAside,
+        redactor: Redactor,
+        ring: LogRing,
+        manager: Notifier,
+    ) -> None:
         self._settings = settings
         self._aside = aside
         self._identities = identities
         self._problems = problems
+        self._redactor = redactor
+        self._ring = ring
+        self._manager = manager
         self._stop = Stop()
         self._damage: BufferCorrupt | None = None
 
@@ -100,9 +135,11 @@ class _Life:
         schedule = stack.enter_context(Schedule())
         hints = stack.enter_context(Hints())
         governor = Governor(Machine(trim=memory.trim, disk_idle=priority.disk_idle))
-        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor)
+        secret = self._redactor.learning(Secrets(settings.directory).resolve)
+        pumps = Pumps(outbox, schedule, hints, problems, secret, rng, governor)
         stack.callback(pumps.stop)
-        configuration = Configuration(settings.config_path, identities, pumps, problems)
+        configuration = Configuration(settings.config_path, identities, pumps, problems, self._ring)
+        stack.callback(configuration.stop)
 
         def behind() -> None:
             control.stream.reconnect()  # the next welcome says how far the controller is
@@ -122,21 +159,26 @@ class _Life:
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         control = Control(
-            outbox, identities, configuration, Renewal(identities, problems, wall_us), problems,
+            outbox, identities, configuration, Renewal(identities, problems, wall_us), Trust(identities, problems),
+            problems,
             health.heartbeat, welcomed, certificate_renewed, uplink.stream.reconnect, rng,
+        )  # fmt: skip
+        reenrolment = Reenrolment(
+            identities, problems,
+            lambda: Sight(control.stream.connected, control.stream.turned_away, control.clock_offset_us),
+            certificate_renewed, rng, wall_us,
         )  # fmt: skip
         if not outbox.fresh:
             configuration.resume()
         supervisor = Supervisor(self._stop)
         stack.callback(supervisor.join)
         stack.callback(self._stop.set)
+        identity = identities.current()
+        self._manager.status(f"agent {identity.agent} at site {identity.site} runs")
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
-        supervisor.start("status", StatusWriter(health, settings.status_path, self._look).run)
-
-    def _look(self) -> None:
-        self._aside.look()
-        expiry.look(self._identities.current(), self._problems, wall_us())
+        supervisor.start("reenrolment", reenrolment.run)
+        supervisor.start("status", StatusWriter(health, settings.status_path, self._aside.look).run)
 
     def _corrupt(self, error: BufferCorrupt) -> None:
         self._damage = error

@@ -48,11 +48,16 @@ def main() -> None:
 
 @main.command()
 @click.option("--token", required=True, envvar="CROSSDOCK_TOKEN", help="What 'crossdock token create' printed.")
+@click.option("--wait", default="1h", show_default=True, metavar="TIME", help="For the approval: 90s, 10m, 2h or 0.")
 @_with_state
-def enroll(token: str, state: Path | None, config: Path | None) -> None:
-    """Exchange a join token for this machine's identity. The private key is made here and stays here."""
+def enroll(token: str, wait: str, state: Path | None, config: Path | None) -> None:
+    """Exchange a join token for this machine's identity. The private key is made here and stays here.
+
+    Where the controller's policy wants a person's approval, a short code is shown and waited for.
+    """
     from crossdock.lock import SingleInstance
     from crossdock_agent.enrolment import enroll as exchange
+    from crossdock_agent.enrolment import seconds_of
     from crossdock_agent.files import private_directory
 
     settings = _settings(state, config)
@@ -64,7 +69,7 @@ def enroll(token: str, state: Path | None, config: Path | None) -> None:
             hint="run as its owner, or use --state",
         ) from error
     with SingleInstance(settings.lock_path):
-        identity = exchange(token, settings.directory)
+        identity = exchange(token, settings.directory, wait_seconds=seconds_of(wait), say=click.echo)
     click.echo(f"enrolled as agent {identity.agent} at site {identity.site}; now: crossdock-agent run")
 
 
@@ -77,6 +82,22 @@ def run(state: Path | None, config: Path | None) -> None:
     settings = _settings(state, config)
     priority.lower(settings.nice)
     app.run(settings)
+
+
+@main.group()
+def service() -> None:
+    """For service managers."""
+
+
+@service.command(name="run")
+@_with_state
+def service_run(state: Path | None, config: Path | None) -> None:
+    """What the Service Control Manager of Windows starts. By hand it is 'crossdock-agent run'."""
+    from crossdock_agent import app, priority
+
+    settings = _settings(state, config)
+    priority.lower(settings.nice)
+    app.run_as_service(settings)
 
 
 @main.command()

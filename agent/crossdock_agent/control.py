@@ -22,6 +22,7 @@ from loguru import logger
 from crossdock import __version__
 from crossdock.errors import CrossdockError, Refused
 from crossdock.lifecycle import Stop
+from crossdock.machine import machine_digest
 from crossdock.v1.link_pb2 import (
     CommandResult,
     ConfigOffer,
@@ -33,6 +34,7 @@ from crossdock.v1.link_pb2 import (
     SourceCheckpoint,
     Welcome,
 )
+from crossdock.v1.link_pb2 import Trust as Order
 from crossdock.wire import CAPABILITIES, PROTOCOL, misfit
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.giveback import GiveBack
@@ -41,6 +43,7 @@ from crossdock_agent.outbox import Outbox
 from crossdock_agent.problems import Problems
 from crossdock_agent.renewal import Renewal
 from crossdock_agent.streams import Stream
+from crossdock_agent.trust import Trust
 
 HEARTBEAT_SECONDS = 15.0  # until the welcome says otherwise
 SKEW_SECONDS = 60.0  # a clock this far off is a problem for a person
@@ -61,6 +64,7 @@ def hello(instance: bytes, epoch: bytes, revision: int = 0, config_hash: str = "
         revision=revision,
         config_hash=config_hash,
         clock_us=time.time_ns() // 1000,
+        machine=machine_digest(),
     )
 
 
@@ -76,6 +80,7 @@ class Control:
         identities: IdentityStore,
         configuration: Configuration,
         renewal: Renewal,
+        trust: Trust,
         problems: Problems,
         heartbeat: Callable[[], Heartbeat],
         on_welcome: Callable[[], None],
@@ -88,15 +93,18 @@ class Control:
         self.outbox = outbox
         self.configuration = configuration
         self.renewal = renewal
+        self.trust = trust
         self.heartbeat = heartbeat
         self._problems = problems
         self._on_welcome = on_welcome
         self._on_certificate = on_certificate
         self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
+        self._talk: _Talk | None = None
+        configuration.on_failed = self._report_failed
         self._compared = False  # the outbox with what the controller knows of it
         self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
-        self.stream = Stream("Control", lambda: _Talk(self), identities, problems, rng)
+        self.stream = Stream("Control", self._begin_talk, identities, problems, rng)
 
     def run(self, stop: Stop) -> None:
         self.stream.run(stop)
@@ -106,6 +114,7 @@ class Control:
         self._give_back.greeting()
         greeting = hello(self._instance, self.outbox.epoch, at.revision, at.hash, ask=not self._compared)
         greeting.store = self.outbox.store
+        greeting.authorities.extend(self.trust.authorities())
         return greeting
 
     def welcome(self, welcome: Welcome, round_trip_us: int) -> None:
@@ -118,6 +127,7 @@ class Control:
             raise Refused(reason)
         self.clock_offset_us = welcome.clock_us - (time.time_ns() // 1000 - round_trip_us // 2)
         self._note_skew(self.clock_offset_us / 1e6)
+        self.trust.welcomed(welcome)
         if welcome.heartbeat_seconds:
             self.heartbeat_seconds = float(welcome.heartbeat_seconds)
         yours = self._give_back.known(welcome)
@@ -140,6 +150,17 @@ class Control:
             "welcomed by the controller"
         )
         self._on_welcome()
+
+    def _begin_talk(self) -> _Talk:
+        self._talk = _Talk(self)
+        return self._talk
+
+    def _report_failed(self, status: ConfigStatus) -> None:
+        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
+        talk = self._talk
+        if talk is not None:
+            talk.report(Report(config=status))
+            talk.report(Report(heartbeat=self.heartbeat()))
 
     def certificate_renewed(self) -> None:
         self._on_certificate()
@@ -182,6 +203,10 @@ class _Talk:
         self.ended = True
         self._outgoing.put(None)
 
+    def report(self, report: Report) -> None:
+        """To the controller, after what is queued already. From any thread."""
+        self._outgoing.put(report)
+
     # --- the sending thread
 
     def requests(self) -> Iterator[Report]:
@@ -215,16 +240,27 @@ class _Talk:
             self._control.welcome(directive.welcome, int((time.monotonic() - self._greeted_at) * 1e6))
             self.answered = True
             self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+            for status in self._control.configuration.untold():
+                self._outgoing.put(Report(config=status))
         elif kind == "config":
             self._offered(directive.config)
         elif kind == "certificate":
             if self._control.renewal.issued(directive.certificate):
                 self._control.certificate_renewed()
+        elif kind == "trust":
+            self._trusted(directive.trust)
         elif kind == "command":
             error = f"this agent ({__version__}) does not know the command {directive.command.name!r}"
             self._outgoing.put(Report(command_result=CommandResult(id=directive.command.id, ok=False, error=error)))
         else:
             logger.bind(part="control").info("a directive that this release does not know was ignored")
+
+    def _trusted(self, order: Order) -> None:
+        taken = self._control.trust.take(order)
+        self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+        request = self._control.renewal.request(at_once=True) if taken and order.renew else None
+        if request is not None:
+            self._outgoing.put(Report(certificate_request=request))
 
     def _offered(self, offer: ConfigOffer) -> None:
         applying = ConfigStatus(revision=offer.revision, hash=offer.hash, state="applying")

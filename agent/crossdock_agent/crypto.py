@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
+
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import NameOID
 
 from crossdock.errors import ConfigError, Refused
 from crossdock.tls import agent_of
 
-_UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_UNREADABLE = (
+    ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 _KEY_FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+_SALT_BYTES = 16
+_NONCE_BYTES = 12
+_WRAPPING = b"crossdock-agent key 1"
 
 
 def new_key_and_request() -> tuple[bytes, bytes]:
@@ -47,6 +56,56 @@ def certificate_facts(certificate: bytes, key: bytes) -> tuple[str, int]:
     return agents[0], int(until.timestamp() * 1_000_000)
 
 
+def public_key_of(csr: bytes) -> bytes:
+    """The key that *csr* (PEM) is for: DER, SubjectPublicKeyInfo. Raises Refused when it cannot be read."""
+    try:
+        key = x509.load_pem_x509_csr(csr).public_key()
+    except _UNREADABLE as error:
+        raise Refused(f"the certificate request cannot be read: {error}", hint="enrol again") from error
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def wrap_key(key: bytes, secret: bytes) -> bytes:
+    """*key* under AES-256-GCM; its key is HKDF-SHA256 of *secret*. Salt, nonce and the rest, in this order."""
+    salt, nonce = os.urandom(_SALT_BYTES), os.urandom(_NONCE_BYTES)
+    return salt + nonce + AESGCM(_derived(secret, salt)).encrypt(nonce, key, _WRAPPING)
+
+
+def unwrap_key(data: bytes, secret: bytes) -> bytes:
+    """Raises ConfigError when *secret* is not what *data* was wrapped with, or *data* was changed."""
+    salt, rest = data[:_SALT_BYTES], data[_SALT_BYTES:]
+    try:
+        return AESGCM(_derived(secret, salt)).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], _WRAPPING)
+    except (InvalidTag, ValueError) as error:
+        raise ConfigError(
+            "the systemd credential is not the one it was wrapped with, or the file is damaged",
+            hint="give the service its earlier credential again; if that is lost, enrol again with a new token",
+        ) from error
+
+
+def _derived(secret: bytes, salt: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt, _WRAPPING).derive(secret)
+
+
+def check_authorities(bundle: bytes) -> None:
+    """Raises ConfigError unless *bundle* (PEM) is one or more certificates, each of a CA."""
+    try:
+        found = x509.load_pem_x509_certificates(bundle)
+        are_authorities = [a.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for a in found]
+    except (*_UNREADABLE, x509.ExtensionNotFound) as error:
+        raise ConfigError(f"these are no CA certificates to trust: {error}", hint="see 'crossdock ca' there") from error
+    if not all(are_authorities):
+        raise ConfigError("a certificate to trust is not one of a CA", hint="see 'crossdock ca' there")
+
+
+def prove(key: bytes, data: bytes) -> bytes:
+    """ECDSA with SHA-256 by *key* (PEM, P-256) over *data*, DER. Raises ConfigError when *key* is no such key."""
+    own = serialization.load_pem_private_key(key, password=None)
+    if not isinstance(own, ec.EllipticCurvePrivateKey):
+        raise ConfigError("the private key of this agent is not a P-256 key", hint="enrol again with a new token")
+    return own.sign(data, ec.ECDSA(hashes.SHA256()))
+
+
 def verify_config(config: bytes, signature: bytes, ca_bundle: bytes) -> None:
     """Raises ConfigError unless a CA in *ca_bundle* (PEM) signed *config* (ECDSA, SHA-256, DER)."""
     try:
@@ -72,5 +131,5 @@ def pem_of_der(certificate: bytes) -> bytes:
     """Raises Refused when *certificate* is not DER."""
     try:
         return x509.load_der_x509_certificate(certificate).public_bytes(serialization.Encoding.PEM)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise Refused("the join token carries no readable CA certificate", hint="copy the whole token") from error

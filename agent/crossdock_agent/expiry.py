@@ -1,4 +1,4 @@
-"""A certificate that ran out cannot be renewed: a person must enrol the machine again, and is told how.
+"""A certificate that ran out cannot be renewed. What a person is told of it, at each stage of getting in again.
 
 It runs out when the machine was away for longer than the certificate's life, or was restored from an old snapshot.
 """
@@ -8,24 +8,47 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from crossdock_agent.identity import Identity
-from crossdock_agent.problems import Problems
 
 PROBLEM = "certificate expired"
 
 
-def look(identity: Identity, problems: Problems, now_us: int) -> None:
-    """Tell, or no longer, by this machine's clock."""
-    if identity.expires_us > now_us:
-        problems.clear(PROBLEM)
-    else:
-        problems.report(PROBLEM, sentence(identity))
+def asking(identity: Identity, address: str) -> str:
+    """While the controller is not reached."""
+    return (
+        f"{_ended(identity)}; this agent asks for a new one by itself at {address} and has not reached the controller "
+        "yet; is that address reachable from here, and is this machine's clock right? Collecting goes on meanwhile"
+    )
+
+
+def waiting(identity: Identity, code: str) -> str:
+    """While somebody there has to approve."""
+    return (
+        f"{_ended(identity)}; the new one waits for approval on the controller under the code {code}: tell it whoever "
+        "runs the controller; collecting goes on meanwhile"
+    )
+
+
+def refused(identity: Identity, reason: str) -> str:
+    """When the controller says no: the grace is over, the agent is revoked."""
+    return f"{_ended(identity)}, and the controller gives no new one: {reason}; {_by_hand(identity)}"
 
 
 def sentence(identity: Identity) -> str:
+    """When the controller is of a release that lets nobody in again."""
+    return f"{_ended(identity)}, and the controller does not let it in; {_by_hand(identity)}"
+
+
+def _ended(identity: Identity) -> str:
     ended = datetime.fromtimestamp(identity.expires_us / 1e6, UTC)
     return (
-        f"the certificate of agent {identity.agent} ended on {ended:%Y-%m-%d %H:%M} UTC by this machine's clock, and "
-        "the controller does not let it in; if the clock is right: on the controller 'crossdock token create --site "
-        f"{identity.site} --agent {identity.agent}', here stop the agent, 'crossdock-agent enroll --token ...', start "
-        "it; outbox and configuration stay, and collecting goes on meanwhile"
+        f"the certificate of agent {identity.agent} ended on {ended:%Y-%m-%d %H:%M} UTC by this machine's clock or by "
+        "the controller's"
+    )
+
+
+def _by_hand(identity: Identity) -> str:
+    return (
+        f"if the clock is right: on the controller 'crossdock token create --site {identity.site} --agent "
+        f"{identity.agent}', here stop the agent, 'crossdock-agent enroll --token ...', start it; outbox and "
+        "configuration stay, and collecting goes on meanwhile"
     )

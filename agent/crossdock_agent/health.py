@@ -22,6 +22,7 @@ from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
 from crossdock_agent.pumps import Pumps
 from crossdock_agent.status import LimitStatus, SourceStatus, Status
+from crossdock_agent.trust import fingerprints
 
 WRITE_SECONDS = 3.0
 SOON_SECONDS = 60.0  # what is drained sooner is the coming and going of every day
@@ -80,6 +81,9 @@ class Health:
             in_bytes_per_hour=_whole(ahead.in_per_hour),
             out_bytes_per_hour=_whole(ahead.out_per_hour),
             limits=self._governor.health(stats.bytes),
+            config_hash=self._configuration.hash,
+            revision=self._configuration.revision,
+            authorities=fingerprints(self._identities.current().ca_bundle),
         )
 
     def status(self) -> Status:

@@ -41,6 +41,31 @@ def certificate_facts(certificate: bytes, key: bytes) -> tuple[str, int]:
     return answer["agent"].decode(), int(answer["expires_us"])
 
 
+def public_key_of(csr: bytes) -> bytes:
+    """See `crypto.public_key_of`."""
+    return _ask("public", {"csr": csr})["key"]
+
+
+def wrap_key(key: bytes, secret: bytes) -> bytes:
+    """See `crypto.wrap_key`."""
+    return _ask("wrap", {"key": key, "secret": secret})["data"]
+
+
+def unwrap_key(data: bytes, secret: bytes) -> bytes:
+    """See `crypto.unwrap_key`."""
+    return _ask("unwrap", {"data": data, "secret": secret})["key"]
+
+
+def check_authorities(bundle: bytes) -> None:
+    """See `crypto.check_authorities`."""
+    _ask("authorities", {"bundle": bundle})
+
+
+def prove(key: bytes, data: bytes) -> bytes:
+    """See `crypto.prove`."""
+    return _ask("prove", {"key": key, "data": data})["proof"]
+
+
 def verify_config(config: bytes, signature: bytes, ca_bundle: bytes) -> None:
     """See `crypto.verify_config`."""
     _ask("verify", {"config": config, "signature": signature, "ca_bundle": ca_bundle})
@@ -99,6 +124,37 @@ def _facts(values: dict[str, bytes]) -> dict[str, bytes]:
     return {"agent": agent.encode(), "expires_us": str(expires_us).encode()}
 
 
+def _public(values: dict[str, bytes]) -> dict[str, bytes]:
+    from crossdock_agent import crypto
+
+    return {"key": crypto.public_key_of(values["csr"])}
+
+
+def _wrap(values: dict[str, bytes]) -> dict[str, bytes]:
+    from crossdock_agent import crypto
+
+    return {"data": crypto.wrap_key(values["key"], values["secret"])}
+
+
+def _unwrap(values: dict[str, bytes]) -> dict[str, bytes]:
+    from crossdock_agent import crypto
+
+    return {"key": crypto.unwrap_key(values["data"], values["secret"])}
+
+
+def _authorities(values: dict[str, bytes]) -> dict[str, bytes]:
+    from crossdock_agent import crypto
+
+    crypto.check_authorities(values["bundle"])
+    return {}
+
+
+def _prove(values: dict[str, bytes]) -> dict[str, bytes]:
+    from crossdock_agent import crypto
+
+    return {"proof": crypto.prove(values["key"], values["data"])}
+
+
 def _verify(values: dict[str, bytes]) -> dict[str, bytes]:
     from crossdock_agent import crypto
 
@@ -116,6 +172,11 @@ def _migrate(values: dict[str, bytes]) -> dict[str, bytes]:
 _TASKS: dict[str, Callable[[dict[str, bytes]], dict[str, bytes]]] = {
     "request": _request,
     "facts": _facts,
+    "public": _public,
+    "wrap": _wrap,
+    "unwrap": _unwrap,
+    "authorities": _authorities,
+    "prove": _prove,
     "verify": _verify,
     "migrate": _migrate,
 }

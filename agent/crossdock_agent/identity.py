@@ -1,5 +1,7 @@
 """Who this agent is: one file that is whole or absent, naming a key that never leaves the machine.
 
+How the key lies on disk is `keystore`'s business; it is opened once and then held in memory.
+
 The key is written before the file that names it, and removed after the file names another, so a crash between any two
 steps leaves the identity before or the identity after. Nothing here imports `cryptography`.
 """
@@ -13,15 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from loguru import logger
 
 from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.files import exposed, private_directory, protect, write_atomic
+from crossdock_agent.keystore import Keystore, scheme_of
 
 TOKEN_PREFIX = "cd1_"  # noqa: S105 - how a join token begins
 RENEW_AT = 2 / 3  # of a certificate's life
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Identity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What later releases add has a default here, and what they wrote is passed over by this one."""
+
     agent: str
     site: str
     link_address: str
@@ -30,6 +36,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     key_file: str
     issued_us: int  # when it was stored here; not-before is back-dated and says nothing about age
     expires_us: int
+    enrollment_address: str = ""  # empty: not told yet
+    machine: str = ""  # digest of the machine it was made on; empty: it has none, or was not asked yet
 
     def renewal_due(self, now_us: int) -> bool:
         return now_us >= self.issued_us + int((self.expires_us - self.issued_us) * RENEW_AT)
@@ -66,11 +74,13 @@ def parse_token(text: str) -> JoinToken:
 class IdentityStore:
     """The identity file and the keys beside it, in `<state>/identity`."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, keystore: Keystore | None = None) -> None:
         self._directory = state / "identity"
         self._path = self._directory / "identity.json"
-        self._lock = threading.Lock()
+        self._keystore = keystore or Keystore()
+        self._lock = threading.RLock()
         self._current: Identity | None = None
+        self._key: bytes | None = None
 
     def current(self) -> Identity:
         """Raises ConfigError when this agent is not enrolled, or its identity cannot be used."""
@@ -80,21 +90,48 @@ class IdentityStore:
             return self._current
 
     def key(self) -> bytes:
-        """The private key, PEM."""
-        return self._read_key(self.current().key_file)
+        """The private key, PEM. Raises ConfigError when it cannot be opened here."""
+        with self._lock:
+            if self._key is None:
+                name = self.current().key_file
+                self._key = self._keystore.open(self._read_key(name), self._directory / name)
+            return self._key
 
     def save(self, identity: Identity, key: bytes) -> None:
         """Make *identity* (its `key_file` is set here) the current one, with *key*."""
-        private_directory(self._directory)
-        name = f"key-{secrets.token_hex(8)}.pem"
-        write_atomic(self._directory / name, key, private=True)
-        saved = msgspec.structs.replace(identity, key_file=name)
-        write_atomic(self._path, msgspec.json.encode(saved), private=True)
+        stored = self._keystore.seal(key)
         with self._lock:
-            self._current = saved
-        for old in self._directory.glob("key-*.pem"):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+            private_directory(self._directory)
+            name = f"key-{secrets.token_hex(8)}.pem"
+            write_atomic(self._directory / name, stored, private=True)
+            self._write(msgspec.structs.replace(identity, key_file=name))
+            self._key = key
+            for old in self._directory.glob("key-*.pem"):
+                if old.name != name:
+                    old.unlink(missing_ok=True)
+
+    def update(self, **changes: object) -> None:
+        """Change these fields of the current identity; its key stays."""
+        with self._lock:
+            changed = msgspec.structs.replace(self.current(), **changes)
+            if changed != self._current:
+                self._write(changed)
+
+    def settle(self) -> None:
+        """At start: open the key, and store it by the best means of this machine if it is not yet.
+
+        Raises ConfigError when it cannot be opened.
+        """
+        key, identity = self.key(), self.current()
+        path = self._directory / identity.key_file
+        now, wanted = scheme_of(self._read_key(identity.key_file), path), self._keystore.preferred()
+        if now != wanted:
+            self.save(identity, key)
+            logger.bind(before=now, now=wanted).info("the private key is stored by another scheme from now on")
+
+    def _write(self, identity: Identity) -> None:
+        write_atomic(self._path, msgspec.json.encode(identity), private=True)
+        self._current = identity
 
     def _load(self) -> Identity:
         try:

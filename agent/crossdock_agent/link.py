@@ -13,6 +13,7 @@ from crossdock.errors import ControllerUnavailable, CrossdockError, Refused
 from crossdock.tls import CLIENT_OPTIONS, mutual_credentials
 from crossdock_agent.identity import IdentityStore
 
+_HUNG_UP = ("Socket closed", "Connection reset", "Broken pipe")
 _REFUSALS = {
     grpc.StatusCode.UNAUTHENTICATED: "was this agent revoked, or its certificate left to expire? enrol again",
     grpc.StatusCode.PERMISSION_DENIED: "see 'crossdock agents' there: was it revoked, or does another machine use it?",
@@ -28,10 +29,15 @@ if hasattr(grpc._common, "MAXIMUM_WAIT_TIMEOUT"):
     grpc._common.MAXIMUM_WAIT_TIMEOUT = 1.0
 
 
-def open_channel(identities: IdentityStore) -> grpc.Channel:
-    """Connects on first use. Raises ConfigError when there is no identity."""
+class TurnedAway(ControllerUnavailable):
+    """Somebody answers there and hangs up before a word is said: so a controller does to a certificate that ended, or
+    that is of a CA it no longer knows."""
+
+
+def open_channel(identities: IdentityStore, bundle: bytes | None = None) -> grpc.Channel:
+    """Connects on first use, trusting *bundle* if given. Raises ConfigError when there is no identity."""
     identity = identities.current()
-    credentials = mutual_credentials(identity.ca_bundle, identity.certificate, identities.key())
+    credentials = mutual_credentials(bundle or identity.ca_bundle, identity.certificate, identities.key())
     options = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
     return grpc.secure_channel(identity.link_address, credentials, options=options)
 
@@ -43,6 +49,8 @@ def explain(error: grpc.RpcError, address: str) -> CrossdockError:
     if code in _REFUSALS:
         return Refused(f"controller {address} refused: {details}", hint=_REFUSALS[code])
     hint = "is it running, and is this address reachable from here?"
+    if "failed to connect" in details and any(said in details for said in _HUNG_UP):
+        return TurnedAway(f"controller {address} closes the connection: {details}", hint=hint)
     if "CERTIFICATE" in details.upper() or "SSL" in details.upper() or "HANDSHAKE" in details.upper():
         hint = "certificates do not match: check the clock, and whether CA or certificate were replaced"
     return ControllerUnavailable(f"controller {address} is not available: {details}", hint=hint)

@@ -30,10 +30,11 @@ class Renewal:
         self._key: bytes | None = None
         self._next_attempt = float("-inf")
 
-    def request(self) -> CertificateRequest | None:
-        """A request when one is due; not again for a while, whatever comes of it."""
+    def request(self, *, at_once: bool = False) -> CertificateRequest | None:
+        """A request when one is due, or *at_once*; not again for a while, whatever comes of it."""
         identity = self._identities.current()
-        if not identity.renewal_due(self._wall_us()) or time.monotonic() < self._next_attempt:
+        due = identity.renewal_due(self._wall_us()) and time.monotonic() >= self._next_attempt
+        if not due and not at_once:
             return None
         life_seconds = (identity.expires_us - identity.issued_us) / 1e6
         self._next_attempt = time.monotonic() + max(1.0, min(RETRY_SECONDS, life_seconds / RETRY_SHARE))

@@ -19,7 +19,7 @@ from crossdock.lifecycle import Stop
 from crossdock.retry import Backoff
 from crossdock.v1.link_pb2_grpc import LinkStub
 from crossdock_agent.identity import IdentityStore
-from crossdock_agent.link import explain, open_channel
+from crossdock_agent.link import TurnedAway, explain, open_channel
 from crossdock_agent.problems import Problems
 
 RECONNECT = Backoff(first_seconds=0.5, max_seconds=15.0)
@@ -55,6 +55,8 @@ class Stream:
     ) -> None:
         self.connected = False
         self.error = ""
+        self.turned_away = 0  # times in a row that the controller hung up on this certificate
+        self._hurry = threading.Event()
         self._rpc = rpc
         self.name = rpc.lower()
         self._make_session = make_session
@@ -69,6 +71,7 @@ class Stream:
         """End the stream now; the next begins at once, with the current certificate. From any thread."""
         with self._lock:
             end = self._end
+        self._hurry.set()
         if end is not None:
             end()
 
@@ -83,14 +86,23 @@ class Stream:
                 raise
             except CrossdockError as error:
                 failures = 1 if session.answered else failures + 1
+                self.turned_away = self.turned_away + 1 if isinstance(error, TurnedAway) else 0
                 if not stop.is_set():
                     self._note(error, failures)
-                    stop.wait(self._backoff.delay(failures, self._rng, at_least=getattr(error, "after_seconds", None)))
+                    at_least = getattr(error, "after_seconds", None)
+                    self._pause(stop, self._backoff.delay(failures, self._rng, at_least=at_least))
             finally:
                 self.connected = False
 
+    def _pause(self, stop: Stop, seconds: float) -> None:
+        """Until the next attempt is due, or `reconnect` asks for it."""
+        stop.on_set(self._hurry.set)
+        self._hurry.wait(seconds)
+        stop.forget(self._hurry.set)
+
     def _talk(self, session: Session, stop: Stop) -> None:
         """One session until it ends. Returns when it was ended here, raises what else ended it."""
+        self._hurry.clear()
         address = self._identities.current().link_address
         with open_channel(self._identities) as channel:
             call = getattr(LinkStub(channel), self._rpc)(session.requests())  # type: ignore[no-untyped-call]
@@ -126,6 +138,7 @@ class Stream:
         if not self.connected:
             self.connected = True
             self.error = ""
+            self.turned_away = 0
             self._problems.clear(self.name)
 
     def _note(self, error: CrossdockError, failures: int) -> None:

@@ -23,12 +23,16 @@ from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
+from crossdock_controller import ledger
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
+from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.reports import MAX_UNANSWERED, fault_of
-from crossdock_controller.store import agents
+from crossdock_controller.standing import Standing
+from crossdock_controller.store import agents, certificates, sightings
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
+from crossdock_controller.trusting import RETIRED, heard, tell
 
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
 ITEM_BYTES = 2048  # what a batch or a refusal that waits costs beside its sealed bytes
@@ -52,8 +56,10 @@ class _InFlight:
 class LinkService(link_pb2_grpc.LinkServicer):
     """What enrolled agents call. Downlink is answered UNIMPLEMENTED (the base class) until a sink writes back."""
 
-    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader) -> None:
+    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader, enrollment_address: str = "") -> None:
         self._fleet = fleet
+        self._enrollment_address = enrollment_address
+        self._identities = Identities(fleet)
         self._committer = committer
         self._intake = intake
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
@@ -93,6 +99,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         reader = asyncio.create_task(self._hear(session, requests, context))
         try:
             yield await self._welcome(caller, first.hello)
+            tell(session, self._fleet.authority)
             session.offered = first.hello.config_hash
             await self._fleet.offer(session)
             while not reader.done() or not session.outgoing.empty():
@@ -111,7 +118,17 @@ class LinkService(link_pb2_grpc.LinkServicer):
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
-        if self._fleet.streams(caller.agent) >= MAX_STREAMS:
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+        if shown is not None and not shown.authority:  # on a connection that was made before
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, RETIRED)
+        try:
+            refused = await self._identities.outdated(caller, shown, context)
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+            raise AssertionError("abort raises") from error
+        if refused:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
+        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:
             logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         return caller
@@ -143,23 +160,27 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _open_session(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> Session:
         if hello.protocol < OLDEST_PROTOCOL:  # one that is newer reads in the welcome what we speak, and decides
             await self._refuse_protocol(caller, hello, context)
+        refused = await self._identities.elsewhere(caller, hello, context)
+        if refused:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
         live = self._fleet.sessions.get(caller.agent)
         if live is not None and live.instance != hello.instance:
             logger.bind(agent=caller.agent, peer=context.peer()).error(
                 "a second process uses the identity of a connected agent and was refused: is the machine cloned?"
             )
-            self._fleet.refused_twin(caller.agent, hello.host[:255])
+            self._identities.twin(caller, hello, context)
             await context.abort(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
-        session = Session(caller, hello.instance, context)
+        shown = ledger.shown(context, caller.agent, self._fleet.authority)
+        session = Session(caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown))
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         try:
             if live is not None:
                 live.replaced = True
                 await cut(live.context, grpc.StatusCode.ABORTED, "this agent connected again")
-            await self._record_hello(caller, hello)
+            await self._record_hello(session, hello)
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
@@ -169,14 +190,21 @@ class LinkService(link_pb2_grpc.LinkServicer):
             log.warning("this agent last spoke to another store: it gives back what this one lacks")
         return session
 
-    async def _record_hello(self, caller: Caller, hello: link_pb2.Hello) -> None:
+    async def _record_hello(self, session: Session, hello: link_pb2.Hello) -> None:
+        caller = session.caller
         now_us = time.time_ns() // 1000
-        await self._fleet.note(
-            lambda db: agents.record_hello(
+        instance, runs = hello.instance[:64], (hello.revision, hello.config_hash[:64])
+
+        def record(db: Any) -> None:
+            agents.record_hello(
                 db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
                 revision=hello.revision, now_us=now_us,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            session.standing.record(db, now_us)
+            greeted(db, caller.agent, hello, session.standing.shown, now_us)
+            sightings.greeted(db, caller.agent, instance, runs, now_us)
+
+        await self._fleet.note(record)
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"
@@ -197,7 +225,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         welcome = link_pb2.Welcome(
             protocol=min(hello.protocol, PROTOCOL), capabilities=CAPABILITIES, version=__version__,
             clock_us=time.time_ns() // 1000, heartbeat_seconds=heartbeat_seconds(self._fleet.size),
-            store=self._fleet.store,
+            store=self._fleet.store, enrollment_address=self._enrollment_address,
         )  # fmt: skip
         if GIVE_BACK in common(hello.capabilities):
             async with self._reading:
@@ -222,6 +250,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             kind = report.WhichOneof("kind")
             if kind == "heartbeat":
                 self._fleet.heartbeat(session.caller, report.heartbeat)
+                await heard(session, report.heartbeat, self._fleet)
             elif kind == "config":
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
@@ -236,7 +265,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
         except Refused as error:
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
-        await self._fleet.note(lambda db: agents.record_certificate(db, agent, issued.expires_us))
+        row = ledger.of_issued(issued, agent, "renewal", self._fleet.authority.bundle_fingerprints)
+
+        def record(db: Any) -> None:
+            agents.record_certificate(db, agent, issued.expires_us)
+            certificates.record(db, row)
+
+        await self._fleet.note(record)
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -27,6 +28,7 @@ from crossdock.errors import ConfigError, CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock.retry import Backoff
+from crossdock.service import running
 from crossdock.tls import ENROLLMENT_OPTIONS, SERVER_OPTIONS
 from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller import exits
@@ -35,16 +37,19 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import LinkService
+from crossdock_controller.guarding import AT_ONCE, PortGuard
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.retention import Retention
+from crossdock_controller.rollouts.conductor import Conductor
 from crossdock_controller.store import faults, migrate
 from crossdock_controller.store.checkup import check_at_start
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.intake import IntakeReader, IntakeWriter
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES, Room
 from crossdock_controller.store.wake import Waker
+from crossdock_controller.trusting import Trusting
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
 GRACE_SECONDS = 3.0
@@ -56,7 +61,8 @@ WORKER_ROLES = ("normalize", "dispatch")
 class ControllerSettings:
     """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both;
     *take_over*: go on although another controller may hold the data; *round_seconds*: as long as mapping a few batches
-    may take before their worker is ended."""
+    may take before their worker is ended; *grace_days*: so long after its certificate ended an agent may come back;
+    *approve_enrolments*: a person agrees to each, whatever its token says."""
 
     data: Path
     listen: str = "0.0.0.0:7443"
@@ -68,6 +74,8 @@ class ControllerSettings:
     min_free_disk_bytes: int = MIN_FREE_DISK_BYTES
     take_over: bool = False
     round_seconds: float = 60.0
+    grace_days: float = 30.0
+    approve_enrolments: bool = False
 
 
 class Ending:
@@ -92,6 +100,7 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
     ending = Ending(stop)
     with ExitStack() as stack:
         _lock(stack, data, take_over=settings.take_over)
+        manager = stack.enter_context(running(stop, "opening the stores"))  # from here on it may take its time
         seen = clear_way(data, take_over=settings.take_over, wait=stop.wait)
         if stop.is_set():
             return
@@ -110,6 +119,7 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, held, settings, stop, ending))
+        manager.status("runs")
         asyncio.run(_serve(settings, held, writer, open_files, holding, stop, ending))
     if ending.error is not None:
         raise ending.error
@@ -157,18 +167,27 @@ async def _serve(
         stack.callback(reader.close)
         credentials = ServerCredentials(authority, _names(settings))
         link, link_port = await _listen(settings.listen, credentials.mutual(), SERVER_OPTIONS)
-        enrollment, enroll_port = await _listen(settings.enroll_listen, credentials.server_only(), ENROLLMENT_OPTIONS)
+        enrollment, enroll_port = await _listen(
+            settings.enroll_listen, credentials.server_only(), ENROLLMENT_OPTIONS,
+            interceptors=[PortGuard(fleet.refusals)], maximum_concurrent_rpcs=AT_ONCE,
+        )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader), link)  # type: ignore[no-untyped-call]
-        service = EnrollmentService(fleet, addresses.link)
+        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader, addresses.enrollment), link)  # type: ignore[no-untyped-call]
+        grace_us = int(settings.grace_days * 86400e6)
+        service = EnrollmentService(fleet, addresses, grace_us, approve=settings.approve_enrolments)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
 
+        trusting = Trusting(fleet, authority, lambda: credentials.expires_us, grace_us)
+
         async def refresh() -> None:
+            await trusting.refresh()
             await fleet.refresh()
             open_files.check(fleet.size)
 
         await refresh()
+        conductor = Conductor(data.state, fence=data.holder)
+        stack.push_async_callback(conductor.close)
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         guard = Guard(ending)
 
@@ -178,6 +197,7 @@ async def _serve(
         tasks = [
             asyncio.create_task(guard.forever("intake", committer.run)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
+            asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", beat)),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
@@ -206,7 +226,13 @@ class ServerCredentials:
         self._authority = authority
         self._names = names
         self._lock = threading.Lock()  # each port asks from threads of its own
+        self._bundle, self._states = authority.bundle, authority.states
         self._pair = self._issue()
+
+    @property
+    def expires_us(self) -> int:
+        """When the certificate that is shown now ends, microseconds UTC."""
+        return self._pair.expires_us
 
     def mutual(self) -> grpc.ServerCredentials:
         return self._dynamic(require_client_authentication=True)
@@ -239,14 +265,15 @@ class ServerCredentials:
         with self._lock:
             life_us = SERVER_LIFE.total_seconds() * 1_000_000
             left_us = self._pair.expires_us - time.time_ns() // 1000
-            if left_us < life_us / 3 or left_us > life_us:
+            states = self._authority.states  # another CA serves, another one vouches for it, or others are trusted
+            due = left_us < life_us / 3 and self._pair.expires_us < self._authority.serves_until_us
+            if due or left_us > life_us or states != self._states:
+                self._bundle, self._states = self._authority.bundle, states
                 self._pair = self._issue()
             return self._pair
 
     def _configuration(self, pair: ServerPair) -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration(
-            [(pair.key, pair.certificate)], root_certificates=self._authority.bundle
-        )
+        return grpc.ssl_server_certificate_configuration([(pair.key, pair.certificate)], root_certificates=self._bundle)
 
     def _issue(self) -> ServerPair:
         return self._authority.issue_server(self._names, dt.datetime.now(dt.UTC))
@@ -322,9 +349,10 @@ _ENDINGS: dict[int | None, Callable[[DataDirectory], CrossdockError]] = {
 
 
 async def _listen(
-    address: str, credentials: grpc.ServerCredentials, options: list[tuple[str, int | str]]
+    address: str, credentials: grpc.ServerCredentials, options: list[tuple[str, int | str]], **more: Any
 ) -> tuple[grpc.aio.Server, int]:
-    server = grpc.aio.server(options=options)
+    """*more* as `grpc.aio.server` takes it."""
+    server = grpc.aio.server(options=options, **more)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as error:

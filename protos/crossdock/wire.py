@@ -18,7 +18,8 @@ OLDEST_PROTOCOL = 1  # still spoken
 CONFIG = "config"
 CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
-CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK)
+TRUST = "trust"  # the directive that says which certificate authorities to trust from now on
+CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST)
 
 
 def common(announced: Iterable[str]) -> frozenset[str]:

@@ -13,10 +13,10 @@ from crossdock.errors import ConfigError, Corrupt, Refused, Retryable
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock_controller.authority import Authority
-from crossdock_controller.commands import backup, fleet, restore
+from crossdock_controller.commands import backup, enrolment, fleet, restore
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.processes import ControllerSettings, run_controller
-from crossdock_controller.store import agents, connection, copies, events, facts, strangers
+from crossdock_controller.store import agents, connection, copies, events, facts, strangers, tokens
 from crossdock_controller.store.intake import IntakeReader
 from support.store_site import enrol, made, normalize
 
@@ -108,10 +108,10 @@ def test_a_store_without_an_event_is_restored_too(tmp_path: Path) -> None:
 
 def test_join_tokens_of_the_backup_are_worth_nothing(data: DataDirectory, saved: Path) -> None:
     with closing(connection.connect(data.state)) as db:
-        assert agents.take_token(db, "hash", 5) == ("ldn1", "ldn1")
+        assert tokens.take(db, "hash", 5)
     restored(data, saved, replace=True)
     with closing(connection.connect(data.state)) as db:
-        assert agents.take_token(db, "hash", 5) is None
+        assert not tokens.take(db, "hash", 5)
 
 
 def test_data_that_is_there_is_refused_or_set_aside_never_deleted(data: DataDirectory, saved: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_restore_cut_between_any_two_renames_starts_no_controller_and_is_given
         step += 1
         data = made(tmp_path / f"data{step}")
         fingerprint = Authority.open(data.authority).fingerprint
-        fleet.revoke(data, "rtm1")
+        enrolment.revoke(data, "rtm1", MADE_US, by="local:test")
         with monkeypatch.context() as patch:
             was_reached = cut_at(patch, step)
             with suppress(Cut):
@@ -241,7 +241,7 @@ def test_an_agent_enrolled_after_the_backup_is_let_in_by_a_person_and_only_if_it
     assert (shown["ldn1"].state, shown["ldn1"].site) == ("enrolled", "london")
     with pytest.raises(ConfigError, match="is on the list"):
         fleet.adopt(data, "ldn1", "", 9)
-    fleet.revoke(data, "ldn1")
+    enrolment.revoke(data, "ldn1", MADE_US, by="local:test")
     with pytest.raises(ConfigError, match="is on the list"):
         fleet.adopt(data, "ldn1", "", 9)
 

@@ -44,6 +44,7 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         self.tokens = {"token-1"}
         self.changed = threading.Condition()
         self.port = 0
+        self.enrollment_port = 0
         self._contexts: list[grpc.ServicerContext] = []
         self._offer: link_pb2.ConfigOffer | None = None  # made again to whoever greets with another hash
         self._outgoing: list[link_pb2.Directive] = []
@@ -61,7 +62,7 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         )
         enrolling = grpc.ssl_server_credentials([(pair.key, pair.certificate)])
         self.port = server.add_secure_port(f"127.0.0.1:{self.port}", credentials)
-        self.enrollment_port = server.add_secure_port("127.0.0.1:0", enrolling)
+        self.enrollment_port = server.add_secure_port(f"127.0.0.1:{self.enrollment_port}", enrolling)
         server.start()
         self._server = server
         return self
@@ -105,9 +106,12 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
                     del kept[length:]
         self.start()
 
-    def offer(self, config: bytes, revision: int, signature: bytes | None = None) -> None:
+    def offer(self, config: bytes, revision: int, signature: bytes | None = None, hold_seconds: int = 0) -> None:
         signed = self.authority.sign(config) if signature is None else signature
-        offer = link_pb2.ConfigOffer(revision=revision, hash=siteconfig.digest(config), config=config, signature=signed)
+        offer = link_pb2.ConfigOffer(
+            revision=revision, hash=siteconfig.digest(config), config=config, signature=signed,
+            hold_seconds=hold_seconds,
+        )  # fmt: skip
         self._offer = offer
         self.send(link_pb2.Directive(config=offer))
 

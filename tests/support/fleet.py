@@ -17,7 +17,7 @@ from crossdock.tls import CLIENT_OPTIONS, server_only_credentials
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
 from crossdock_controller.authority import Authority
 from crossdock_controller.paths import DataDirectory, read_addresses
-from crossdock_controller.store import agents, connection
+from crossdock_controller.store import connection, tokens
 from support.fleet_agents import SOURCE, SimulatedAgent, Tally
 from support.gateway import Identity, csr_of, pem
 from support.processes import Centre
@@ -102,7 +102,7 @@ def _tokens(data: DataDirectory, authority: Authority, address: str, wanted: lis
     with closing(connection.connect(data.state)) as db, connection.transaction(db):
         for name in wanted:
             token, digest = authority.join_token(address)
-            agents.create_token(db, digest, name, name, now_us + 3_600_000_000, now_us)
+            tokens.create(db, tokens.Token(digest, name, name, 1, 1, now_us + 3_600_000_000, now_us, False, "", 0))
             made[name] = json.loads(base64.urlsafe_b64decode(token.removeprefix("cd1_") + "==="))["t"]
     return made
 

@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller.authority import Authority
 from crossdock_controller.paths import Addresses, DataDirectory, read_addresses
 from crossdock_controller.processes import ControllerSettings, run_controller
-from crossdock_controller.store import agents, connection
+from crossdock_controller.store import connection, tokens
 from crossdock_controller.store.intake import IntakeReader, StoredBatch
 
 
@@ -38,17 +38,27 @@ class Gateway:
     addresses: Addresses
     authority: Authority
 
-    def token(self, site: str = "atl1", agent: str = "atl1", seconds: float = 60) -> str:
-        _, secret = self._token(site, agent, seconds)
+    def token(
+        self, site: str = "atl1", agent: str = "atl1", seconds: float = 60, *, uses: int = 1, approve: bool = False
+    ) -> str:
+        _, secret = self._token(site, agent, seconds, uses, approve)
         return secret
 
     def enroll(self, token: str, key: ec.EllipticCurvePrivateKey | None = None) -> tuple[Identity, str]:
         """The identity and the link's address. Raises grpc.RpcError."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        with self.channel(self.addresses.enrollment, server_only_credentials(self.authority.bundle)) as channel:
-            request = enrollment_pb2.EnrollRequest(token=token, csr=csr_of(key), host="h", platform="p", version="1")
-            answer = enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)
+        answer = self.ask(token, key)
         return Identity(pem(key), answer.certificate, answer.ca_bundle), answer.link_address
+
+    def ask(
+        self, token: str, key: ec.EllipticCurvePrivateKey, address: str = "", **fields: object
+    ) -> enrollment_pb2.EnrollResponse:
+        """The answer to one request to enrol, over the port at *address* (by default its own). Raises grpc.RpcError."""
+        said = {"token": token, "csr": csr_of(key), "host": "h", "platform": "p", "version": "1"} | fields
+        credentials = server_only_credentials(self.authority.bundle)
+        with self.channel(address or self.addresses.enrollment, credentials) as channel:
+            request = enrollment_pb2.EnrollRequest(**said)  # type: ignore[arg-type]
+            return enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)  # type: ignore[no-untyped-call]
 
     def link(self, identity: Identity) -> grpc.Channel:
         credentials = mutual_credentials(identity.bundle, identity.certificate, identity.key)
@@ -65,15 +75,17 @@ class Gateway:
     def channel(address: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
         return grpc.secure_channel(address, credentials, options=CLIENT_OPTIONS)
 
-    def _token(self, site: str, agent: str, seconds: float) -> tuple[str, str]:
+    def _token(self, site: str, agent: str, seconds: float, uses: int, approve: bool) -> tuple[str, str]:
         import base64
         import json
 
         token, digest = self.authority.join_token(self.addresses.enrollment)
         now_us = time.time_ns() // 1000
-        db = connection.connect(self.data.state)
-        agents.create_token(db, digest, site, agent, now_us + int(seconds * 1e6), now_us)
-        db.close()
+        row = tokens.Token(
+            digest, site, agent, uses, uses, now_us + int(seconds * 1e6), now_us, approve, "local:test", 0
+        )
+        with closing(connection.connect(self.data.state)) as db:
+            tokens.create(db, row)
         return token, json.loads(base64.urlsafe_b64decode(token.removeprefix("cd1_") + "==="))["t"]
 
 
@@ -107,6 +119,10 @@ def running_gateway(directory: Path, **settings: object) -> Iterator[Gateway]:
         assert not thread.is_alive(), "the gateway did not stop"
         if failure:
             raise failure[0]
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 def stub(channel: grpc.Channel) -> link_pb2_grpc.LinkStub:

@@ -9,9 +9,11 @@ import time
 
 
 class Relay:
-    """Listens on `port` and passes everything to *target* and back. Use in a `with` statement."""
+    """Listens on `port` and passes everything to *target* and back, from the address *source* if one is given. Use in a
+    `with` statement."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, source: str = "") -> None:
+        self._source = (source, 0) if source else None
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -42,7 +44,7 @@ class Relay:
                 near, _ = self._listener.accept()
             except OSError:  # closed: the test is over
                 return
-            far = socket.create_connection(self._target)
+            far = socket.create_connection(self._target, source_address=self._source)
             self._open += [near, far]
             self.connections += 1
             for pair in ((near, far, True), (far, near, False)):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crossdock_controller.authority import Authority
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
-from crossdock_controller.store import agents, connection, migrate
+from crossdock_controller.store import agents, connection, migrate, tokens
 from crossdock_controller.store.intake import Incoming, IntakeWriter
 
 EPOCH = b"e" * 16
@@ -36,7 +36,7 @@ def made(root: Path, batches: int = 20, normalized: int = 12) -> DataDirectory:
     with closing(connection.connect(data.state)) as db:
         for agent in ("atl1", "rtm1"):
             enrol(db, agent)
-        agents.create_token(db, "hash", "ldn1", "ldn1", 2**60, 1)
+        tokens.create(db, tokens.Token("hash", "ldn1", "ldn1", 1, 1, 2**60, 1, False, "", 0))
         db.execute("INSERT INTO sources(id, site, agent, source) VALUES(1, 'atl1', 'atl1', 'wms')")
         normalize(db, normalized)
     return data

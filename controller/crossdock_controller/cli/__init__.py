@@ -11,12 +11,15 @@ from crossdock_controller.cli.lazy import Entry, LazyGroup
 
 _ENTRIES = {
     "controller": Entry("cli.controller:controller", "Run the controller."),
-    "token": Entry("cli.fleet:token", "Make a join token: one line to paste at a site."),
-    "agents": Entry("cli.fleet:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
+    "token": Entry("cli.enrolment:token", "Join tokens: one line to paste at a site."),
+    "agents": Entry("cli.enrolment:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "fleet": Entry("cli.risks:fleet", "Who will lock out and when: certificates, clocks, clones."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
     "rollback": Entry("cli.configuration:rollback", "Go back: an old revision's tree becomes the next one."),
+    "rollout": Entry("cli.rollout:rollout", "A revision on its way in waves: where it is; pause, halt, finish it."),
     "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
@@ -28,10 +31,10 @@ _ENTRIES = {
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
-    "See": ["status", "top", "trace", "account", "agents"],
+    "See": ["status", "top", "trace", "account", "agents", "fleet"],
     "Mend": ["dead"],
-    "Configure": ["plan", "apply", "history", "rollback", "token"],
-    "Run": ["controller", "backup", "restore", "demo"],
+    "Configure": ["plan", "apply", "history", "rollback", "rollout", "token"],
+    "Run": ["controller", "ca", "backup", "restore", "demo"],
 }
 
 

@@ -21,7 +21,7 @@ def controller() -> None:
 )
 @click.option("--advertise", default="", metavar="HOST", help="The name agents reach it by. [default: this host's]")
 @click.option(
-    "--certificate-hours", type=click.FloatRange(min=0.01), default=24.0, show_default=True, metavar="N",
+    "--certificate-hours", type=click.FloatRange(min=0.001), default=24.0, show_default=True, metavar="N",
     help="Life of an agent's certificate; it is renewed at two thirds.",
 )  # fmt: skip
 @click.option(
@@ -37,6 +37,15 @@ def controller() -> None:
     help="As long as mapping a few batches may take, before the batch at fault is looked for and set aside.",
 )  # fmt: skip
 @click.option(
+    "--grace-days", type=click.FloatRange(min=0.0), default=30.0, show_default=True, metavar="N",
+    help="How long after its certificate ended an agent that was away comes back by itself.",
+)  # fmt: skip
+@click.option(
+    "--approve-enrolments",
+    is_flag=True,
+    help="Each new agent waits until a person says 'crossdock agents approve NAME', whatever its token says.",
+)
+@click.option(
     "--take-over", is_flag=True,
     help="Start although another controller may hold the data; that one stops writing at once.",
 )  # fmt: skip
@@ -49,7 +58,9 @@ def run(
     retention_days: float,
     min_free_disk: int,
     round_seconds: float,
+    grace_days: float,
     take_over: bool,
+    approve_enrolments: bool,
 ) -> None:
     """Run the controller until Ctrl-C or SIGTERM. One controller uses a data directory at a time.
 
@@ -71,6 +82,8 @@ def run(
             data=data.root, listen=listen, enroll_listen=enroll_listen, advertise=advertise,
             certificate_hours=certificate_hours, retention_days=retention_days,
             min_free_disk_bytes=min_free_disk, round_seconds=round_seconds, take_over=take_over,
+            grace_days=grace_days,
+            approve_enrolments=approve_enrolments,
         ),
         stop,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`crossdock token create`, `crossdock agents`: bringing sites in, and seeing how they are."""
+"""`crossdock agents`: how the sites are."""
 
 from __future__ import annotations
 
@@ -7,39 +7,10 @@ import time
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import Period, data_option, json_option, require_data
+from crossdock_controller.cli.options import data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import fleet
 from crossdock_controller.paths import DataDirectory
-
-
-@click.group()
-def token() -> None:
-    """Join tokens: single-use, short-lived, shown once."""
-
-
-@token.command("create")
-@click.option("--site", required=True, metavar="SITE", help="The site the agent works for, as in sites/*.yaml.")
-@click.option("--agent", default="", metavar="NAME", help="The agent's name, when a site has several. [default: SITE]")
-@click.option("--ttl", type=Period(), default="1h", show_default=True, help="How long it may be used: 15m, 1h, 1d.")
-@data_option
-@json_option
-def token_create(site: str, agent: str, ttl: float, data: DataDirectory, as_json: bool) -> None:
-    """Make a join token and print the line to paste at the site."""
-    now_us = time.time_ns() // 1000
-    made = fleet.create_token(data, site, agent, ttl, now_us)
-    if as_json:
-        emit(made)
-        return
-    click.echo(
-        f"A token for agent {made.agent} of site {made.site}, for one use within {words.duration(ttl)}.", err=True
-    )
-    click.echo(f"It leads to {made.enrollment}. Paste this line at the site:\n", err=True)
-    click.echo(made.command)
-    if made.replaces:
-        click.echo(
-            f"\nnote: agent {made.agent} exists. Enrolling with this token gives its name to the new machine.", err=True
-        )
 
 
 @click.group(invoke_without_command=True)
@@ -58,16 +29,6 @@ def agents(ctx: click.Context, data: DataDirectory, as_json: bool) -> None:
         emit({"agents": found})
         return
     _show(found, now_us)
-
-
-@agents.command("revoke")
-@click.argument("name")
-@click.pass_obj
-def agents_revoke(data: DataDirectory, name: str) -> None:
-    """Take agent NAME off the allow-list: its streams are cut, its certificate is worth nothing from now on."""
-    require_data(data)
-    fleet.revoke(data, name)
-    click.echo(f"agent {name} is revoked; 'crossdock token create' lets it in again")
 
 
 @agents.command("adopt")
@@ -149,10 +110,10 @@ def show_throttled(found: list[fleet.AgentView]) -> None:
 
 
 def revision_of(agent: fleet.AgentView) -> str:
-    """ "7", or "6, 7 offered" while it has not applied the newest, "6, refused 7" when it could not."""
+    """ "7", or "6, 7 offered" while it has not applied what it is to run, "6, refused 7" when it could not."""
     if agent.config_state == "failed":
         return f"{agent.revision or '-'}, refused {agent.desired_revision}"
-    if agent.desired_revision > agent.revision:
+    if agent.desired_revision not in {0, agent.revision}:
         return f"{agent.revision or '-'}, {agent.desired_revision} offered"
     return str(agent.revision or "-")
 

@@ -18,7 +18,7 @@ import msgspec
 from crossdock import __version__
 from crossdock.errors import UNREADABLE, ConfigError, Corrupt, Retryable
 from crossdock.lock import SingleInstance
-from crossdock_controller.authority import Authority, write_private
+from crossdock_controller.authority import Authority, files, write_private
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import copies, schema
 
@@ -26,7 +26,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"  # the end of the name while it is written
 SPARE_BYTES = 64 * 1024 * 1024  # beside the copies themselves
-AUTHORITY = ("ca.key", "ca.pem")
 LOCK_SECONDS = 2.0
 
 Progress = Callable[[str, int, int], None]
@@ -156,15 +155,16 @@ def _write(data: DataDirectory, partial: Path, now_us: int, progress: Progress) 
 
 
 def _others(data: DataDirectory, partial: Path) -> Iterable[File]:
-    """The authority, whose key is as secret here as there, and the addresses agents know."""
+    """The authorities, whose keys are as secret here as there, and the addresses agents know."""
     (partial / "authority").mkdir(mode=0o700)
-    for path in (*(data.authority / name for name in AUTHORITY), data.addresses):
-        if path == data.addresses and not path.exists():
-            continue
-        content = path.read_bytes()
-        name = path.relative_to(data.root).as_posix()
-        write_private(partial / name, content)
-        yield File(name, len(content), hashlib.sha256(content).hexdigest())
+    with Authority.lock(data.authority):  # no authority is added or retired between two files
+        for path in (*(data.authority / name for name in files.names(data.authority)), data.addresses):
+            if path == data.addresses and not path.exists():
+                continue
+            content = path.read_bytes()
+            name = path.relative_to(data.root).as_posix()
+            write_private(partial / name, content)
+            yield File(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 def _differences(path: Path, size: int, sha256: str, progress: Progress) -> list[str]:

@@ -1,38 +1,25 @@
-"""Join tokens and the fleet: who may send, who does, and what each agent last said of itself."""
+"""The fleet: who may send, who does, and what each agent last said of itself."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossdock.errors import ConfigError
+from crossdock_controller.commands import identity
 from crossdock_controller.pace import silent_seconds
-from crossdock_controller.paths import DataDirectory, read_addresses
+from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents as rows
 from crossdock_controller.store import connection, strangers
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
 EXPIRY_SECONDS = 3600.0
-TWIN_SECONDS = 600.0  # a refused clone tries again every few seconds; after this long it has given up
 FAR_HOURS = 90 * 24  # an outbox that fills later than this has no forecast
-
-
-@dataclass(frozen=True, slots=True)
-class JoinToken:
-    """*token* is shown once and stored nowhere; *replaces*: an agent of that name exists and would enrol anew."""
-
-    token: str
-    site: str
-    agent: str
-    expires_us: int
-    enrollment: str
-    command: str
-    replaces: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,38 +93,10 @@ class AgentView:
     limits: list[LimitHealth] = field(default_factory=list)
 
 
-def create_token(data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int) -> JoinToken:
-    """A single-use token for one agent of *site* (named like the site unless *agent* is given).
-
-    Raises ConfigError for a name that cannot be one, or when no controller has run on *data* yet.
-    """
-    agent = agent or site
-    for what, name in (("site", site), ("agent", agent)):
-        if not NAME.fullmatch(name):
-            raise ConfigError(
-                f"{what} {name!r} cannot be a name", hint="use small letters, digits, dots and dashes: atl1, rtm1-erp"
-            )
-    addresses = read_addresses(data)
-    from crossdock_controller.authority import Authority
-
-    token, stored = Authority.open(data.authority).join_token(addresses.enrollment)
-    expires_us = now_us + int(ttl_seconds * 1_000_000)
-    with closing(connection.connect(data.state)) as db:
-        known = rows.get(db, agent)
-        if known is not None and known.site != site:
-            raise ConfigError(
-                f"agent {agent!r} belongs to site {known.site!r}, not {site!r}",
-                hint="give this one another --agent name",
-            )
-        rows.create_token(db, stored, site, agent, expires_us, now_us)
-    command = f"crossdock-agent enroll --token {token}"
-    return JoinToken(token, site, agent, expires_us, addresses.enrollment, command, known is not None)
-
-
 def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
     """Every agent that ever enrolled, by name; after them those that knock and are on no list."""
     with closing(connection.connect(data.state)) as db:
-        listed = judged(rows.list_all(db), now_us)
+        listed = judged(rows.list_all(db), now_us, identity.refused(db, now_us))
         return listed + [_unknown(stranger) for stranger in strangers.list_all(db)]
 
 
@@ -174,20 +133,17 @@ def _unknown(stranger: strangers.Stranger) -> AgentView:
     )  # fmt: skip
 
 
-def revoke(data: DataDirectory, agent: str) -> None:
-    """Take *agent* off the allow-list; a running controller cuts its streams within a second. Raises ConfigError."""
-    with closing(connection.connect(data.state)) as db:
-        if not rows.revoke(db, agent):
-            raise ConfigError(f"there is no agent {agent!r}", hint="'crossdock agents' lists all of them")
-
-
-def judged(fleet: Sequence[rows.AgentRow], now_us: int) -> list[AgentView]:
-    """What rows and last heartbeats say, judged at *now_us*. *fleet* is all of it: its size decides who is silent."""
+def judged(
+    fleet: Sequence[rows.AgentRow], now_us: int, refused: Mapping[str, Sequence[str]] | None = None
+) -> list[AgentView]:
+    """What rows and last heartbeats say, judged at *now_us*. *fleet* is all of it: its size decides who is silent.
+    *refused*: what was refused under the name of an agent (`identity.refused`)."""
     patience = silent_seconds(sum(row.state == "active" for row in fleet))
-    return [_view(row, now_us, patience) for row in fleet]
+    told = refused or {}
+    return [_view(row, now_us, patience, told.get(row.agent, ())) for row in fleet]
 
 
-def _view(row: rows.AgentRow, now_us: int, patience_seconds: float) -> AgentView:
+def _view(row: rows.AgentRow, now_us: int, patience_seconds: float, refused: Sequence[str]) -> AgentView:
     health: dict[str, Any] = json.loads(row.health) if row.health else {}
     sources = [
         SourceHealth(
@@ -203,7 +159,7 @@ def _view(row: rows.AgentRow, now_us: int, patience_seconds: float) -> AgentView
     return AgentView(
         row.agent, row.site, state, row.last_seen_us, row.host, row.platform, row.version, row.revision,
         row.desired_revision, row.config_state, row.config_reason, row.certificate_expires_us, offset_us, outbox,
-        sources, _problems(row, state, health, offset_us, now_us), own,
+        sources, _problems(row, state, health, refused, offset_us, now_us), own,
         [LimitHealth(**limit) for limit in health.get("limits", [])],
     )  # fmt: skip
 
@@ -232,7 +188,9 @@ def _ahead(outbox: OutboxHealth, state: str, last_seen_us: int, offset_us: int) 
     return replace(outbox, fills_at_us=fills, drained_at_us=0)
 
 
-def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us: int, now_us: int) -> list[str]:
+def _problems(
+    row: rows.AgentRow, state: str, health: dict[str, Any], refused: Sequence[str], offset_us: int, now_us: int
+) -> list[str]:
     """What a person should know, most urgent first; nothing of an agent that was revoked."""
     if state == "revoked":
         return []
@@ -246,12 +204,7 @@ def _problems(row: rows.AgentRow, state: str, health: dict[str, Any], offset_us:
             hint = f" ({source['hint']})" if source["hint"] else ""
             found.append(f"{source['source']}: {source['error']}{hint}")
     found += health.get("problems", [])
-    twin = health.get("twin")
-    if twin and now_us - twin["at_us"] < TWIN_SECONDS * 1_000_000:
-        found.append(
-            f"a second process, on {twin['host'] or 'an unnamed host'}, uses its identity and is refused: a cloned "
-            "machine? stop the agent there and enrol that machine under a name of its own"
-        )
+    found += refused
     if abs(offset_us) > CLOCK_SECONDS * 1_000_000:
         found.append(f"its clock is {offset_us / 1_000_000:+.0f} s off ours: set the time service on {row.host}")
     left = (row.certificate_expires_us - now_us) / 1_000_000

@@ -10,7 +10,7 @@ from crossdock_controller.cli import account as account_view
 from crossdock_controller.cli import dead as dead_view
 from crossdock_controller.cli import trace as trace_view
 from crossdock_controller.cli import words
-from crossdock_controller.commands import account, configuration, dead, fleet, status, trace
+from crossdock_controller.commands import account, configuration, dead, enrolment, fleet, status, trace
 from crossdock_controller.demo.board import Board
 from crossdock_controller.demo.business import (
     BAD_QUANTITY,
@@ -104,7 +104,7 @@ class Story:
         parts = words.plural(len(applied.plan.changes), "part")
         stage.done(f"configuration applied: revision {applied.revision}, {parts}, one tree of YAML files")
         for site in SITES:
-            token = fleet.create_token(plant.data, site, "", 600.0, _now_us())
+            token = enrolment.create_token(plant.data, site, "", 600.0, _now_us(), by="local:demo")
             plant.enroll(site, token.token)
             stage.done(f"[bold]{site}[/] enrolled: [dim]crossdock-agent enroll --token {token.token[:14]}…[/]")
         self._wait("the agents run revision 1", lambda: self._agents_run(applied.revision), SETTLE_SECONDS)

@@ -1,4 +1,4 @@
-"""The fleet's allow-list, what each agent last said, and join tokens (hashed, single-use).
+"""The fleet's allow-list and what each agent last said.
 
 Every function takes an open connection to state.db (autocommit) and is one statement; times are microseconds since the
 epoch, UTC.
@@ -54,23 +54,6 @@ def list_all(db: sqlite3.Connection) -> list[AgentRow]:
 def active(db: sqlite3.Connection) -> dict[str, str]:
     """{agent: site} of those that may use the link."""
     return dict(db.execute("SELECT agent, site FROM agents WHERE state = 'active'").fetchall())
-
-
-def create_token(db: sqlite3.Connection, token_hash: str, site: str, agent: str, expires_us: int, now_us: int) -> None:
-    db.execute(
-        "INSERT INTO tokens(hash, site, agent, uses_left, expires_us, created_us) VALUES(?,?,?,1,?,?)",
-        (token_hash, site, agent, expires_us, now_us),
-    )
-
-
-def take_token(db: sqlite3.Connection, token_hash: str, now_us: int) -> tuple[str, str] | None:
-    """Use a token up: (site, agent), or None when it is unknown, used or expired. Of two callers at once one wins."""
-    rows = db.execute(
-        "UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = ? AND uses_left > 0 AND expires_us > ?"
-        " RETURNING site, agent",
-        (token_hash, now_us),
-    ).fetchall()
-    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def record_enrolled(
@@ -129,7 +112,24 @@ def record_config(db: sqlite3.Connection, agent: str, revision: int, state: str,
 
 
 def record_offered(db: sqlite3.Connection, agent: str, revision: int) -> None:
-    db.execute("UPDATE agents SET desired_revision = ? WHERE agent = ?", (revision, agent))
+    """It is asked to run *revision*; what it said of another one is over."""
+    db.execute(
+        "UPDATE agents SET desired_revision = ?, config_state = '', config_reason = '' WHERE agent = ?",
+        (revision, agent),
+    )
+
+
+def record_settled(db: sqlite3.Connection, agent: str, revision: int) -> None:
+    """It is to run *revision*, and does."""
+    db.execute(
+        "UPDATE agents SET desired_revision = ?, revision = ?, config_state = 'applied', config_reason = ''"
+        " WHERE agent = ?",
+        (revision, revision, agent),
+    )
+
+
+def record_effective(db: sqlite3.Connection, agent: str, revision: int) -> None:
+    db.execute("UPDATE agents SET revision = ? WHERE agent = ?", (revision, agent))
 
 
 def record_disconnected(db: sqlite3.Connection, agent: str) -> None:

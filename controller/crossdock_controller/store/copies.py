@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from crossdock.errors import Corrupt
-from crossdock_controller.store import facts, holder
+from crossdock_controller.store import enrolments, facts, holder, tokens
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.intake_schema import VERSIONS
 
@@ -186,7 +186,8 @@ def make_restored(path: Path, *, backup_us: int, now_us: int, beyond: int, revok
                 db.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('events', ?)", (last,))
             db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'events'", (last,))
             holder.forget(db)
-            db.execute("UPDATE tokens SET uses_left = 0")
+            tokens.void_all(db)
+            enrolments.void_all(db)
             db.execute("UPDATE agents SET connected = 0")
             db.executemany("UPDATE agents SET state = 'revoked' WHERE agent = ?", [(name,) for name in revoked])
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,0 +1,32 @@
+"""An identity belongs to the machine it was made on. A state directory that was copied to another is not used there.
+
+Two agents under one identity would take each other for a restored machine and lose or double records. A machine without
+an id of its own (many containers) is not judged.
+"""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from crossdock.errors import Refused
+from crossdock_agent.identity import IdentityStore
+
+
+def check(identities: IdentityStore, machine: str) -> None:
+    """Raises Refused when *machine* (a digest, or empty) is not where the identity was made. One of before this was
+    noted is bound to the machine it is found on."""
+    identity = identities.current()
+    if not machine or identity.machine == machine:
+        return
+    if not identity.machine:
+        identities.update(machine=machine)
+        logger.info("the identity is bound to this machine from now on")
+        return
+    raise Refused(
+        f"the identity of agent {identity.agent} (site {identity.site}) was made on another machine; its state "
+        "directory was copied, or the machine was cloned, and nothing is read or sent under it here",
+        hint="for a new agent here: on the controller 'crossdock token create --site SITE', here empty the state "
+        "directory and 'crossdock-agent enroll --token ...'. If this machine replaces the other, which is off for "
+        f"good: 'crossdock token create --site {identity.site} --agent {identity.agent}' and enroll with it; outbox "
+        "and configuration stay",
+    )

@@ -1,0 +1,105 @@
+"""Whether who greets as an agent is that agent: the machine that has the identity, with the newest certificate.
+
+A clone shares the key with its original, so it is told by what it does not share: the machine, the time at which it
+runs, or the certificates that were issued since it was copied. What is refused is counted (`store.refusals`) and shown
+until it ends; which of the two is the right one, only a person can say.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+from loguru import logger
+
+from crossdock.machine import is_machine_digest
+from crossdock.v1 import link_pb2
+from crossdock_controller.fleet import Caller, Fleet
+from crossdock_controller.store import audit, certificates, enrolments, machines
+from crossdock_controller.store.certificates import Certificate
+from crossdock_controller.throttle import address_of
+
+SETTLE_SECONDS = 60  # an agent's own streams may still open with the certificate that it has just replaced
+
+_Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
+
+
+class Identities:
+    """Asked at each call of the link. Reads only: what a greeting changes is written by `greeted`."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    async def outdated(self, caller: Caller, shown: Certificate | None, context: _Context) -> str:
+        """Why the certificate shown is not taken: a newer one of this agent was seen in use. Empty when it is.
+
+        One that was issued and never seen in use does not count: the agent may have crashed before it was stored.
+        Raises StoreUnavailable.
+        """
+        if shown is None:
+            return ""
+        newer = await self._fleet.read(lambda db: _newer(db, shown))
+        if newer is None:
+            return ""
+        reason = (
+            f"agent {caller.agent} already uses a newer certificate than this one: it was stolen or cloned, or this"
+            f" machine was restored from an older copy; if it is the right one, enrol it anew: crossdock token create"
+            f" --site {caller.site} --agent {caller.agent}"
+        )
+        if time.time_ns() // 1000 - newer.first_used_us > SETTLE_SECONDS * 1_000_000:
+            address = address_of(str(context.peer()))
+            logger.bind(agent=caller.agent, peer=address, serial=shown.serial).error("{}", reason)
+            self._fleet.refusals.add("outdated", caller.agent, address, f"certificate {shown.serial}")
+        return reason
+
+    async def elsewhere(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> str:
+        """Why this machine may not have the identity: another one has it. Empty when it may, and for an agent that says
+        nothing of its machine (an older release). Raises StoreUnavailable."""
+        if not is_machine_digest(hello.machine):
+            return ""
+        now_us = time.time_ns() // 1000
+        bound = await self._fleet.read(lambda db: machines.barring(db, caller.agent, hello.machine, now_us))
+        if bound is None:
+            return ""
+        reason = elsewhere(bound)
+        logger.bind(agent=caller.agent, host=hello.host[:255], peer=str(context.peer())).error("{}", reason)
+        self._fleet.refusals.add("machine", caller.agent, address_of(str(context.peer())), hello.host[:255])
+        return reason
+
+    def twin(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
+        """A second process used the identity of a connected agent and was refused."""
+        self._fleet.refusals.add("twin", caller.agent, address_of(str(context.peer())), hello.host[:255])
+
+
+def greeted(db: sqlite3.Connection, agent: str, hello: link_pb2.Hello, shown: Certificate | None, now_us: int) -> None:
+    """*agent* was let in: its machine has the identity, and its token is worth nothing any more."""
+    if is_machine_digest(hello.machine):
+        _settle(db, agent, hello.machine, hello.host[:255], now_us)
+    if shown is not None:
+        enrolments.seen(db, agent, shown.key_sha256)
+
+
+def elsewhere(bound: machines.Machine) -> str:
+    """Why a machine may not have the identity that is *bound* to another one."""
+    where = f" (host {bound.host})" if bound.host else ""
+    return (
+        f"the identity of agent {bound.agent} belongs to another machine{where}: is this one a copy? enrol it"
+        f" under a name of its own; if it takes the other's place: crossdock agents move {bound.agent}"
+    )
+
+
+def _settle(db: sqlite3.Connection, agent: str, machine: str, host: str, now_us: int) -> None:
+    bound = machines.get(db, agent)
+    if bound is not None and bound.machine == machine:
+        return
+    machines.bind(db, agent, machine, host, now_us)
+    if bound is not None:
+        audit.append(
+            db, actor=f"agent:{agent}", action="agents.moved", target=agent, now_us=now_us,
+            details={"from_host": bound.host, "to_host": host},
+        )  # fmt: skip
+
+
+def _newer(db: sqlite3.Connection, shown: Certificate) -> Certificate | None:
+    return certificates.newer_in_use(db, certificates.get(db, shown.serial) or shown)

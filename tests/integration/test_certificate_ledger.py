@@ -1,0 +1,61 @@
+"""Every certificate that leaves the gateway is in the ledger, and its first use too."""
+
+import queue
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from crossdock.v1 import link_pb2
+from crossdock_controller.store import certificates, connection
+from support.gateway import Gateway, Identity, csr_of, pem, running_gateway, stub, wait_until
+
+
+@contextmanager
+def session(gateway: Gateway, identity: Identity, *reports: link_pb2.Report) -> Iterator[Any]:
+    outgoing: queue.Queue[link_pb2.Report | None] = queue.Queue()
+    hello = link_pb2.Hello(protocol=1, capabilities=["config", "certificate"], instance=b"i", epoch=b"e" * 16)
+    for report in (link_pb2.Report(hello=hello), *reports):
+        outgoing.put(report)
+    with gateway.link(identity) as channel:
+        yield stub(channel).Control(iter(outgoing.get, None), timeout=60)
+        outgoing.put(None)
+
+
+def ledger(gateway: Gateway) -> list[certificates.Certificate]:
+    with closing(connection.connect(gateway.data.state)) as db:
+        return certificates.of_agent(db, "atl1")
+
+
+def test_enrolment_renewal_and_first_use_are_in_the_ledger(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        (row,) = ledger(gateway)
+        assert (row.how, row.authority, row.use_order) == ("enrol", gateway.authority.fingerprint, 0)
+        assert row.serial == format(x509.load_pem_x509_certificate(identity.certificate).serial_number, "x")
+        key = ec.generate_private_key(ec.SECP256R1())
+        ask = link_pb2.Report(certificate_request=link_pb2.CertificateRequest(csr=csr_of(key)))
+        with session(gateway, identity, ask) as call:
+            assert next(call).WhichOneof("kind") == "welcome"
+            renewed = next(call).certificate.certificate
+            assert [(c.how, c.use_order) for c in ledger(gateway)] == [("enrol", 1), ("renewal", 0)]
+        with session(gateway, Identity(pem(key), renewed, identity.bundle)) as call:
+            next(call)
+            assert [(c.how, c.use_order) for c in ledger(gateway)] == [("enrol", 1), ("renewal", 2)]
+
+
+def test_a_certificate_that_the_ledger_does_not_know_comes_in_at_its_first_use(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        with closing(connection.connect(gateway.data.state)) as db:
+            db.execute("DELETE FROM certificates")  # as it is after an upgrade, or in a restored store
+        with session(gateway, identity) as call:
+            next(call)
+            (row,) = ledger(gateway)
+        assert (row.how, row.use_order, row.authority) == ("seen", 1, gateway.authority.fingerprint)
+        with session(gateway, identity) as call:  # and stays one row
+            next(call)
+            wait_until(lambda: len(ledger(gateway)) == 1, "the ledger has one row")

@@ -1,0 +1,168 @@
+"""Clones, stolen certificates and machines that change: who is refused, who is let in, and what a person is shown."""
+
+import datetime as dt
+import queue
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from crossdock.errors import ConfigError
+from crossdock.machine import machine_digest
+from crossdock.v1 import link_pb2
+from crossdock_controller import identities
+from crossdock_controller.commands import enrolment, fleet
+from crossdock_controller.store import connection, machines
+from support.gateway import Gateway, Identity, csr_of, new_key, pem, running_gateway, stub, wait_until
+
+BY = "local:test"
+HERE, THERE = machine_digest("here"), machine_digest("there")
+NOW_US = int(dt.datetime.now(dt.UTC).timestamp() * 1e6)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    with running_gateway(tmp_path / "controller") as running:
+        yield running
+
+
+def greeting(**fields: object) -> link_pb2.Report:
+    said = {"protocol": 1, "version": "1", "instance": b"i", "epoch": b"e" * 16, "host": "wms-01"} | fields
+    return link_pb2.Report(hello=link_pb2.Hello(**said))  # type: ignore[arg-type]
+
+
+def refusal(error: grpc.RpcError) -> str:
+    """What it was refused for; fails when it is not a refusal."""
+    assert isinstance(error, grpc.Call)
+    assert error.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS}, error
+    return str(error.details())
+
+
+def greet(gateway: Gateway, identity: Identity, **fields: object) -> str:
+    """ "welcome", or why it is refused."""
+    with gateway.link(identity) as channel:
+        try:
+            first = next(iter(stub(channel).Control(iter([greeting(**fields)]), timeout=60)))
+        except grpc.RpcError as error:
+            return refusal(error)
+    assert first.HasField("welcome")
+    return "welcome"
+
+
+def uplink(gateway: Gateway, identity: Identity) -> str:
+    """ "open", or why it is refused."""
+    with gateway.link(identity) as channel:
+        try:
+            list(stub(channel).Uplink(iter([]), timeout=60))
+        except grpc.RpcError as error:
+            return refusal(error)
+    return "open"
+
+
+def renewed(gateway: Gateway, identity: Identity) -> Identity:
+    """A newer certificate of the same agent, received and not yet used."""
+    key = new_key()
+    request = link_pb2.Report(certificate_request=link_pb2.CertificateRequest(csr=csr_of(key)))
+    with gateway.link(identity) as channel:
+        answers = iter(stub(channel).Control(iter([greeting(), request]), timeout=60))
+        assert next(answers).HasField("welcome")
+        issued = next(answers).certificate
+    return Identity(pem(key), issued.certificate, issued.ca_bundle)
+
+
+def enrolled(gateway: Gateway, **fields: object) -> Identity:
+    key = new_key()
+    answer = gateway.ask(gateway.token(), key, **fields)
+    return Identity(pem(key), answer.certificate, answer.ca_bundle)
+
+
+def problems(gateway: Gateway) -> str:
+    return " ".join(problem for agent in fleet.agents(gateway.data, NOW_US) for problem in agent.problems)
+
+
+def test_another_machine_with_the_identity_is_refused_and_shown_until_a_person_moves_it(gateway: Gateway) -> None:
+    identity = enrolled(gateway, machine=HERE, host="wms-01")
+    assert greet(gateway, identity, machine=HERE) == "welcome"
+    refused = greet(gateway, identity, machine=THERE, host="wms-copy")
+    assert "belongs to another machine (host wms-01)" in refused
+    assert "crossdock agents move atl1" in refused
+    wait_until(lambda: "wms-copy at 127.0.0.1" in problems(gateway), "it is shown")
+    assert greet(gateway, identity, machine=HERE) == "welcome"
+    assert enrolment.move(gateway.data, "atl1", int(dt.datetime.now(dt.UTC).timestamp() * 1e6), by=BY) == "wms-01"
+    assert greet(gateway, identity, machine=HERE) == "welcome"  # until the other one comes
+    assert greet(gateway, identity, machine=THERE, host="wms-02") == "welcome"
+    assert "belongs to another machine (host wms-02)" in greet(gateway, identity, machine=HERE)
+    with closing(connection.connect(gateway.data.state)) as db:
+        told = db.execute("SELECT actor, action FROM audit WHERE action LIKE 'agents.move%' ORDER BY seq").fetchall()
+    assert told == [(BY, "agents.move"), ("agent:atl1", "agents.moved")]
+
+
+def test_a_move_that_nobody_makes_use_of_ends_after_a_day(gateway: Gateway) -> None:
+    identity = enrolled(gateway, machine=HERE)
+    a_day_ago = int(dt.datetime.now(dt.UTC).timestamp() * 1e6) - machines.MOVE_SECONDS * 1_000_000
+    enrolment.move(gateway.data, "atl1", a_day_ago, by=BY)
+    assert "another machine" in greet(gateway, identity, machine=THERE)
+
+
+def test_an_agent_of_an_older_release_says_nothing_of_its_machine_and_is_let_in(gateway: Gateway) -> None:
+    identity = enrolled(gateway)
+    assert greet(gateway, identity) == "welcome"
+    with pytest.raises(ConfigError, match="bound to no machine"):
+        enrolment.move(gateway.data, "atl1", NOW_US, by=BY)
+    assert greet(gateway, identity, machine=HERE) == "welcome"  # it was upgraded: the first that it names has it
+    assert greet(gateway, identity) == "welcome"  # and downgraded
+    assert "another machine" in greet(gateway, identity, machine=THERE)
+
+
+def test_enrolling_anew_gives_the_name_to_the_new_machine(gateway: Gateway) -> None:
+    old = enrolled(gateway, machine=HERE)
+    assert greet(gateway, old, machine=HERE) == "welcome"
+    new = enrolled(gateway, machine=THERE)
+    assert greet(gateway, new, machine=THERE) == "welcome"
+    assert greet(gateway, old, machine=HERE) != "welcome"
+
+
+def test_an_older_certificate_is_refused_everywhere_once_a_newer_one_was_used(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "SETTLE_SECONDS", -1)
+    old = enrolled(gateway)
+    new = renewed(gateway, old)
+    assert greet(gateway, old) == "welcome"  # the newer one may never have been stored: a crash
+    newest = renewed(gateway, old)
+    assert uplink(gateway, old) == "open"
+    assert greet(gateway, newest) == "welcome"
+    for outdated in (old, new):
+        assert "stolen or cloned, or this machine was restored" in greet(gateway, outdated)
+        assert "crossdock token create --site atl1 --agent atl1" in uplink(gateway, outdated)
+    assert (greet(gateway, newest), uplink(gateway, newest)) == ("welcome", "open")
+    wait_until(
+        lambda: "an older certificate than its newest is used from 127.0.0.1" in problems(gateway), "it is shown"
+    )
+
+
+def test_an_agents_own_streams_that_change_over_to_a_new_certificate_raise_no_alarm(gateway: Gateway) -> None:
+    old = enrolled(gateway)
+    new = renewed(gateway, old)
+    assert greet(gateway, new) == "welcome"
+    assert "newer certificate" in uplink(gateway, old)
+    enrolled_again = renewed(gateway, new)
+    assert greet(gateway, enrolled_again) == "welcome"
+    assert "older certificate" not in problems(gateway)
+
+
+def test_a_clone_is_still_shown_after_the_controller_was_restarted(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity = enrolled(gateway)
+        with gateway.link(identity) as channel:
+            outgoing: queue.Queue[link_pb2.Report | None] = queue.Queue()
+            outgoing.put(greeting())
+            call = stub(channel).Control(iter(outgoing.get, None), timeout=60)
+            assert next(call).HasField("welcome")
+            assert "connected from another process" in greet(gateway, identity, instance=b"copy", host="wms-copy")
+            outgoing.put(None)
+        wait_until(lambda: "a second process, on wms-copy" in problems(gateway), "it is shown")
+    with running_gateway(tmp_path / "controller") as gateway:
+        assert "a second process, on wms-copy" in problems(gateway)
