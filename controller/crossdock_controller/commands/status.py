@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands import identity
+from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.risks import Risk, risks
-from crossdock_controller.commands.rollout import RolloutView, of_store
+from crossdock_controller.commands.rollout_views import RolloutView
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
-from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
+from crossdock_controller.store import (
+    agents,
+    connection,
+    dead_letters,
+    normalizer,
+    revisions,
+    rollouts,
+    strangers,
+    views,
+)
 
 ANSWER_SECONDS = 0.5
 LAG_SECONDS = 60.0  # what waits longer than this is behind
@@ -96,13 +106,14 @@ def status(data: DataDirectory, now_us: int) -> Status:
         unknown = strangers.list_all(db)
         known, number = revisions.list_all(db), revisions.head_number(db)
         head = next((r for r in known if r.number == number), None)
-        rolled = of_store(db, now_us)
+        rolled = _rollout(db, now_us)
         if rolled is not None and not rolled.live and (rolled.state == "complete" or rolled.revision < known[0].number):
             rolled = None
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
         sinks = views.sinks(db)
         dead = [DeadSummary(*row) for row in dead_letters.summary(db)]
+        unconfirmed, waiting = approvals.steps(db)
     streams = _streams(data, decided)
     revision = (
         RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
@@ -112,11 +123,21 @@ def status(data: DataDirectory, now_us: int) -> Status:
     pressing = [r for r in risks(data, now_us, authorities_too=False).risks if r.pressing and not _on_the_page(r)]
     steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     if rolled is not None and rolled.why:
         steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
     return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
+
+
+def _rollout(db: sqlite3.Connection, now_us: int) -> RolloutView | None:
+    """What is behind it weighs, and most of the time there is none."""
+    if rollouts.newest(db) is None:
+        return None
+    from crossdock_controller.commands import rollout
+
+    return rollout.of_store(db, now_us)
 
 
 def _on_the_page(risk: Risk) -> bool:
