@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 
 from crossdock.errors import ConfigError
+from crossdock.names import PLAIN, is_device
 
 PREFIX = "secret:"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Secrets:
@@ -24,8 +23,10 @@ class Secrets:
         if not value.startswith(PREFIX):
             return value
         name = value.removeprefix(PREFIX)
-        if not _NAME.fullmatch(name):
+        if not PLAIN.fullmatch(name):
             raise ConfigError(f"secret name {name!r} is not valid", hint="use letters, digits, '-', '_' and '.'")
+        if is_device(name):
+            raise ConfigError(f"secret name {name!r} is a device on Windows", hint="choose another name")
         variable = "CROSSDOCK_SECRET_" + name.upper().replace("-", "_").replace(".", "_")
         if variable in os.environ:
             return os.environ[variable]

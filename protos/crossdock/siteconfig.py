@@ -14,6 +14,7 @@ import msgspec
 from crossdock import cron, quiet
 from crossdock.errors import UNREADABLE, ConfigError
 from crossdock.limits import Limits
+from crossdock.names import PLAIN
 
 Lane = Literal["critical", "standard", "bulk"]
 LANES: tuple[Lane, ...] = ("critical", "standard", "bulk")
@@ -62,6 +63,8 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     budget: Budget | None = None
 
     def __post_init__(self) -> None:
+        if not PLAIN.fullmatch(self.name):
+            raise ValueError(f"{self.name[:100]!r} is no name for a source: letters, digits, '.', '_' and '-'")
         quiet.parse_all(self.quiet)
 
     @property
