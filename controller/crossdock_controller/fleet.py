@@ -35,6 +35,10 @@ _T = TypeVar("_T")
 STRANGER_SECONDS = 60.0  # between two notes of one that is refused
 
 
+CUT_SECONDS = 1.0  # so long the end of a stream is waited for; then it comes when its peer reads, or is gone
+_cutting: set[asyncio.Task[None]] = set()  # a task that nobody holds may vanish before it is done
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     agent: str
@@ -55,8 +59,17 @@ class Session:
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
-    """End a stream that another task serves. `abort` raises in whoever calls it, also here, where the next stream is
-    still to be cut; and otherwise for a stream that is gone already, or was cut before."""
+    """End a stream that another task serves. The end waits behind what its peer does not read; we do not wait for
+    that: a thief who reads nothing would keep everybody else from being cut."""
+    task = asyncio.create_task(_abort(context, code, details))
+    _cutting.add(task)
+    task.add_done_callback(_cutting.discard)
+    await asyncio.wait({task}, timeout=CUT_SECONDS)
+
+
+async def _abort(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
+    """`abort` raises in whoever calls it, also here, where the next stream is still to be cut; and otherwise for a
+    stream that is gone already, or was cut before."""
     with contextlib.suppress(grpc.aio.AbortError):
         try:
             await context.abort(code, details)
@@ -128,6 +141,14 @@ class Fleet:
     def opened(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         self._streams.setdefault(agent, set()).add(context)
 
+    def allows(self, agent: str) -> bool:
+        """Whether it may use the link, as of the last `refresh`."""
+        return agent in self._allowed
+
+    def open_streams(self, agent: str) -> int:
+        """How many of its streams are open."""
+        return len(self._streams.get(agent, ()))
+
     def closed(self, agent: str, context: grpc.aio.ServicerContext) -> None:
         streams = self._streams.get(agent, set())
         streams.discard(context)
@@ -146,10 +167,12 @@ class Fleet:
         """Read allow-list and head revision again: cut who was revoked, before anything else; store the heartbeats that
         came, and what was refused; offer what is new."""
         self._allowed, head = await self.read(lambda db: (agents.active(db), revisions.head_number(db)))
-        for agent in [a for a in self._streams if a not in self._allowed]:
-            for context in list(self._streams.pop(agent)):
-                logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
-                await cut(context, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
+        revoked = [(a, context) for a in self._streams if a not in self._allowed for context in self._streams[a]]
+        for agent, context in revoked:
+            logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
+            self.closed(agent, context)
+        ends = [cut(c, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked") for agent, c in revoked]
+        await asyncio.gather(*ends)
         await self._store_heartbeats()
         await self.refusals.flush()
         if head not in (self._revision, self._refused):
@@ -267,10 +290,16 @@ class Fleet:
 
 
 def _names(context: grpc.aio.ServicerContext) -> list[str]:
-    """The agents that the caller's certificate names: one, in those we issue."""
+    """The agent that the caller's certificate names, as a list of one; empty when it is not the one name it has.
+
+    Those we issue carry one URI and nothing else. What carries more, or a name of another kind, was not made here.
+    """
     auth = context.auth_context()
-    uris = (*auth.get("peer_spiffe_id", ()), *auth.get("x509_subject_alternative_name", ()))
-    return list(dict.fromkeys(name for uri in uris if (name := agent_of(uri.decode("utf-8", "replace")))))
+    names, uris = auth.get("x509_subject_alternative_name", ()), auth.get("peer_uri", ())
+    if len(names) != 1 or list(names) != list(uris):
+        return []
+    agent = agent_of(names[0].decode("utf-8", "replace"))
+    return [agent] if agent else []
 
 
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:

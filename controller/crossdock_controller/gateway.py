@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,20 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
+from crossdock_controller.reports import MAX_UNANSWERED, fault_of
 from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, certificates
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 from crossdock_controller.trusting import RETIRED, heard, tell
 
 IN_FLIGHT_BYTES = 32 * 1024 * 1024  # per stream, read but not yet committed
+ITEM_BYTES = 2048  # what a batch or a refusal that waits costs beside its sealed bytes
 EPOCH_BYTES = 16
 REFUSALS_SHOWN = 200  # characters of a hostile value that we are willing to repeat
+REFUSALS_LOGGED = 20
+HELLO_SECONDS = 60.0
+UNREAD_SECONDS = 0.1  # between two looks whether directives were read
+MAX_STREAMS = 16  # of one agent: it has two, and a few that it has not noticed the end of
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
@@ -66,12 +72,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
         if refusal is not None:  # before its batches travel for nothing
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
         self._fleet.opened(caller.agent, context)
-        stream = _UplinkStream(caller, self._committer)
+        stream = _UplinkStream(caller, self._committer, self._fleet.allows)
         reader = asyncio.create_task(stream.receive(requests))
         try:
             async for ack in stream.acks():
                 yield ack
             await reader
+        except Refused as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
@@ -82,16 +90,13 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self, requests: AsyncIterator[link_pb2.Report], context: _Context
     ) -> AsyncIterator[link_pb2.Directive]:
         caller = await self._authenticate(context)
-        first = await anext(aiter(requests), None)
-        if first is None or first.WhichOneof("kind") != "hello":
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
-        assert first is not None  # noqa: S101 - abort raised
+        first = await self._first(caller, requests, context)
         try:
             session = await self._open_session(caller, first.hello, context)
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise AssertionError("abort raises") from error
-        reader = asyncio.create_task(self._hear(session, requests))
+        reader = asyncio.create_task(self._hear(session, requests, context))
         try:
             yield await self._welcome(caller, first.hello)
             tell(session, self._fleet.authority)
@@ -123,7 +128,34 @@ class LinkService(link_pb2_grpc.LinkServicer):
             raise AssertionError("abort raises") from error
         if refused:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
+        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:  # the last thing: who waits here is not counted yet
+            logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         return caller
+
+    async def _first(
+        self, caller: Caller, requests: AsyncIterator[link_pb2.Report], context: _Context
+    ) -> link_pb2.Report:
+        """The hello. Who does not say it in time, or was revoked before it was said, is not heard."""
+        self._fleet.opened(caller.agent, context)
+        try:
+            first = await asyncio.wait_for(anext(aiter(requests), None), HELLO_SECONDS)
+        except TimeoutError:
+            first = None
+        finally:
+            self._fleet.closed(caller.agent, context)
+        if first is None or first.WhichOneof("kind") != "hello":
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the first report must be a hello")
+        assert first is not None  # noqa: S101 - abort raised
+        await self._authenticate(context)
+        await self._check(caller, first, context)
+        return first
+
+    async def _check(self, caller: Caller, report: link_pb2.Report, context: _Context) -> None:
+        fault = fault_of(report)
+        if fault:
+            logger.bind(agent=caller.agent, peer=context.peer()).error("control stream ended: {}", fault)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, fault)
 
     async def _open_session(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> Session:
         if hello.protocol < OLDEST_PROTOCOL:  # one that is newer reads in the welcome what we speak, and decides
@@ -205,9 +237,14 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 welcome.checkpoints.add(source=source, epoch=epoch, sequence=sequence, checkpoint=checkpoint)
         return link_pb2.Directive(welcome=welcome)
 
-    async def _hear(self, session: Session, requests: AsyncIterator[link_pb2.Report]) -> None:
-        agent = session.caller.agent
+    async def _hear(self, session: Session, requests: AsyncIterator[link_pb2.Report], context: _Context) -> None:
+        agent, unknown = session.caller.agent, 0
         async for report in requests:
+            await self._check(session.caller, report, context)
+            while session.outgoing.qsize() >= MAX_UNANSWERED:  # who does not read is not read either
+                await asyncio.sleep(UNREAD_SECONDS)
+            if not self._fleet.allows(agent):
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked")
             kind = report.WhichOneof("kind")
             if kind == "heartbeat":
                 self._fleet.heartbeat(session.caller, report.heartbeat)
@@ -217,7 +254,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
             elif kind is None:
-                logger.bind(agent=agent).info("a report that this release does not know was ignored")
+                unknown += 1
+                if unknown == 1:
+                    logger.bind(agent=agent).info("a report that this release does not know was ignored")
 
     async def _renew(self, agent: str, csr: bytes) -> link_pb2.Directive:
         try:
@@ -239,14 +278,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
 class _UplinkStream:
     """One agent's stream of batches: checked, committed in order, acknowledged in groups."""
 
-    def __init__(self, caller: Caller, committer: Committer) -> None:
+    def __init__(self, caller: Caller, committer: Committer, allows: Callable[[str], bool]) -> None:
         self._caller = caller
+        self._allows = allows
         self._committer = committer
         self._items: deque[_InFlight | link_pb2.Refused] = deque()
         self._conflicts: dict[tuple[str, bytes], int] = {}  # see `Incoming`
         self._changed = asyncio.Event()
         self._ended = False
         self._bytes = 0
+        self._refused = 0
         self._room = asyncio.Event()
         self._room.set()
 
@@ -254,6 +295,8 @@ class _UplinkStream:
         try:
             async for batch in requests:
                 await self._room.wait()
+                if not self._allows(self._caller.agent):  # its stream is being cut; nothing more of it is stored
+                    raise Refused(f"agent {self._caller.agent} is revoked")
                 self._accept(batch)
                 self._changed.set()
         finally:
@@ -277,6 +320,7 @@ class _UplinkStream:
         while True:
             item = self._items.popleft()
             if isinstance(item, link_pb2.Refused):
+                self._grow(-ITEM_BYTES)
                 ack.refused.append(item)
             else:
                 await self._settle(item, ack, durable)
@@ -296,11 +340,15 @@ class _UplinkStream:
             except Corrupt as error:
                 problem = ("checksum", str(error))
         if problem is not None:
-            log = logger.bind(agent=self._caller.agent, source=batch.source[:REFUSALS_SHOWN], sequence=batch.sequence)
-            log.warning("batch refused: {}", problem[1])
+            self._complain(batch, problem[1])
+            self._grow(ITEM_BYTES)
             self._items.append(
                 link_pb2.Refused(
-                    source=batch.source, epoch=batch.epoch, sequence=batch.sequence, code=problem[0], reason=problem[1]
+                    source=batch.source[:REFUSALS_SHOWN],
+                    epoch=batch.epoch[:REFUSALS_SHOWN],
+                    sequence=batch.sequence,
+                    code=problem[0],
+                    reason=problem[1],
                 )
             )
             return
@@ -308,15 +356,23 @@ class _UplinkStream:
             self._caller.agent, self._caller.site, batch.source, batch.epoch, batch.sequence, batch.lane,
             header.records + len(header.rejects), header.checkpoint, batch.sealed, batch.crc32, self._conflicts,
         )  # fmt: skip
-        self._grow(len(batch.sealed))
+        self._grow(len(batch.sealed) + ITEM_BYTES)
         self._items.append(_InFlight(batch, self._committer.submit(incoming)))
+
+    def _complain(self, batch: link_pb2.Batch, reason: str) -> None:
+        """In the log: the first of a stream one by one, then each thousandth."""
+        self._refused += 1
+        if self._refused > REFUSALS_LOGGED and self._refused % 1000:
+            return
+        log = logger.bind(agent=self._caller.agent, source=batch.source[:REFUSALS_SHOWN], sequence=batch.sequence)
+        log.warning("batch refused, the {}. of this stream: {}", self._refused, reason)
 
     async def _settle(self, item: _InFlight, ack: link_pb2.Ack, durable: dict[tuple[str, bytes], int]) -> None:
         batch = item.batch
         try:
             stored = await item.stored
         finally:
-            self._grow(-len(batch.sealed))
+            self._grow(-len(batch.sealed) - ITEM_BYTES)
         if stored.state in {"gap", "conflict"}:
             ack.refused.append(_refusal(batch, stored))
         else:

@@ -21,6 +21,7 @@ MAGIC = b"CDB1"
 MAX_RAW_BYTES = 64 * 1024 * 1024  # one record may be this large, and a batch never larger
 MAX_SEALED_BYTES = 72 * 1024 * 1024
 MAX_HEADER_BYTES = 4 * 1024 * 1024
+MAX_RECORDS = 1_000_000  # of a batch, rejects among them: each costs memory wherever the batch is looked into
 
 TARGET_RAW_BYTES = 256 * 1024  # a batch closes at about this size ...
 TARGET_RECORDS = 5_000  # ... or at this many records, whichever is first
@@ -66,8 +67,12 @@ def open_sealed(sealed: bytes) -> tuple[BatchHeader, bytes]:
     header, start = _split(sealed)
     if header.raw_bytes > MAX_RAW_BYTES:
         raise Corrupt(f"batch says {header.raw_bytes} bytes, the limit is {MAX_RAW_BYTES}")
+    frame = memoryview(sealed)[start:]
     try:
-        frame = memoryview(sealed)[start:]
+        # What a frame says of itself goes before `max_output_size`, and is allocated before it is looked at.
+        announced = zstandard.get_frame_parameters(frame).content_size
+        if announced not in (header.raw_bytes, zstandard.CONTENTSIZE_UNKNOWN):
+            raise Corrupt(f"batch payload announces {announced} bytes, its header says {header.raw_bytes}")
         payload = zstandard.ZstdDecompressor().decompress(
             frame, max_output_size=max(1, header.raw_bytes), allow_extra_data=False
         )
@@ -90,4 +95,6 @@ def _split(sealed: bytes) -> tuple[BatchHeader, int]:
         header.ParseFromString(sealed[_PREAMBLE.size : end])
     except DecodeError as error:
         raise Corrupt(f"batch header cannot be read: {error}") from error
+    if header.records + len(header.rejects) > MAX_RECORDS:
+        raise Corrupt(f"batch says {header.records} records, the limit is {MAX_RECORDS}")
     return header, end

@@ -1,4 +1,8 @@
-"""Logging for both sides: loguru, one line an event, stdlib loggers joined in. Never payloads, never secrets."""
+"""Logging for both sides: loguru, one line an event, stdlib loggers joined in. Never payloads, never secrets.
+
+What others said (a name, a host, a reason) stays within its line: a line break in it, or a character that a terminal
+would obey, is written as Python writes it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from pathlib import Path
 from loguru import logger
 
 _TEXT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level: <7} {extra[side]} {message} {extra[fields]}"
+_COMMANDS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPED = {code: repr(chr(code))[1:-1] for code in _COMMANDS if code != 0x09}
 _OWN_KEYS = {"side", "fields"}
 
 
@@ -21,7 +27,9 @@ class _Intercept(logging.Handler):
 def _render_fields(record: dict[str, object]) -> None:
     extra = record["extra"]
     assert isinstance(extra, dict)  # noqa: S101 - loguru's own type
-    extra["fields"] = " ".join(f"{k}={v}" for k, v in extra.items() if k not in _OWN_KEYS)
+    fields = " ".join(f"{k}={v}" for k, v in extra.items() if k not in _OWN_KEYS)
+    extra["fields"] = fields.translate(_ESCAPED)
+    record["message"] = str(record["message"]).translate(_ESCAPED)
 
 
 def configure(side: str, *, level: str = "INFO", file: Path | None = None, as_json: bool = False) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import grpc
 
 from crossdock.codec import MAX_SEALED_BYTES
+from crossdock.errors import Refused
 
 TRUST_DOMAIN = "crossdock"
 SERVER_NAME = "controller.crossdock.internal"  # every controller certificate carries it; agents verify this name
+_AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PREFIX = f"spiffe://{TRUST_DOMAIN}/agent/"
 
 MESSAGE_LIMIT_BYTES = MAX_SEALED_BYTES + 64 * 1024
@@ -37,6 +41,9 @@ SERVER_OPTIONS: list[tuple[str, int | str]] = [
 
 
 def agent_uri(agent: str) -> str:
+    """Raises Refused for what could be read as another name: a NUL, a slash, a query."""
+    if not _AGENT.fullmatch(agent):
+        raise Refused(f"{agent[:200]!r} is no name for an agent", hint="letters, digits, '.', '_' and '-', at most 100")
     return f"{_PREFIX}{agent}"
 
 
@@ -45,7 +52,7 @@ def agent_of(uri: str) -> str | None:
     if not uri.startswith(_PREFIX):
         return None
     agent = uri[len(_PREFIX) :]
-    return agent if agent and "/" not in agent else None
+    return agent if _AGENT.fullmatch(agent) else None
 
 
 def mutual_credentials(ca_bundle: bytes, certificate: bytes, key: bytes) -> grpc.ChannelCredentials:

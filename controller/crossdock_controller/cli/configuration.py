@@ -125,7 +125,9 @@ def _answer(applied: configuration.Applied, data: DataDirectory, wait: bool, as_
         _show_plan(applied.plan, applied.revision - 1)
         screen().print(f"[green]Revision {applied.revision} is in force.[/]")
         for agent in waited:
-            screen().print("  ", agent.agent, state(agent.config_state or "offered"), agent.config_reason, sep=" ")
+            screen().print(
+                "  ", agent.agent, state(agent.config_state or "offered"), _plain(agent.config_reason), sep=" "
+            )
         if not wait:
             next_steps(["crossdock agents shows who has applied it"])
     if failed:

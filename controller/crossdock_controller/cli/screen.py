@@ -1,17 +1,23 @@
 """The look of every answer to a person: one table style, states that carry a word with their colour, a spinner for
-what takes long. Width 80 is enough, and without a terminal the same words come as plain lines."""
+what takes long. Width 80 is enough, and without a terminal the same words come as plain lines.
+
+Much of what is shown was said by others (an agent's host name, a sink's error, a record): a cell of a table is text
+and no markup, and whatever could command a terminal is shown as a sign.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
+from rich.errors import MarkupError
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +30,36 @@ _BAD = {
     "dead", "offline", "down", "failing", "failed", "revoked", "blocked", "open", "lost", "doubled", "rejected",
     "stopped", "unbalanced", "full", "stuck", "damaged", "unreadable",
 }  # fmt: skip
+
+
+# C0 but for the newline, DEL, C1, and what turns the direction of writing around.
+_COMMANDS = (*range(0x0A), *range(0x0B, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SHOWN = {code: chr(0x2400 + code) if code < 0x20 else "\ufffd" for code in _COMMANDS}
+
+
+def harmless(text: str) -> str:
+    """*text* with a sign in place of every character that a terminal would obey; newlines stay."""
+    return text.translate(_SHOWN)
+
+
+class _Screen(Console):
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(harmless(segment.text), segment.style)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        try:
+            return super().render_str(text, **options)
+        except MarkupError:  # then it was none
+            return super().render_str(text, **{**options, "markup": False})
+
+
+class _Table(Table):
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 @cache
@@ -48,7 +84,7 @@ def plain_output() -> None:
 def table(*columns: str, title: str = "") -> Table:
     """A table. A column whose name begins with ">" stands right (numbers), one with "~" may break into several lines;
     the others are never broken."""
-    found = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    found = _Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         breaks = column.startswith("~")
@@ -99,4 +135,4 @@ def _console(*, stderr: bool) -> Console:
     plain_output()
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
-    return Console(stderr=stderr, highlight=False, width=width, soft_wrap=False)
+    return _Screen(stderr=stderr, highlight=False, width=width, soft_wrap=False)
