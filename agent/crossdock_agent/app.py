@@ -10,6 +10,7 @@ import random
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 from loguru import logger
 
 from crossdock import __version__, telemetry
@@ -17,7 +18,9 @@ from crossdock.errors import BufferCorrupt
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
 from crossdock.lock import SingleInstance
 from crossdock.machine import machine_digest
+from crossdock.redaction import Redactor
 from crossdock.secrets import Secrets
+from crossdock.service import Notifier, running
 from crossdock.siteconfig import OutboxConfig
 from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
@@ -27,6 +30,7 @@ from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.limits import Governor, Machine
+from crossdock_agent.logring import LogRing
 from crossdock_agent.outbox import Outbox, quarantine
 from crossdock_agent.outlook import Outlook
 from crossdock_agent.problems import Problems
@@ -53,7 +57,9 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
     )  # fmt: skip
     private_directory(settings.directory)
     memory.limit_arenas()
-    with SingleInstance(settings.lock_path, LOCK_SECONDS):
+    redactor = Redactor()
+    ring = LogRing(redactor)
+    with SingleInstance(settings.lock_path, LOCK_SECONDS), ring:
         identities = IdentityStore(settings.directory)
         identity = identities.current()
         binding.check(identities, machine_digest())
@@ -61,24 +67,48 @@ def run(settings: Settings, stop: Stop | None = None) -> None:
         logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
         problems = Problems()
         aside = SetAside(settings.outbox_path, problems)
-        aside.look()
-        if _was_emptied(settings):
-            aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
-        while not stop.is_set():
-            damage = _Life(settings, identities, problems, aside).run(stop)
-            if damage is not None:
-                aside.add(quarantine(settings.outbox_path, damage.message))
+        with running(stop, "opening the outbox") as manager:  # from here on it may take its time
+            aside.look()
+            if _was_emptied(settings):
+                aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
+            while not stop.is_set():
+                life = _Life(settings, identities, problems, aside, redactor, ring, manager)
+                damage = life.run(stop)
+                if damage is not None:
+                    manager.status("the outbox is damaged and set aside")
+                    aside.add(quarantine(settings.outbox_path, damage.message))
         logger.info("agent stopped")
+
+
+def run_as_service(settings: Settings) -> None:
+    """As the Service Control Manager of Windows wants it, which has no place for what is written to stderr."""
+    from crossdock_agent import winservice
+
+    if settings.log_file is None:
+        settings = msgspec.structs.replace(settings, log_file=str(settings.directory / "agent.log"))
+    winservice.Service(winservice.of_windows(), lambda stop: run(settings, stop)).run()
 
 
 class _Life:
     """All parts from start to stop, around one outbox file."""
 
-    def __init__(self, settings: Settings, identities: IdentityStore, problems: Problems, aside: SetAside) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identities: IdentityStore,
+        problems: Problems,
+        aside: SetAside,
+        redactor: Redactor,
+        ring: LogRing,
+        manager: Notifier,
+    ) -> None:
         self._settings = settings
         self._aside = aside
         self._identities = identities
         self._problems = problems
+        self._redactor = redactor
+        self._ring = ring
+        self._manager = manager
         self._stop = Stop()
         self._damage: BufferCorrupt | None = None
 
@@ -105,9 +135,11 @@ class _Life:
         schedule = stack.enter_context(Schedule())
         hints = stack.enter_context(Hints())
         governor = Governor(Machine(trim=memory.trim, disk_idle=priority.disk_idle))
-        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor)
+        secret = self._redactor.learning(Secrets(settings.directory).resolve)
+        pumps = Pumps(outbox, schedule, hints, problems, secret, rng, governor)
         stack.callback(pumps.stop)
-        configuration = Configuration(settings.config_path, identities, pumps, problems)
+        configuration = Configuration(settings.config_path, identities, pumps, problems, self._ring)
+        stack.callback(configuration.stop)
 
         def behind() -> None:
             control.stream.reconnect()  # the next welcome says how far the controller is
@@ -141,6 +173,8 @@ class _Life:
         supervisor = Supervisor(self._stop)
         stack.callback(supervisor.join)
         stack.callback(self._stop.set)
+        identity = identities.current()
+        self._manager.status(f"agent {identity.agent} at site {identity.site} runs")
         supervisor.start("uplink", uplink.run)
         supervisor.start("control", control.run)
         supervisor.start("reenrolment", reenrolment.run)

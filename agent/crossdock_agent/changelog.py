@@ -17,7 +17,7 @@ from crossdock.errors import ConfigError
 from crossdock.lifecycle import Stop
 from crossdock.secrets import Secrets
 from crossdock_agent.check import NoMemory
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 from crossdock_agent.pump import wall_us
 from crossdock_agent.settings import Settings
 from crossdock_agent.sources.base import Counters, SourceContext
@@ -110,7 +110,7 @@ def _remove(
 
 
 def _settings(settings: Settings, source: str) -> SqlTableSettings:
-    kept = read_last_good(settings.config_path)
+    kept = read_current(settings.config_path)
     if kept is None:
         raise ConfigError(
             "this agent has no configuration yet", hint="'crossdock apply' on the controller, then run the agent once"

@@ -22,7 +22,7 @@ from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig, SiteConfig
 from crossdock.v1.link_pb2 import Report, Welcome
 from crossdock.v1.link_pb2_grpc import LinkStub
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 from crossdock_agent.control import SKEW_SECONDS, hello
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import Identity, IdentityStore
@@ -50,7 +50,7 @@ def check(settings: Settings) -> Iterator[Finding]:
         yield _certificate(identity)
         yield from _controller(settings, identities)
     try:
-        kept = read_last_good(settings.config_path)
+        kept = read_current(settings.config_path)
         config = siteconfig.decode(kept.config) if kept is not None else None
     except ConfigError as error:
         yield Finding("configuration", False, error.message, error.hint)

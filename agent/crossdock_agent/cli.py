@@ -16,7 +16,7 @@ _OPTIONS = {"--state", "--config"}
 
 
 def main() -> None:
-    options = _plain_run(sys.argv[1:])
+    options, is_service = _plain_run(sys.argv[1:]), sys.argv[1:3] == ["service", "run"]
     if options is None:
         from crossdock_agent.commands import main as commands
 
@@ -27,13 +27,17 @@ def main() -> None:
     try:
         loaded = settings.load(options.get("--state"), options.get("--config"))
         priority.lower(loaded.nice)
-        app.run(loaded)
+        if is_service:
+            app.run_as_service(loaded)
+        else:
+            app.run(loaded)
     except CrossdockError as error:
         sys.exit(explain(error))
 
 
 def _plain_run(arguments: list[str]) -> dict[str, Path] | None:
-    """The options of `run [--state DIR] [--config FILE]`, or None when the arguments say anything else."""
+    """The options of `[service] run [--state DIR] [--config FILE]`, or None when the arguments say anything else."""
+    arguments = arguments[1:] if arguments[:2] == ["service", "run"] else arguments
     words = [part for word in arguments for part in word.split("=", 1)] if arguments[:1] == ["run"] else []
     if len(words) % 2 == 0 or not set(words[1::2]) <= _OPTIONS:
         return None

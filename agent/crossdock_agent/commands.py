@@ -84,6 +84,22 @@ def run(state: Path | None, config: Path | None) -> None:
     app.run(settings)
 
 
+@main.group()
+def service() -> None:
+    """For service managers."""
+
+
+@service.command(name="run")
+@_with_state
+def service_run(state: Path | None, config: Path | None) -> None:
+    """What the Service Control Manager of Windows starts. By hand it is 'crossdock-agent run'."""
+    from crossdock_agent import app, priority
+
+    settings = _settings(state, config)
+    priority.lower(settings.nice)
+    app.run_as_service(settings)
+
+
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @_with_state

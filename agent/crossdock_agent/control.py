@@ -100,9 +100,11 @@ class Control:
         self._on_certificate = on_certificate
         self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
+        self._talk: _Talk | None = None
+        configuration.on_failed = self._report_failed
         self._compared = False  # the outbox with what the controller knows of it
         self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
-        self.stream = Stream("Control", lambda: _Talk(self), identities, problems, rng)
+        self.stream = Stream("Control", self._begin_talk, identities, problems, rng)
 
     def run(self, stop: Stop) -> None:
         self.stream.run(stop)
@@ -149,6 +151,17 @@ class Control:
         )
         self._on_welcome()
 
+    def _begin_talk(self) -> _Talk:
+        self._talk = _Talk(self)
+        return self._talk
+
+    def _report_failed(self, status: ConfigStatus) -> None:
+        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
+        talk = self._talk
+        if talk is not None:
+            talk.report(Report(config=status))
+            talk.report(Report(heartbeat=self.heartbeat()))
+
     def certificate_renewed(self) -> None:
         self._on_certificate()
 
@@ -190,6 +203,10 @@ class _Talk:
         self.ended = True
         self._outgoing.put(None)
 
+    def report(self, report: Report) -> None:
+        """To the controller, after what is queued already. From any thread."""
+        self._outgoing.put(report)
+
     # --- the sending thread
 
     def requests(self) -> Iterator[Report]:
@@ -223,6 +240,8 @@ class _Talk:
             self._control.welcome(directive.welcome, int((time.monotonic() - self._greeted_at) * 1e6))
             self.answered = True
             self._outgoing.put(Report(heartbeat=self._control.heartbeat()))
+            for status in self._control.configuration.untold():
+                self._outgoing.put(Report(config=status))
         elif kind == "config":
             self._offered(directive.config)
         elif kind == "certificate":

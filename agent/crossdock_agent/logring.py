@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,9 +47,17 @@ class LogRing:
         if self._sink is None:
             self._sink = logger.add(self._write, level=level, format=FORMAT, diagnose=False, backtrace=False)
 
+    def __enter__(self) -> LogRing:
+        self.attach()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
     def detach(self) -> None:
         if self._sink is not None:
-            logger.remove(self._sink)
+            with suppress(ValueError):  # the log was configured anew since: that removed it
+                logger.remove(self._sink)
             self._sink = None
 
     def listen(self, listener: Callable[[Line], None] | None) -> None:

@@ -72,6 +72,14 @@ class Pumps:
             self._problems.report(f"config:{fault}", f"{fault}; the other sources run")
         self._switch(config, pumps, rules)
 
+    def misconfigured(self, names: frozenset[str]) -> list[str]:
+        """What speaks against the settings of these sources, in sentences."""
+        return [
+            f"source {name}: {pump.progress.error}"
+            for name, pump in sorted(self._pumps.items())
+            if name in names and pump.progress.misconfigured
+        ]
+
     def stop(self) -> None:
         for pump in self._pumps.values():
             pump.ask_to_stop()

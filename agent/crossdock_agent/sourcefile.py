@@ -12,7 +12,7 @@ import msgspec
 from crossdock import siteconfig
 from crossdock.errors import ConfigError
 from crossdock.siteconfig import SourceConfig
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 
 _COMMON = ("kind", "lane", "schedule", "quiet", "budget")  # beside the settings of its kind
 _VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
@@ -20,7 +20,7 @@ _VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
 
 def configured(last_good: Path, name: str) -> SourceConfig:
     """Raises ConfigError naming the sources there are."""
-    kept = read_last_good(last_good)
+    kept = read_current(last_good)
     if kept is None:
         raise ConfigError(
             f"there is no configuration here yet, so no source {name!r}",

@@ -145,7 +145,7 @@ class Reenrolling:
 
         def note(db: sqlite3.Connection) -> None:
             audit.append(
-                db, actor=f"agent:{shown.agent}", action="agent.reenrol_refused", target=shown.agent, details=details,
+                db, actor=f"agent:{shown.agent}", action="agents.reenrol_refused", target=shown.agent, details=details,
                 now_us=now_us,
             )  # fmt: skip
 
@@ -179,7 +179,7 @@ def _record(db: sqlite3.Connection, shown: Certificate, row: Certificate, reques
         "of": short(row.authority),
     }
     audit.append(
-        db, actor=f"agent:{shown.agent}", action="agent.reenrol", target=shown.agent, details=details, now_us=now_us
+        db, actor=f"agent:{shown.agent}", action="agents.reenrol", target=shown.agent, details=details, now_us=now_us
     )
     return listed.site
 

@@ -21,7 +21,7 @@ from crossdock.siteconfig import OutboxConfig, SourceConfig
 from crossdock.v1 import link_pb2
 from crossdock_agent import health, pump, pumps, releases, streams
 from crossdock_agent.changelog import changelog
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 from crossdock_agent.outbox import inspect
 from crossdock_agent.status import SourceStatus
 from support import sources
@@ -194,7 +194,7 @@ def test_a_broken_revision_is_refused_with_its_reason_and_the_last_good_one_runs
         controller.wait(lambda: len(received(controller, "wms")) == 3, "collection went on")
         assert reel("wms").closed == 0
         eventually(lambda: "configuration 2 was not applied" in agent.problems(), "a person is told")
-    kept = read_last_good(agent.settings.config_path)
+    kept = read_current(agent.settings.config_path)
     assert kept is not None
     assert kept.config == good
 
@@ -222,7 +222,7 @@ def test_a_revision_whose_first_pass_shows_wrong_settings_is_taken_back(
         assert any("SHIP_TS" in r.config.reason for r in controller.reports)
         reel("wms").lines = lines(3)
         controller.wait(lambda: len(received(controller, "wms")) == 3, "the old settings run again")
-    kept = read_last_good(agent.settings.config_path)
+    kept = read_current(agent.settings.config_path)
     assert kept is not None
     assert kept.revision == 1
 
@@ -385,8 +385,8 @@ def test_an_outbox_restored_from_an_older_copy_is_given_up_before_anything_is_se
     reel("wms").lines = lines(5)
     controller.offer(site_config(1, config("wms")), 1)
     with RunningAgent(state) as agent:
-        eventually(lambda: (s := agent.status()) and s.sources and s.sources[0].records == 5, "five are read")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "and acknowledged")
+        controller.wait(lambda: len(received(controller, "wms")) == 5, "five have arrived")
+        eventually(lambda: agent.holds() == 0, "and are acknowledged")
     shutil.copy(agent.settings.outbox_path, state.parent / "backup.db")
     reel("wms").lines += lines(5, "later")
     with RunningAgent(state):
@@ -411,8 +411,8 @@ def test_a_restored_outbox_is_recognised_though_sources_read_and_the_agent_resta
     reel("wms").lines = lines(5)
     controller.offer(site_config(1, config("wms", batch=2)), 1)
     with RunningAgent(state) as agent:
-        eventually(lambda: (s := agent.status()) and s.sources and s.sources[0].records == 5, "five are read")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "and acknowledged")
+        controller.wait(lambda: len(received(controller, "wms")) == 5, "five have arrived")
+        eventually(lambda: agent.holds() == 0, "and are acknowledged")
     shutil.copy(agent.settings.outbox_path, state.parent / "backup.db")
     with RunningAgent(state):
         for more in range(5):  # a batch each
@@ -442,14 +442,13 @@ def test_a_restored_controller_is_given_back_what_it_had_acknowledged(controller
     controller.offer(site_config(1, config("wms"), config("erp")), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 20 and len(received(controller, "erp")) == 8, "all")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        eventually(lambda: agent.holds() == 0, "all is acknowledged")
         controller.restore(wms=5, erp=8)
         controller.wait(lambda: received(controller, "wms") == lines(20), "it has everything again")
         assert received(controller, "erp") == lines(8, "erp")
         assert len({epoch for _, epoch in controller.stored}) == 1
         assert controller.sequences("wms") == list(range(1, len(controller.sequences("wms")) + 1))
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged again")
-        assert agent.problems() == ""
+        eventually(lambda: agent.holds() == 0 and agent.problems() == "", "all is acknowledged again")
 
 
 def test_a_controller_restored_to_before_this_outbox_began_is_given_everything(
@@ -461,7 +460,7 @@ def test_a_controller_restored_to_before_this_outbox_began_is_given_everything(
     controller.offer(site_config(1, config("wms")), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 10, "all lines arrived")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        eventually(lambda: agent.holds() == 0, "all is acknowledged")
     controller.welcome.checkpoints.add(source="wms", epoch=b"earlier epoch...", sequence=3, checkpoint=b"3")
     controller.restore(wms=0)
     with RunningAgent(state):
@@ -482,7 +481,7 @@ def test_a_restored_controllers_configuration_is_run_though_its_numbers_are_lowe
         for revision in (11, 12):  # its next ones have numbers that were there before
             controller.offer(site_config(revision, config("wms", batch=revision)), revision)
             controller.wait(lambda r=revision: controller.statuses()[-1] == (r, "applied"), "it is applied")  # type: ignore[misc]
-    kept = read_last_good(state / "last-good.json")
+    kept = read_current(state / "last-good.json")
     assert kept is not None
     assert kept.config == site_config(12, config("wms", batch=12))
 
@@ -496,7 +495,7 @@ def test_what_a_restored_controller_lacks_and_is_not_kept_any_more_is_named_and_
     controller.offer(site_config(1, config("wms", batch=1), outbox=none_kept), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 10, "all lines arrived")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        eventually(lambda: agent.holds() == 0, "all is acknowledged")
         controller.restore(wms=4)
         eventually(lambda: "source wms: batches 5 to 10" in agent.problems(), "the loss is named")
         reel("wms").lines += lines(3, "more")

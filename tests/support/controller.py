@@ -106,9 +106,12 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
                     del kept[length:]
         self.start()
 
-    def offer(self, config: bytes, revision: int, signature: bytes | None = None) -> None:
+    def offer(self, config: bytes, revision: int, signature: bytes | None = None, hold_seconds: int = 0) -> None:
         signed = self.authority.sign(config) if signature is None else signature
-        offer = link_pb2.ConfigOffer(revision=revision, hash=siteconfig.digest(config), config=config, signature=signed)
+        offer = link_pb2.ConfigOffer(
+            revision=revision, hash=siteconfig.digest(config), config=config, signature=signed,
+            hold_seconds=hold_seconds,
+        )  # fmt: skip
         self._offer = offer
         self.send(link_pb2.Directive(config=offer))
 

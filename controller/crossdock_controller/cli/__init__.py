@@ -19,6 +19,7 @@ _ENTRIES = {
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
     "rollback": Entry("cli.configuration:rollback", "Go back: an old revision's tree becomes the next one."),
+    "rollout": Entry("cli.rollout:rollout", "A revision on its way in waves: where it is; pause, halt, finish it."),
     "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
@@ -32,7 +33,7 @@ _ENTRIES = {
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
     "Mend": ["dead"],
-    "Configure": ["plan", "apply", "history", "rollback", "token"],
+    "Configure": ["plan", "apply", "history", "rollback", "rollout", "token"],
     "Run": ["controller", "ca", "backup", "restore", "demo"],
 }
 

@@ -110,10 +110,10 @@ def show_throttled(found: list[fleet.AgentView]) -> None:
 
 
 def revision_of(agent: fleet.AgentView) -> str:
-    """ "7", or "6, 7 offered" while it has not applied the newest, "6, refused 7" when it could not."""
+    """ "7", or "6, 7 offered" while it has not applied what it is to run, "6, refused 7" when it could not."""
     if agent.config_state == "failed":
         return f"{agent.revision or '-'}, refused {agent.desired_revision}"
-    if agent.desired_revision > agent.revision:
+    if agent.desired_revision not in {0, agent.revision}:
         return f"{agent.revision or '-'}, {agent.desired_revision} offered"
     return str(agent.revision or "-")
 

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from crossdock.errors import ConfigError
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, dead_letters, revisions
+from crossdock_controller.store import connection, dead_letters, revisions, targets
 from crossdock_controller.store.dead_letters import DeadLetter
 
 PAGE = 100
@@ -37,10 +37,11 @@ def dead_retry(data: DataDirectory, letter: int, changes: Mapping[str, str], by:
     from crossdock_controller.store.wake import Waker
 
     with closing(connection.connect(data.state)) as db:
-        head = revisions.head(db)
-        if head is None:
+        number = targets.read(db).of(dead_letters.get(db, letter).site)  # by what its site is to run
+        tree = revisions.tree(db, number)
+        if tree is None:
             raise ConfigError("there is no configuration to map it by", hint="crossdock apply DIR")
-        found = letters.retry(db, Runtime.from_tree(head[1], head[0]), letter, changes, by=by, note=note)
+        found = letters.retry(db, Runtime.from_tree(tree, number), letter, changes, by=by, note=note)
     with closing(Waker(data.state)) as waker:
         waker.wake("normalize")
         waker.wake("dispatch")

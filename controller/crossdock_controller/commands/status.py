@@ -10,6 +10,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.commands import identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.risks import Risk, risks
+from crossdock_controller.commands.rollout import RolloutView, of_store
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
@@ -79,6 +80,7 @@ class Status:
     sinks: list[views.SinkView]
     dead: list[DeadSummary]
     next: list[str]
+    rollout: RolloutView | None = None  # the one that runs, or the last one when its revision was taken back
 
     @property
     def healthy(self) -> bool:
@@ -92,7 +94,11 @@ def status(data: DataDirectory, now_us: int) -> Status:
     with closing(connection.connect(data.state)) as db:
         fleet = judged(agents.list_all(db), now_us, identity.refused(db, now_us))
         unknown = strangers.list_all(db)
-        head = next(iter(revisions.list_all(db)), None)
+        known, number = revisions.list_all(db), revisions.head_number(db)
+        head = next((r for r in known if r.number == number), None)
+        rolled = of_store(db, now_us)
+        if rolled is not None and not rolled.live and (rolled.state == "complete" or rolled.revision < known[0].number):
+            rolled = None
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
         sinks = views.sinks(db)
@@ -108,7 +114,9 @@ def status(data: DataDirectory, now_us: int) -> Status:
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
-    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
+    if rolled is not None and rolled.why:
+        steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
+    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
 
 
 def _on_the_page(risk: Risk) -> bool:

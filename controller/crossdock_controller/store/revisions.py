@@ -1,13 +1,17 @@
-"""Every revision of the configuration ever applied, whole. A number never changes its meaning."""
+"""Every revision of the configuration ever applied, whole. A number never changes its meaning.
+
+The head is the revision in force: the newest one whose rollout is complete, or that had none (see `targets`).
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError, Corrupt
+from crossdock_controller.store import rollouts, targets
 from crossdock_controller.store.connection import transaction
 
 
@@ -31,33 +35,49 @@ def append(
     message: str,
     now_us: int,
     expected: int | None = None,
+    also: Callable[[int], object] = lambda _number: None,
 ) -> int:
-    """Store *tree* ({path: text}) as the new head; its number, gapless from 1.
+    """Store *tree* ({path: text}) as the newest revision; its number, gapless from 1. It is in force at once, unless
+    *also*, called with its number in the same transaction, begins a rollout of it.
 
-    With *expected*, only while that number is the head: raises ConfigError, and stores nothing, when it is not.
+    With *expected*, only while that number is the head. Raises ConfigError, and stores nothing, when it is not, and
+    while a rollout runs.
     """
     text = json.dumps(dict(tree), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     with transaction(db):
-        number = head_number(db) + 1
-        if expected is not None and number != expected + 1:
-            raise ConfigError(f"revision {number - 1} was applied meanwhile", hint="look at the plan again, then apply")
+        refuse_during_rollout(db)
+        head = head_number(db)
+        if expected is not None and head != expected:
+            raise ConfigError(f"revision {head} was applied meanwhile", hint="look at the plan again, then apply")
+        number: int = db.execute("SELECT coalesce(max(number), 0) + 1 FROM revisions").fetchone()[0]
         db.execute(
             "INSERT INTO revisions(number, hash, tree, author, message, created_us) VALUES(?,?,?,?,?,?)",
             (number, hash_, text, author, message, now_us),
         )
+        also(number)
     return number
+
+
+def refuse_during_rollout(db: sqlite3.Connection) -> None:
+    """Raises ConfigError while a rollout runs: two at once could not be told apart at a site."""
+    running = rollouts.live(db)
+    if running is not None:
+        raise ConfigError(
+            f"revision {running.revision} is being rolled out ({running.state})",
+            hint="'crossdock rollout' shows where it is; wait for it, or end it: crossdock rollout finish, or halt",
+        )
 
 
 def head_number(db: sqlite3.Connection) -> int:
-    """The newest revision's number, 0 when nothing was applied yet. Cheap: asked several times a second."""
-    number: int = db.execute("SELECT coalesce(max(number), 0) FROM revisions").fetchone()[0]
-    return number
+    """The number of the revision in force, 0 when nothing was applied yet."""
+    return targets.in_force(db)
 
 
 def head(db: sqlite3.Connection) -> tuple[int, dict[str, str]] | None:
-    """(number, tree) of the newest revision."""
-    row = db.execute("SELECT number, tree FROM revisions ORDER BY number DESC LIMIT 1").fetchone()
-    return (row[0], _tree(row[1], row[0])) if row else None
+    """(number, tree) of the revision in force."""
+    number = head_number(db)
+    found = tree(db, number) if number else None
+    return None if found is None else (number, found)
 
 
 def tree(db: sqlite3.Connection, number: int) -> dict[str, str] | None:

@@ -126,7 +126,46 @@ def _enrolment() -> None:
 
 
 def _rollouts() -> None:
-    """Revisions in waves, and which revision each site is to run."""
+    """Revisions in waves, and which revision each site is to run.
+
+    `site_targets` has rows only while a rollout runs: of the sites that are to run its revision already.
+    `sightings` is what the controller saw each agent do, beside what it says of itself in `agents`.
+    """
+    op.create_table(
+        "rollouts",
+        sa.Column("revision", sa.Integer(), primary_key=True),
+        sa.Column("base", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),  # rolling, held, reverting, reverted, complete
+        sa.Column("steps", sa.Integer(), nullable=False, server_default="0"),  # of two who step at once, one does
+        sa.Column("plan", sa.Text(), nullable=False),  # JSON: waves with their sites, hold, patience
+        sa.Column("progress", sa.Text(), nullable=False),  # JSON
+        sa.Column("why", sa.Text(), nullable=False, server_default=""),
+        sa.Column("evidence", sa.Text(), nullable=False, server_default="[]"),  # JSON: the log lines behind `why`
+        sa.Column("started_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.create_table(
+        "site_targets",
+        sa.Column("site", sa.Text(), primary_key=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
+    )
+    op.create_table(
+        "sightings",
+        sa.Column("agent", sa.Text(), primary_key=True),
+        sa.Column("instance", sa.LargeBinary(), nullable=False, server_default=sa.text("x''")),
+        sa.Column("starts", sa.Integer(), nullable=False, server_default="0"),  # processes seen
+        sa.Column("offered", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("offered_hash", sa.Text(), nullable=False, server_default=""),
+        sa.Column("offered_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("effective", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("effective_hash", sa.Text(), nullable=False, server_default=""),
+        sa.Column("effective_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("said_of", sa.Integer(), nullable=False, server_default="0"),  # the revision of its last answer
+        sa.Column("said", sa.Text(), nullable=False, server_default=""),  # applying, applied, failed
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.Column("log", sa.Text(), nullable=False, server_default="[]"),  # JSON: lines, with "failed"
+        sa.Column("said_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
 
 
 def _approvals() -> None:

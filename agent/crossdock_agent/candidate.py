@@ -1,0 +1,158 @@
+"""A new configuration on probation: it runs, and the last good one stays in its file until the hold is over.
+
+`candidate.json` names it from before it first runs. Whoever finds it at a start knows that the process before ended in
+the hold: by a plain stop if it says so, else by a crash. After `MAX_CRASHES` of those it is not run again:
+`refused.json` then says why, until another revision is offered or a person restarts the agent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import msgspec
+from loguru import logger
+
+from crossdock import siteconfig
+from crossdock.disk import sync_directory
+from crossdock_agent.files import write_atomic
+from crossdock_agent.logring import Line
+
+HOLD_SECONDS = 15.0  # unless the offer says otherwise
+MAX_HOLD_SECONDS = 3600.0
+MAX_CRASHES = 3
+LOG_LINES = 30  # of a failure's report
+_LOG_BYTES = 256 * 1024
+
+T = TypeVar("T")
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    revision: int
+    hash: str
+    config: bytes
+    hold_seconds: float
+    crashes: int = 0  # processes that ended in the hold, not by a stop
+    stopped: bool = False  # the last one ended by a stop
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the candidate *hash* is not run; *log*: the last lines of the process that it ended."""
+
+    revision: int
+    hash: str
+    reason: str
+    log: list[str] = []
+
+
+def hold_seconds(offered: int) -> float:
+    """How long to watch an offer that says *offered* (0: nothing)."""
+    return min(float(offered), MAX_HOLD_SECONDS) if offered else HOLD_SECONDS
+
+
+class Probation:
+    """The files of the state directory, and nothing of what runs. Used under the configuration's lock."""
+
+    def __init__(self, directory: Path) -> None:
+        self._candidate_path = directory / "candidate.json"
+        self._refusal_path = directory / "refused.json"
+        self._log_path = directory / "candidate.log"
+        self.candidate: Candidate | None = None  # what runs on probation now
+        self.refusal = _read(self._refusal_path, Refusal)
+
+    def found(self) -> Candidate | None:
+        """At a start: the candidate to run on, its crash counted; None when there is none, or it has crashed too often
+        and is refused from now on."""
+        left = _read(self._candidate_path, Candidate)
+        if left is None or siteconfig.digest(left.config) != left.hash:
+            self._forget(self._candidate_path)
+            return None
+        crashes = left.crashes if left.stopped else left.crashes + 1
+        if crashes >= MAX_CRASHES:
+            self._refuse_crashed(left, crashes)
+            return None
+        if crashes > left.crashes:
+            logger.bind(revision=left.revision, crashes=crashes).warning("the agent ended while it tried this revision")
+        return msgspec.structs.replace(left, crashes=crashes, stopped=False)
+
+    def begin(self, candidate: Candidate) -> None:
+        """Before *candidate* runs. Durable: a crash in its first moment counts."""
+        self._forget(self._log_path)
+        self._write(candidate)
+        self.candidate = candidate
+
+    def stopped(self) -> None:
+        """A plain stop: no crash. And whoever starts it again may have mended what was refused."""
+        if self.candidate is not None:
+            self._write(msgspec.structs.replace(self.candidate, stopped=True))
+        self._forget(self._refusal_path)
+
+    def passed(self) -> None:
+        """The hold is over, and the candidate stored as the last good one; or it gave way to another."""
+        self.candidate = None
+        self._forget(self._candidate_path)
+        self._forget(self._log_path)
+
+    def refuse(self, candidate: Candidate, reason: str, log: list[str]) -> Refusal:
+        refusal = Refusal(revision=candidate.revision, hash=candidate.hash, reason=reason, log=log)
+        write_atomic(self._refusal_path, msgspec.json.encode(refusal), private=True)
+        self.refusal = refusal
+        self.passed()
+        return refusal
+
+    def forgive(self) -> None:
+        """Another revision is offered."""
+        self.refusal = None
+        self._forget(self._refusal_path)
+
+    def open_log(self) -> TextIO | None:
+        """For what the interpreter itself says when it dies; None when the disk does not take it."""
+        try:
+            return self._log_path.open("a", encoding="utf-8")
+        except OSError:
+            return None
+
+    def note(self, line: Line) -> None:
+        """Keep *line* of the log for the next process, should this one end here."""
+        try:
+            if not self._log_path.exists() or self._log_path.stat().st_size < _LOG_BYTES:
+                with self._log_path.open("a", encoding="utf-8") as file:
+                    file.write(line.text + "\n")
+        except OSError:
+            return  # it is for a report only, and logging it would come back here
+
+    def _refuse_crashed(self, left: Candidate, crashes: int) -> None:
+        try:
+            lines = self._log_path.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
+        except OSError:
+            lines = []
+        reason = (
+            f"the agent ended {crashes} times, not by a stop, within {left.hold_seconds:g} s of beginning to run it; "
+            "the last good configuration runs, and this one is tried again when another revision is offered or the "
+            "agent is restarted by hand"
+        )
+        self.refuse(left, reason, lines)
+
+    def _write(self, candidate: Candidate) -> None:
+        write_atomic(self._candidate_path, msgspec.json.encode(candidate), private=True)
+
+    @staticmethod
+    def _forget(path: Path) -> None:
+        if path.exists():
+            path.unlink(missing_ok=True)
+            sync_directory(path.parent)
+
+
+def read_candidate(directory: Path) -> Candidate | None:
+    """What is on probation in the state *directory*, for commands that go by what runs."""
+    return _read(directory / "candidate.json", Candidate)
+
+
+def _read(path: Path, type_: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=type_)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        logger.bind(file=str(path)).warning("cannot be read and is passed over: {}", error)
+        return None
