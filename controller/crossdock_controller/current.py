@@ -70,10 +70,10 @@ class Current(Generic[R]):
     def _loaded(self, number: int, known: Mapping[int, R]) -> R | None:
         if number in known:
             return known[number]
-        tree = revisions.tree(self._db, number)
-        if tree is None:
-            return None
         try:
+            tree = revisions.tree(self._db, number)
+            if tree is None:
+                return None
             runtime = self._build(tree, number)
         except CrossdockError as error:
             logger.bind(revision=number).error("revision cannot be loaded, the last good one stays in force: {}", error)

@@ -183,7 +183,8 @@ class Fleet:
     async def _follow(self, found: Targets) -> None:
         """Take up what each site is to run."""
         unread = self._offers.unread(found)
-        trees = await self.read(lambda db: {n: tree for n in unread if (tree := revisions.tree(db, n)) is not None})
+        trees, damaged = await self.read(lambda db: revisions.sound(db, unread))
+        self._offers.refuse(damaged)
         await asyncio.to_thread(self._offers.take, found, trees)
 
     async def offer(self, session: Session) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from loguru import logger
 
 from crossdock import siteconfig
-from crossdock.errors import ConfigError
+from crossdock.errors import ConfigError, Corrupt
 from crossdock.v1 import link_pb2
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.config.tree import Tree
@@ -30,6 +30,12 @@ class Offers:
         """The revisions whose trees `take` needs."""
         wanted = {found.in_force, found.rolling} - {0} - self._runtimes.keys() - self._refused
         return sorted(wanted)
+
+    def refuse(self, damaged: Mapping[int, Corrupt]) -> None:
+        """These are not what was applied: nobody is offered them, and their sites keep what they have."""
+        for number, error in damaged.items():
+            self._refused.add(number)
+            logger.bind(revision=number).error("revision is not offered to any site: {}", error)
 
     def take(self, found: Targets, trees: Mapping[int, Tree]) -> None:
         """Go by *found* from now on. A revision that this release cannot read leaves its sites with what they have."""

@@ -18,6 +18,11 @@ _ENTRIES = {
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
+    "diff": Entry("cli.approvals:diff", "One page: what a revision or a proposal changed, by whom and why."),
+    "approvals": Entry("cli.approvals:approvals", "Changes that wait for a second person."),
+    "approve": Entry("cli.approvals:approve", "Say yes to a change of someone else's."),
+    "reject": Entry("cli.approvals:reject", "Say no to a change."),
+    "config": Entry("cli.tree:config", "Sites, secrets, environments, promotion; the tree that runs as files."),
     "rollback": Entry("cli.configuration:rollback", "Go back: an old revision's tree becomes the next one."),
     "rollout": Entry("cli.rollout:rollout", "A revision on its way in waves: where it is; pause, halt, finish it."),
     "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
@@ -33,7 +38,19 @@ _ENTRIES = {
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
     "Mend": ["dead"],
-    "Configure": ["plan", "apply", "history", "rollback", "rollout", "token"],
+    "Configure": [
+        "plan",
+        "apply",
+        "history",
+        "diff",
+        "approvals",
+        "approve",
+        "reject",
+        "rollback",
+        "rollout",
+        "config",
+        "token",
+    ],
     "Run": ["controller", "ca", "backup", "restore", "demo"],
 }
 

@@ -7,7 +7,7 @@ import time
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import fleet
 from crossdock_controller.paths import DataDirectory
@@ -38,7 +38,7 @@ def agents(ctx: click.Context, data: DataDirectory, as_json: bool) -> None:
 def agents_adopt(data: DataDirectory, name: str, site: str) -> None:
     """Let agent NAME in again, which enrolled after the backup that was restored. It goes on by itself."""
     require_data(data)
-    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000)
+    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000, by=actor())
     click.echo(f"agent {name} of site {adopted} is on the list again; it connects within half a minute")
 
 

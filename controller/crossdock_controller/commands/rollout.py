@@ -108,7 +108,7 @@ def prepare(
             "the first revision cannot be rolled out in waves: there is none to go back to",
             hint="apply it without --wave",
         )
-    old, new = load(dict(current)), load(dict(tree))
+    old, new = load(current), load(tree)
     with closing(connection.connect(data.state)) as db:
         manned = set(agents.active(db).values())
     changing = {site: labels for site, labels in affected.changing(old, new).items() if site in manned}

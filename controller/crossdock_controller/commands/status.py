@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands import identity
+from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.risks import Risk, risks
 from crossdock_controller.commands.rollout import RolloutView, of_store
@@ -103,6 +103,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
         sinks = views.sinks(db)
         dead = [DeadSummary(*row) for row in dead_letters.summary(db)]
+        unconfirmed, waiting = approvals.steps(db)
     streams = _streams(data, decided)
     revision = (
         RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
@@ -112,6 +113,7 @@ def status(data: DataDirectory, now_us: int) -> Status:
     pressing = [r for r in risks(data, now_us, authorities_too=False).risks if r.pressing and not _on_the_page(r)]
     steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     if rolled is not None and rolled.why:
