@@ -68,6 +68,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
     ) -> AsyncIterator[link_pb2.Ack]:
         caller = await self._authenticate(context)
+        barred = self._identities.barred(caller, context)
+        if barred:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, barred)
         refusal = self._committer.refusing()
         if refusal is not None:  # before its batches travel for nothing
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
@@ -184,6 +187,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
+        self._identities.welcomed(caller, shown, context)
         log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
         log.info("agent connected")
         if hello.store and hello.store != self._fleet.store:
