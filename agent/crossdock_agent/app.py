@@ -138,7 +138,9 @@ class _Life:
         secret = self._redactor.learning(Secrets(settings.directory).resolve)
         pumps = Pumps(outbox, schedule, hints, problems, secret, rng, governor)
         stack.callback(pumps.stop)
-        configuration = Configuration(settings.config_path, identities, pumps, problems, self._ring)
+        configuration = Configuration(
+            settings.config_path, identities, pumps, problems, self._ring, settings.hold_seconds
+        )
         stack.callback(configuration.stop)
 
         def behind() -> None:

@@ -19,7 +19,6 @@ from crossdock.disk import sync_directory
 from crossdock_agent.files import write_atomic
 from crossdock_agent.logring import Line
 
-HOLD_SECONDS = 15.0  # unless the offer says otherwise
 MAX_HOLD_SECONDS = 3600.0
 MAX_CRASHES = 3
 REST_SECONDS = 10.0  # at first; doubled with each crash after that
@@ -51,11 +50,6 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     reason: str
     log: list[str] = []
-
-
-def hold_seconds(offered: int) -> float:
-    """How long to watch an offer that says *offered* (0: nothing)."""
-    return min(float(offered), MAX_HOLD_SECONDS) if offered else HOLD_SECONDS
 
 
 class Probation:

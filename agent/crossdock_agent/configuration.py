@@ -21,7 +21,7 @@ from crossdock.errors import ConfigError, CrossdockError
 from crossdock.siteconfig import SiteConfig
 from crossdock.v1.link_pb2 import ConfigOffer, ConfigStatus
 from crossdock_agent import helper
-from crossdock_agent.candidate import LOG_LINES, Candidate, Probation, Refusal, hold_seconds, read_candidate
+from crossdock_agent.candidate import LOG_LINES, MAX_HOLD_SECONDS, Candidate, Probation, Refusal, read_candidate
 from crossdock_agent.files import write_atomic
 from crossdock_agent.hold import Hold
 from crossdock_agent.identity import IdentityStore
@@ -68,8 +68,15 @@ class Configuration:
     thread, when what was reported as applied has failed since, or the reverse."""
 
     def __init__(
-        self, path: Path, identities: IdentityStore, pumps: Pumps, problems: Problems, ring: LogRing | None = None
+        self,
+        path: Path,
+        identities: IdentityStore,
+        pumps: Pumps,
+        problems: Problems,
+        ring: LogRing | None = None,
+        hold_seconds: float = 15.0,
     ) -> None:
+        self._hold_seconds = hold_seconds
         self.revision = 0
         self.hash = ""
         self.on_status: Callable[[ConfigStatus], None] = _nobody
@@ -177,9 +184,8 @@ class Configuration:
         config = siteconfig.decode(offer.config)
         if config.site != identity.site:
             raise ConfigError(f"the configuration is for site {config.site}, this agent is at {identity.site}")
-        candidate = Candidate(
-            revision=offer.revision, hash=offer.hash, config=offer.config, hold_seconds=hold_seconds(offer.hold_seconds)
-        )
+        seconds = min(float(offer.hold_seconds), MAX_HOLD_SECONDS) or self._hold_seconds
+        candidate = Candidate(revision=offer.revision, hash=offer.hash, config=offer.config, hold_seconds=seconds)
         self._try(candidate, config)
         logger.bind(revision=offer.revision).info("configuration applied")
 

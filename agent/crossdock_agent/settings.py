@@ -16,13 +16,15 @@ SETTINGS_NAME = "agent.toml"
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """*state* holds identity, outbox, last good configuration and secrets; one agent may use it at a time. *nice* is
-    how far the agent steps back behind other programs: POSIX niceness, on Windows a lower priority class."""
+    how far the agent steps back behind other programs: POSIX niceness, on Windows a lower priority class.
+    *hold_seconds*: how long a new configuration is watched before it is the last good one, unless its offer says."""
 
     state: str
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: str | None = None
     log_json: bool = False
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
+    hold_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 15.0
 
     @property
     def directory(self) -> Path:

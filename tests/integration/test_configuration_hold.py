@@ -32,7 +32,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump, "RETRY", QUICK)
     monkeypatch.setattr(health, "WRITE_SECONDS", 0.05)
     monkeypatch.setattr(pumps, "HOLD_SECONDS", 1.0)
-    monkeypatch.setattr(candidate, "HOLD_SECONDS", 1.0)
     monkeypatch.setattr(streams.Stream.__init__, "__defaults__", (QUICK,))
     helpers_in_process(monkeypatch)
     sources.install()
