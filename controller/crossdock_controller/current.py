@@ -1,4 +1,8 @@
-"""The revision in force, loaded when it changed. One that does not load is reported, and the last good one stays."""
+"""The revision in force, and beside it the one that is being rolled out; loaded when they changed. One that does not
+load is reported, and the last good one stays.
+
+A site is worked for by the revision it is to run: what its agents read and how it is mapped and routed change together.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ from typing import Generic, Protocol, TypeVar
 from loguru import logger
 
 from crossdock.errors import CrossdockError
-from crossdock_controller.store import revisions
+from crossdock_controller.store import revisions, targets
+from crossdock_controller.store.targets import Targets
 
 LOOK_SECONDS = 0.2
 
@@ -29,8 +34,9 @@ class Current(Generic[R]):
     def __init__(self, db: sqlite3.Connection, build: Callable[[Mapping[str, str], int], R]) -> None:
         self._db = db
         self._build = build
-        self._runtime: R | None = None
-        self._seen = 0
+        self._in_force: R | None = None
+        self._rolling: R | None = None
+        self._targets = Targets(0)
         self._looked_at = float("-inf")
 
     def get(self) -> R | None:
@@ -38,19 +44,39 @@ class Current(Generic[R]):
         now = time.monotonic()
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
-            if revisions.head_number(self._db) != self._seen:
-                self._load()
-        return self._runtime
+            found = targets.read(self._db)
+            if found != self._targets:
+                self._follow(found)
+        return self._in_force
 
-    def _load(self) -> None:
-        found = revisions.head(self._db)
-        if found is None:
-            return
-        number, tree = found
-        self._seen = number
+    @property
+    def rolling(self) -> R | None:
+        """The runtime that is being rolled out, None when none is. As of the last `get`."""
+        return self._rolling
+
+    def at(self, site: str) -> R | None:
+        """The runtime that *site* is to run, as of the last `get`."""
+        return self._rolling if self._rolling is not None and site in self._targets.sites else self._in_force
+
+    def _follow(self, found: Targets) -> None:
+        """Take *found* up. A rollout that completes is known already, and is not built a second time."""
+        known = {r.number: r for r in (self._in_force, self._rolling) if r is not None}
+        if found.in_force != self._targets.in_force:
+            self._in_force = self._loaded(found.in_force, known) or self._in_force
+        if found.rolling != self._targets.rolling:
+            self._rolling = self._loaded(found.rolling, known) if found.rolling else None
+        self._targets = found
+
+    def _loaded(self, number: int, known: Mapping[int, R]) -> R | None:
+        if number in known:
+            return known[number]
         try:
-            self._runtime = self._build(tree, number)
+            tree = revisions.tree(self._db, number)
+            if tree is None:
+                return None
+            runtime = self._build(tree, number)
         except CrossdockError as error:
             logger.bind(revision=number).error("revision cannot be loaded, the last good one stays in force: {}", error)
-            return
+            return None
         logger.bind(revision=number).info("revision loaded")
+        return runtime

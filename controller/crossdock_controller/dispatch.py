@@ -132,17 +132,21 @@ class Dispatcher:
         stop.forget(self._station.bell.ring)
 
     def tick(self) -> None:
-        """Keep the leases, and make the threads those of the revision in force."""
+        """Keep the leases, and make the threads those of the revision in force, and of sinks that the revision being
+        rolled out adds to them: what its sites route there is delivered. A sink that it changes or removes stays as it
+        is until it is in force."""
         self._station.renew()
         runtime = self._current.get()
         if runtime is None:
             return
+        rolling = self._current.rolling
+        wanted = {**(rolling.sinks if rolling is not None else {}), **runtime.sinks}
         for name, served in list(self._served.items()):
-            if runtime.sinks.get(name) != served.definition:
+            if wanted.get(name) != served.definition:
                 _end(served)
                 if served.supervisor is None or not served.supervisor.join(0.0):
                     del self._served[name]
-        for name, definition in runtime.sinks.items():
+        for name, definition in wanted.items():
             if name not in self._served:
                 self._served[name] = self._start(name, definition)
 

@@ -17,18 +17,19 @@ import grpc.aio
 import msgspec
 from loguru import logger
 
-from crossdock import siteconfig
 from crossdock.complaints import Complaints
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import CrossdockError
 from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
 from crossdock_controller.authority import Authority, Issued
-from crossdock_controller.config.runtime import Runtime
+from crossdock_controller.effective import Effective
+from crossdock_controller.offers import Offers
 from crossdock_controller.refusing import Refusals
 from crossdock_controller.standing import Standing
-from crossdock_controller.store import agents, connection, facts, faults, revisions, strangers
+from crossdock_controller.store import agents, connection, facts, faults, revisions, sightings, strangers, targets
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
+from crossdock_controller.store.targets import Targets
 
 _T = TypeVar("_T")
 
@@ -54,6 +55,7 @@ class Session:
     context: grpc.aio.ServicerContext
     outgoing: asyncio.Queue[link_pb2.Directive] = field(default_factory=asyncio.Queue)
     offered: str = ""
+    desired: int = 0  # the revision it was last told of, or found to run
     replaced: bool = False
     standing: Standing = field(default_factory=lambda: Standing(""))
 
@@ -103,9 +105,8 @@ class Fleet:
         self._allowed = agents.active(self._state.db)
         self.store = facts.store_id(self._state.db)
         self._strangers: dict[str, float] = {}  # when each was last noted
-        self._runtime: Runtime | None = None
-        self._revision = self._refused = 0
-        self._offers: dict[tuple[str, str], link_pb2.ConfigOffer] = {}  # by site and signer, of this revision
+        self._offers = Offers(lambda config, signer: authority.sign(config, (signer,)))
+        self._effective = Effective()
         self._beats: dict[str, tuple[link_pb2.Heartbeat, int]] = {}  # by agent: the last, and when it came
         self.sessions: dict[str, Session] = {}
         self.refusals = Refusals(self.note)
@@ -164,56 +165,47 @@ class Fleet:
         self._allowed = await self.read(agents.active)
 
     async def refresh(self) -> None:
-        """Store the heartbeats that came; read allow-list and head revision again: cut who was revoked, offer what is
-        new."""
-        await self._store_heartbeats()
-        await self.refusals.flush()
-        self._allowed, head = await self.read(lambda db: (agents.active(db), revisions.head_number(db)))
+        """Read allow-list and targets again: cut who was revoked, before anything else; store the heartbeats that came,
+        and what was refused; offer what is new."""
+        self._allowed, found = await self.read(lambda db: (agents.active(db), targets.read(db)))
         revoked = [(a, context) for a in self._streams if a not in self._allowed for context in self._streams[a]]
         for agent, context in revoked:
             logger.bind(agent=agent).warning("agent revoked: its live stream is cut")
             self.closed(agent, context)
         ends = [cut(c, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked") for agent, c in revoked]
         await asyncio.gather(*ends)
-        if head not in (self._revision, self._refused):
-            found = await self.read(revisions.head)
-            if found is not None and await self._load(*found):
-                await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
+        await self._store_heartbeats()
+        await self.refusals.flush()
+        if found != self._offers.targets:
+            await self._follow(found)
+            await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))
 
-    async def _load(self, number: int, tree: dict[str, str]) -> bool:
-        """Take revision *number* up; one that this release cannot read leaves every site with what it has."""
-        try:
-            self._runtime = await asyncio.to_thread(Runtime.from_tree, tree, number)
-        except ConfigError as error:
-            self._refused = number
-            logger.bind(revision=number).error("revision cannot be read and is not offered to any site: {}", error)
-            return False
-        self._revision = number
-        self._offers = {}
-        return True
+    async def _follow(self, found: Targets) -> None:
+        """Take up what each site is to run."""
+        unread = self._offers.unread(found)
+        trees, damaged = await self.read(lambda db: revisions.sound(db, unread))
+        self._offers.refuse(damaged)
+        await asyncio.to_thread(self._offers.take, found, trees)
 
     async def offer(self, session: Session) -> None:
-        """Queue the site's part of the head revision, unless the agent has it or was offered it."""
-        if self._runtime is None or session.caller.site not in self._runtime.sites:
-            return
+        """Queue the site's part of the revision it is to run, unless the agent has it or was offered it."""
         signer = self._authority.signer_for(session.standing.authorities)
-        offer = self._offer_for(self._runtime, session.caller.site, signer)
-        if offer.hash == session.offered:
+        offer, agent = self._offers.of(session.caller.site, signer), session.caller.agent
+        now_us = time.time_ns() // 1000
+        if offer is None or (offer.hash == session.offered and offer.revision == session.desired):
             return
-        session.offered = offer.hash
-        session.outgoing.put_nowait(link_pb2.Directive(config=offer))
-        await self.note(lambda db: agents.record_offered(db, session.caller.agent, offer.revision))
+        settled = offer.hash == session.offered  # it came back and runs it already
+        session.offered, session.desired = offer.hash, offer.revision
 
-    def _offer_for(self, runtime: Runtime, site: str, signer: str) -> link_pb2.ConfigOffer:
-        """Compiled and signed once a revision: a fleet that comes back asks for all of them at once."""
-        offer = self._offers.get((site, signer))
-        if offer is None:
-            config = runtime.site_config(site)
-            offer = self._offers[site, signer] = link_pb2.ConfigOffer(
-                revision=self._revision, hash=siteconfig.digest(config), config=config,
-                signature=self._authority.sign(config, (signer,)),
-            )  # fmt: skip
-        return offer
+        def store(db: sqlite3.Connection) -> None:
+            (agents.record_settled if settled else agents.record_offered)(db, agent, offer.revision)
+            sightings.offered(db, agent, offer.revision, offer.hash, now_us)
+            if settled:
+                sightings.answered(db, agent, offer.revision, "applied", "", (), now_us)
+
+        if not settled:
+            session.outgoing.put_nowait(link_pb2.Directive(config=offer))
+        await self.note(store)
 
     @property
     def bundle(self) -> bytes:
@@ -236,17 +228,29 @@ class Fleet:
         beats, self._beats = self._beats, {}
         rows = [(agent, msgspec.json.encode(health_of(beat, at)).decode(), at) for agent, (beat, at) in beats.items()]
 
+        changes = [change for agent, beat in beats.items() if (change := self._effective.change(agent, *beat))]
+
         def store(db: sqlite3.Connection) -> None:
             for agent, health, at in rows:
                 agents.record_heartbeat(db, agent, health, at)
+            for change in changes:
+                change(db)
 
         if rows:
             await self.note(store)
 
     async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
         """What the agent says of an offer: applying, applied or failed, with its reason."""
-        reason = status.reason[:2000]
-        await self.note(lambda db: agents.record_config(db, caller.agent, status.revision, status.state, reason))
+        reason, now_us = status.reason[:2000], time.time_ns() // 1000
+        self._effective.answered(caller.agent, now_us)
+
+        def store(db: sqlite3.Connection) -> None:
+            agents.record_config(db, caller.agent, status.revision, status.state, reason)
+            sightings.answered(db, caller.agent, status.revision, status.state, reason, status.log, now_us)
+            if status.state == "applied":
+                sightings.runs(db, caller.agent, status.revision, status.hash, now_us)
+
+        await self.note(store)
         log = logger.bind(agent=caller.agent, revision=status.revision)
         if status.state == "failed":
             log.error("agent refused the revision and runs on with its last good one: {}", reason)
@@ -305,6 +309,7 @@ def _names(context: grpc.aio.ServicerContext) -> list[str]:
 def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
     """A heartbeat as the plain mapping that is stored and shown; `clock_offset_us` is the agent's clock minus ours."""
     return {
+        "at_us": now_us,
         "clock_offset_us": beat.clock_us - now_us,
         "outbox": {
             "batches": beat.outbox_batches, "records": beat.outbox_records, "bytes": beat.outbox_bytes,

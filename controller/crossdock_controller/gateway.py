@@ -30,7 +30,7 @@ from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.reports import MAX_UNANSWERED, fault_of
 from crossdock_controller.standing import Standing
-from crossdock_controller.store import agents, certificates
+from crossdock_controller.store import agents, certificates, sightings
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 from crossdock_controller.trusting import RETIRED, heard, tell
 
@@ -118,19 +118,19 @@ class LinkService(link_pb2_grpc.LinkServicer):
             logger.bind(peer=context.peer()).warning("a certificate that is on no allow-list was refused")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this agent is not enrolled, or was revoked")
             raise AssertionError("abort raises")
-        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:
-            logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         shown = ledger.shown(context, caller.agent, self._fleet.authority)
         if shown is not None and not shown.authority:  # on a connection that was made before
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, RETIRED)
         try:
-            refused = await self._identities.outdated(caller, context)
+            refused = await self._identities.outdated(caller, shown, context)
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise AssertionError("abort raises") from error
         if refused:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
+        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:
+            logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         return caller
 
     async def _first(
@@ -193,6 +193,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
     async def _record_hello(self, session: Session, hello: link_pb2.Hello) -> None:
         caller = session.caller
         now_us = time.time_ns() // 1000
+        instance, runs = hello.instance[:64], (hello.revision, hello.config_hash[:64])
 
         def record(db: Any) -> None:
             agents.record_hello(
@@ -201,6 +202,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             )  # fmt: skip
             session.standing.record(db, now_us)
             greeted(db, caller.agent, hello, session.standing.shown, now_us)
+            sightings.greeted(db, caller.agent, instance, runs, now_us)
 
         await self._fleet.note(record)
 

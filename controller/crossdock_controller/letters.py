@@ -65,7 +65,7 @@ def retry(
         dead_letters.retry_delivery(db, letter, by, note, now_us)
     else:
         document = _remapped(db, runtime, letter, changes)
-        _commit(db, runtime, letter, document, by, note, now_us)
+        _commit(db, runtime, letter, document, by, note, now_us, sorted(changes))
     return dead_letters.get(db, number)
 
 
@@ -176,7 +176,14 @@ def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, chan
 
 
 def _commit(
-    db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, document: Mapped, by: str, note: str, now_us: int
+    db: sqlite3.Connection,
+    runtime: Runtime,
+    letter: DeadLetter,
+    document: Mapped,
+    by: str,
+    note: str,
+    now_us: int,
+    fields: Sequence[str],
 ) -> None:
     names = runtime.router.route(
         document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
@@ -184,7 +191,7 @@ def _commit(
     due = {sinks.sink_id(db, name): [0] for name in names}
     packed = bodies.pack([document.body])
     with transaction(db):
-        dead_letters.resolve(db, letter.id, "retried", by, note, now_us)
+        dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields)
         known = rounds.append(db, [(letter.input_id, document)], packed, due)
         counts = inputs.Counts(dead=-letter.records)
         if known:

@@ -146,17 +146,23 @@ class Normalizer:
         began, busy = time.monotonic(), False
         critical, others = self._chosen(runtime)
         for stream_id in critical:
-            busy |= self._goes_on(stop) and self._serve(self._streams[stream_id], self._work[stream_id], runtime)
+            busy |= self._goes_on(stop) and self._serve(
+                self._streams[stream_id], self._work[stream_id], self._at(stream_id, runtime)
+            )
         while others and self._goes_on(stop):
             _, stream_id = heapq.heappop(others)
             stream, work = self._streams[stream_id], self._work[stream_id]
-            moved = self._serve(stream, work, runtime)
+            moved = self._serve(stream, work, self._at(stream_id, runtime))
             busy |= moved
             if moved and stream.last_sequence >= work.checkpoint.at.sequence:
                 heapq.heappush(others, (work.served, stream_id))
             if time.monotonic() - began > TURN_SECONDS:
                 break
         return busy
+
+    def _at(self, stream_id: int, in_force: Runtime) -> Runtime:
+        """The revision that the stream's site is to run."""
+        return self._current.at(self._streams[stream_id].site) or in_force
 
     @staticmethod
     def _goes_on(stop: Stop | None) -> bool:
@@ -170,11 +176,12 @@ class Normalizer:
         first: dict[tuple[str, str], int] = {}  # by agent and source: the oldest epoch that goes before later ones
         for stream_id in sorted(self._waiting):
             name = (self._streams[stream_id].agent, self._streams[stream_id].source)
-            if name in first and self._goes_first(first[name], runtime.number):
+            revision = self._at(stream_id, runtime).number
+            if name in first and self._goes_first(first[name], revision):
                 continue
             first[name] = stream_id
             work = self._work[stream_id]
-            if not self._ready(self._streams[stream_id], runtime.number):
+            if not self._ready(self._streams[stream_id], revision):
                 continue
             if work.lane == "critical":
                 critical.append(stream_id)
@@ -259,7 +266,7 @@ class Normalizer:
             self._suspicion.look_again()
             held = normalizer.claim(self._db, stream.id, source, self._owner, _now_us())
         if held is None:
-            work.waits_for, work.until = (self._number(), stream.last_sequence), time.monotonic() + 1.0
+            work.waits_for, work.until = (self._number(stream.site), stream.last_sequence), time.monotonic() + 1.0
             return False
         work.checkpoint = held
         return stream.last_sequence >= held.at.sequence
@@ -339,8 +346,8 @@ class Normalizer:
             self._sinks[name] = sinks.sink_id(self._db, name)
         return self._sinks[name]
 
-    def _number(self) -> int:
-        runtime = self._current.get()
+    def _number(self, site: str) -> int:
+        runtime = self._current.at(site)
         return runtime.number if runtime is not None else 0
 
 

@@ -17,7 +17,7 @@ import msgspec
 from crossdock_controller import rounds
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, revisions
+from crossdock_controller.store import connection, revisions, targets
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
 from crossdock_controller.store.normalizer import Position
 
@@ -67,21 +67,37 @@ def run_trials(data: DataDirectory, questions: IO[bytes], answers: IO[bytes]) ->
     decode = msgspec.json.Decoder(Question).decode
     with closing(connection.connect(data.state)) as db, closing(IntakeReader(data.intake)) as intake:
         db.execute("PRAGMA query_only=1")
-        found = revisions.head(db)
-        runtime = Runtime.from_tree(found[1], found[0]) if found is not None else None
+        at = _Runtimes(db)
         for line in questions:
             question = decode(line)
             # A matching regular expression holds the interpreter's lock: only a thread outside of it can end that.
             faulthandler.dump_traceback_later(question.seconds, exit=True)
-            answer = _answer(db, intake, runtime, question)
+            answer = _answer(db, intake, at, question)
             faulthandler.cancel_dump_traceback_later()
             answers.write(msgspec.json.encode(answer) + b"\n")
             answers.flush()
 
 
-def _answer(db: sqlite3.Connection, intake: IntakeReader, runtime: Runtime | None, question: Question) -> Answer:
+class _Runtimes:
+    """The revision that a site is to run as this process begins, built when first asked for."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._targets = targets.read(db)
+        self._built: dict[int, Runtime | None] = {}
+
+    def of(self, site: str) -> Runtime | None:
+        number = self._targets.of(site)
+        if number not in self._built:
+            tree = revisions.tree(self._db, number)
+            self._built[number] = Runtime.from_tree(tree, number) if tree is not None else None
+        return self._built[number]
+
+
+def _answer(db: sqlite3.Connection, intake: IntakeReader, runtimes: _Runtimes, question: Question) -> Answer:
     stream = next((s for s in intake.streams() if s.id == question.stream_id), None)
     stored = intake.batches(question.stream_id, question.sequence, 1)
+    runtime = runtimes.of(stream.site) if stream is not None else None
     engine = runtime.engine(stream.site, stream.source) if runtime is not None and stream is not None else None
     if stream is None or engine is None or not stored:
         return Answer()

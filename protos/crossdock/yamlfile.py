@@ -79,24 +79,28 @@ class Mark(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class YamlFile:
     """*value* is None when the file could not be read (then *problems* says why). *lines* has a mark for every path:
-    of the key, for an entry of a mapping; of the item, for an entry of a list."""
+    of the key, for an entry of a mapping; of the item, for an entry of a list. *origins* names the file in which a path
+    is written, where that is another one (see `crossdock_controller.config.layers`)."""
 
     name: str
     value: Any
     lines: dict[Path, Mark]
     problems: list[Problem] = field(default_factory=list)
+    origins: dict[Path, str] = field(default_factory=dict)
+
+    def nearest(self, path: Path) -> Path:
+        """*path*, or the nearest thing above it that is written."""
+        return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in self.lines), ())
 
     def mark(self, path: Path) -> Mark:
-        """The mark of *path*, or of the nearest thing above it that the file has."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return Mark(1, 1)
+        """The mark of *path*, or of the nearest thing above it that is written."""
+        return self.lines.get(self.nearest(path), Mark(1, 1))
 
     def problem(self, path: Path, message: str, hint: str = "", *, warning: bool = False) -> Problem:
-        mark = self.mark(path)
-        severity = "warning" if warning else "error"
-        return Problem(self.name, mark.line, dotted(path), message, hint, mark.column, severity)  # type: ignore[arg-type]
+        at = self.nearest(path)
+        mark = self.lines.get(at, Mark(1, 1))
+        severity: Severity = "warning" if warning else "error"
+        return Problem(self.origins.get(at, self.name), mark.line, dotted(path), message, hint, mark.column, severity)
 
 
 def dotted(path: Path) -> str:

@@ -385,8 +385,8 @@ def test_an_outbox_restored_from_an_older_copy_is_given_up_before_anything_is_se
     reel("wms").lines = lines(5)
     controller.offer(site_config(1, config("wms")), 1)
     with RunningAgent(state) as agent:
-        eventually(lambda: (s := agent.status()) and s.sources and s.sources[0].records == 5, "five are read")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "and acknowledged")
+        controller.wait(lambda: len(received(controller, "wms")) == 5, "five have arrived")
+        eventually(lambda: agent.holds() == 0, "and are acknowledged")
     shutil.copy(agent.settings.outbox_path, state.parent / "backup.db")
     reel("wms").lines += lines(5, "later")
     with RunningAgent(state):
@@ -411,8 +411,8 @@ def test_a_restored_outbox_is_recognised_though_sources_read_and_the_agent_resta
     reel("wms").lines = lines(5)
     controller.offer(site_config(1, config("wms", batch=2)), 1)
     with RunningAgent(state) as agent:
-        eventually(lambda: (s := agent.status()) and s.sources and s.sources[0].records == 5, "five are read")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "and acknowledged")
+        controller.wait(lambda: len(received(controller, "wms")) == 5, "five have arrived")
+        eventually(lambda: agent.holds() == 0, "and are acknowledged")
     shutil.copy(agent.settings.outbox_path, state.parent / "backup.db")
     with RunningAgent(state):
         for more in range(5):  # a batch each
@@ -442,14 +442,13 @@ def test_a_restored_controller_is_given_back_what_it_had_acknowledged(controller
     controller.offer(site_config(1, config("wms"), config("erp")), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 20 and len(received(controller, "erp")) == 8, "all")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        eventually(lambda: agent.holds() == 0, "all is acknowledged")
         controller.restore(wms=5, erp=8)
         controller.wait(lambda: received(controller, "wms") == lines(20), "it has everything again")
         assert received(controller, "erp") == lines(8, "erp")
         assert len({epoch for _, epoch in controller.stored}) == 1
         assert controller.sequences("wms") == list(range(1, len(controller.sequences("wms")) + 1))
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged again")
-        assert agent.problems() == ""
+        eventually(lambda: agent.holds() == 0 and agent.problems() == "", "all is acknowledged again")
 
 
 def test_a_controller_restored_to_before_this_outbox_began_is_given_everything(
@@ -461,7 +460,7 @@ def test_a_controller_restored_to_before_this_outbox_began_is_given_everything(
     controller.offer(site_config(1, config("wms")), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 10, "all lines arrived")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        eventually(lambda: agent.holds() == 0, "all is acknowledged")
     controller.welcome.checkpoints.add(source="wms", epoch=b"earlier epoch...", sequence=3, checkpoint=b"3")
     controller.restore(wms=0)
     with RunningAgent(state):
@@ -496,7 +495,7 @@ def test_what_a_restored_controller_lacks_and_is_not_kept_any_more_is_named_and_
     controller.offer(site_config(1, config("wms", batch=1), outbox=none_kept), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 10, "all lines arrived")
-        eventually(lambda: (s := agent.status()) and s.outbox_batches == 0, "all is acknowledged")
+        eventually(lambda: agent.holds() == 0, "all is acknowledged")
         controller.restore(wms=4)
         eventually(lambda: "source wms: batches 5 to 10" in agent.problems(), "the loss is named")
         reel("wms").lines += lines(3, "more")

@@ -98,7 +98,7 @@ def test_a_damaged_outbox_is_set_aside_and_told_by_name_and_every_line_arrives(
     controller.offer(site_config(1, config("wms")), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: len(received(controller, "wms")) == 4, "four have arrived")
-        eventually(lambda: (s := agent.status()) and s.outbox_records == 0, "and acknowledged")
+        eventually(lambda: agent.holds() == 0, "and acknowledged")
         controller.stop()
         reel("wms").lines = list(tape)
         eventually(lambda: (s := agent.status()) and s.outbox_records == 8, "eight wait")

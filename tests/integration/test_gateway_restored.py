@@ -82,7 +82,7 @@ def test_an_agent_on_no_list_is_refused_shown_and_let_in_by_a_person(gateway: Ga
         return refused(gateway, identity) and [a.state for a in fleet.agents(gateway.data, NOW_US)] == ["unknown"]
 
     wait_until(shown, "it is shown")
-    assert fleet.adopt(gateway.data, "atl1", "", NOW_US) == "atl1"
+    assert fleet.adopt(gateway.data, "atl1", "", NOW_US, by="local:ann") == "atl1"
     wait_until(lambda: not refused(gateway, identity), "it is let in, with the certificate it has")
 
 

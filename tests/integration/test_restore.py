@@ -226,7 +226,7 @@ def test_an_agent_enrolled_after_the_backup_is_let_in_by_a_person_and_only_if_it
 ) -> None:
     restored(data, saved, replace=True)
     with pytest.raises(ConfigError, match="no unknown agent 'ldn1'"):
-        fleet.adopt(data, "ldn1", "", 9)
+        fleet.adopt(data, "ldn1", "", 9, by="local:ann")
     with closing(connection.connect(data.state)) as db:
         strangers.note(db, "ldn1", "ipv4:10.0.0.9:1", 7)
         strangers.note(db, "ldn1", "ipv4:10.0.0.9:2", 8)
@@ -235,15 +235,15 @@ def test_an_agent_enrolled_after_the_backup_is_let_in_by_a_person_and_only_if_it
     assert shown["ldn1"].state == "unknown"
     assert shown["ldn1"].host == "ipv4:10.0.0.9:2"
     with pytest.raises(ConfigError, match="cannot be a name"):
-        fleet.adopt(data, "ldn1", "No Site", 9)
-    assert fleet.adopt(data, "ldn1", "london", 9) == "london"
+        fleet.adopt(data, "ldn1", "No Site", 9, by="local:ann")
+    assert fleet.adopt(data, "ldn1", "london", 9, by="local:ann") == "london"
     shown = {a.agent: a for a in fleet.agents(data, 9)}
     assert (shown["ldn1"].state, shown["ldn1"].site) == ("enrolled", "london")
     with pytest.raises(ConfigError, match="is on the list"):
-        fleet.adopt(data, "ldn1", "", 9)
+        fleet.adopt(data, "ldn1", "", 9, by="local:ann")
     enrolment.revoke(data, "ldn1", MADE_US, by="local:test")
     with pytest.raises(ConfigError, match="is on the list"):
-        fleet.adopt(data, "ldn1", "", 9)
+        fleet.adopt(data, "ldn1", "", 9, by="local:ann")
 
 
 def test_the_restored_files_are_sound_for_sqlite(data: DataDirectory, saved: Path) -> None:

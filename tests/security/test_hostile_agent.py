@@ -19,11 +19,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crossdock import codec
+from crossdock.errors import Refused
 from crossdock.tls import MESSAGE_LIMIT_BYTES
 from crossdock.v1 import link_pb2
 from crossdock.v1.batch_pb2 import BatchHeader, Column
 from crossdock_controller import gateway as gateway_module
-from crossdock_controller.authority import Issued
 from crossdock_controller.fleet import Caller, Session
 from crossdock_controller.gateway import IN_FLIGHT_BYTES, ITEM_BYTES, MAX_STREAMS, UNREAD_SECONDS, _UplinkStream
 from crossdock_controller.reports import MAX_REPORT_BYTES, MAX_UNANSWERED
@@ -272,15 +272,15 @@ def test_who_does_not_say_hello_is_not_waited_for_for_ever(
 
 
 class _Issues:
-    """A fleet that issues a certificate to whoever asks, and counts them."""
+    """A fleet that answers whoever asks for a certificate, and counts them."""
 
     def __init__(self) -> None:
         self.issued = 0
         self.bundle = b""
 
-    def issue(self, _agent: str, _csr: bytes) -> Issued:
+    def issue(self, _agent: str, _csr: bytes) -> None:
         self.issued += 1
-        return Issued(b"certificate", 1)
+        raise Refused("that is no request")
 
     def allows(self, _agent: str) -> bool:
         return True
@@ -300,12 +300,14 @@ def test_who_asks_for_certificates_and_reads_none_is_not_listened_to_until_it_re
         session = Session(Caller("atl1", "atl1"), b"", None)  # type: ignore[arg-type]
         hearing = asyncio.create_task(service._hear(session, endless(), None))
         while session.outgoing.qsize() < MAX_UNANSWERED:
+            assert not hearing.done(), hearing
             await asyncio.sleep(0.01)
         await asyncio.sleep(3 * UNREAD_SECONDS)
         at_most = fleet.issued
         for _ in range(MAX_UNANSWERED):
             session.outgoing.get_nowait()
         while fleet.issued == at_most:
+            assert not hearing.done(), hearing
             await asyncio.sleep(0.01)
         hearing.cancel()
         return at_most, session.outgoing.qsize()

@@ -14,6 +14,7 @@ from crossdock import siteconfig
 from crossdock.lifecycle import Stop
 from crossdock.siteconfig import OutboxConfig, SiteConfig, SourceConfig
 from crossdock_agent import app, helper
+from crossdock_agent.outbox import inspect
 from crossdock_agent.settings import Settings
 from crossdock_agent.status import Status, read_status
 from support.controller import SITE
@@ -67,6 +68,10 @@ class RunningAgent:
 
     def status(self) -> Status | None:
         return read_status(self.settings.status_path)
+
+    def holds(self) -> int:
+        """Batches in its outbox now, not acknowledged yet. The status tells the same a moment late."""
+        return inspect(self.settings.outbox_path)[0]
 
     def problems(self) -> str:
         status = self.status()

@@ -72,7 +72,8 @@ class Box:
         self.apply()
 
     def apply(self, tree: Mapping[str, str] | None = None) -> int:
-        return revisions.append(self.db, tree or {}, hash_="h", author="test", message="", now_us=1)
+        hash_ = revisions.digest(revisions.dumps(tree or {}))
+        return revisions.append(self.db, tree or {}, hash_=hash_, author="test", message="", now_us=1)
 
     def send(
         self,

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from crossdock.errors import ConfigError, Corrupt
 from crossdock_controller.authority import Authority, files, states
 from crossdock_controller.authority.states import State
+from support.authorities import old_release
 from support.gateway import csr_of
 
 NOW = dt.datetime.now(dt.UTC)
@@ -127,19 +127,6 @@ def test_a_cross_certificate_is_no_longer_than_either_and_one_of_an_old_release_
     old_release(tmp_path / "old")
     _, unvouched = Authority.open(tmp_path / "old").prepared(NOW)
     assert unvouched.crosses == {}
-
-
-def old_release(directory: Path) -> None:
-    """The authority of a release before rotation: its path length forbids cross certificates."""
-    directory.mkdir(parents=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name.from_rfc4514_string("CN=crossdock CA 00aa")
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(7).not_valid_before(NOW - dt.timedelta(days=8)).not_valid_after(NOW + dt.timedelta(days=300))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    files.create(directory, files.Signer(key, certificate), "ca")
 
 
 def test_an_agents_certificate_never_outlives_its_authority(tmp_path: Path) -> None:

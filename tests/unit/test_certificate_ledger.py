@@ -79,6 +79,20 @@ def test_what_an_agent_may_hold_is_its_newest_in_use_and_whatever_was_issued_aft
     assert serials(held["rtm1"]) == ["xx"]
 
 
+def test_what_ended_long_ago_is_forgotten_but_never_the_newest_of_an_agent(db: sqlite3.Connection) -> None:
+    for serial, issued_us in (("aa", 0), ("bb", 1000), ("cc", 2000), ("dd", 50)):
+        issue(db, serial, issued_us)
+    issue(db, "xx", 0, agent="rtm1")
+    for at, serial in enumerate(("aa", "bb", "cc")):
+        certificates.used(db, certificates.get(db, serial) or pytest.fail("it is there"), at + 1)
+    certificates.used(db, certificates.get(db, "xx") or pytest.fail("it is there"), 9)
+    assert certificates.prune(db, 5000, limit=2) == 2
+    assert certificates.prune(db, 5000) == 1
+    assert serials(certificates.of_agent(db, "atl1")) == ["cc"]
+    assert serials(certificates.of_agent(db, "rtm1")) == ["xx"]
+    assert certificates.prune(db, 5000) == 0
+
+
 def test_what_an_agent_trusts_is_what_it_said_last_and_each_keeps_the_time_of_its_first_word(
     db: sqlite3.Connection,
 ) -> None:

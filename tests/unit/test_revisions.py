@@ -13,7 +13,9 @@ def test_of_two_who_saw_the_same_head_one_applies_and_the_other_is_told(tmp_path
     db = connection.connect(tmp_path / "state.db")
 
     def apply(text: str) -> int:
-        return revisions.append(db, {"sites/a.yaml": text}, hash_=text, author="me", message="", now_us=1, expected=0)
+        tree = {"sites/a.yaml": text}
+        hash_ = revisions.digest(revisions.dumps(tree))
+        return revisions.append(db, tree, hash_=hash_, author="me", message="", now_us=1, expected=0)
 
     assert apply("one") == 1
     with pytest.raises(ConfigError, match="revision 1 was applied meanwhile"):

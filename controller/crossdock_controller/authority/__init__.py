@@ -86,6 +86,11 @@ class Authority:
         return self._held.states
 
     @property
+    def version(self) -> str:
+        """Differs after each phase."""
+        return files.version(self._held.states)
+
+    @property
     def bundle(self) -> bytes:
         """The CA certificates an agent trusts, PEM, the oldest first."""
         return b"".join(signer.pem for signer in self._held.signers.values())

@@ -9,6 +9,7 @@ authority does everything.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from loguru import logger
 from crossdock.disk import sync_directory
 from crossdock.errors import ConfigError, Corrupt
 from crossdock_controller.authority import states
-from crossdock_controller.authority.signer import Signer
+from crossdock_controller.authority.signer import BACKDATE, Signer
 from crossdock_controller.authority.states import State, States
 
 LIST = "authorities.json"
@@ -42,7 +43,8 @@ def read(directory: Path) -> States:
         data = path.read_bytes()
     except FileNotFoundError:
         signer = load(directory, FIRST)
-        return states.first(signer.fingerprint, FIRST, int(signer.certificate.not_valid_before_utc.timestamp() * 1e6))
+        made = signer.certificate.not_valid_before_utc + BACKDATE
+        return states.first(signer.fingerprint, FIRST, int(made.timestamp() * 1e6))
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -118,6 +120,11 @@ def signature(directory: Path) -> tuple[int, int, int]:
     except FileNotFoundError:
         return (0, 0, 0)
     return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def version(found: States) -> str:
+    """A digest of what holds."""
+    return hashlib.sha256(msgspec.json.encode(found)).hexdigest()
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import backup as backups
 from crossdock_controller.commands import restore as restores
@@ -33,7 +33,7 @@ def backup(directory: Path, verify: bool, data: DataDirectory, as_json: bool) ->
         manifest = backups.verify(directory, _progress(as_json))
     else:
         require_data(data)
-        manifest = backups.create(data, directory, time.time_ns() // 1000, _progress(as_json))
+        manifest = backups.create(data, directory, time.time_ns() // 1000, _progress(as_json), by=actor())
     seconds = time.monotonic() - began
     if as_json:
         emit({"directory": str(directory), "seconds": round(seconds, 3), "bytes": manifest.bytes, **_plain(manifest)})
@@ -48,7 +48,7 @@ def backup(directory: Path, verify: bool, data: DataDirectory, as_json: bool) ->
 @json_option
 def restore(directory: Path, replace: bool, data: DataDirectory, as_json: bool) -> None:
     """Make the data directory what the backup in DIR holds. The controller must not run."""
-    done = restores.restore(data, directory, time.time_ns() // 1000, _progress(as_json), replace=replace)
+    done = restores.restore(data, directory, time.time_ns() // 1000, _progress(as_json), replace=replace, by=actor())
     if as_json:
         emit({**_plain(done), "next": _next(done)})
         return

@@ -21,7 +21,7 @@ def controller() -> None:
 )
 @click.option("--advertise", default="", metavar="HOST", help="The name agents reach it by. [default: this host's]")
 @click.option(
-    "--certificate-hours", type=click.FloatRange(min=0.01), default=24.0, show_default=True, metavar="N",
+    "--certificate-hours", type=click.FloatRange(min=0.001), default=24.0, show_default=True, metavar="N",
     help="Life of an agent's certificate; it is renewed at two thirds.",
 )  # fmt: skip
 @click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import assignments, author, data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, assignments, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import dead as commands
 from crossdock_controller.paths import DataDirectory
@@ -39,7 +39,9 @@ def dead() -> None:
 def dead_list(everything: bool, source: str | None, limit: int, data: DataDirectory, as_json: bool) -> None:
     """Open dead letters, newest first."""
     require_data(data)
-    found = commands.dead_list(data, state=None if everything else "open", source=source, limit=limit)
+    found = commands.dead_list(
+        data, state=None if everything else "open", source=source, limit=limit, by=actor(), now_us=_now_us()
+    )
     if as_json:
         emit({"dead_letters": [_plain(letter) for letter in found]})
         return
@@ -53,7 +55,7 @@ def dead_list(everything: bool, source: str | None, limit: int, data: DataDirect
 def dead_show(letter: int, data: DataDirectory, as_json: bool) -> None:
     """One dead letter in full: where it came from, what was in it, why, and what can be done."""
     require_data(data)
-    found = commands.dead_show(data, letter)
+    found = commands.dead_show(data, letter, by=actor(), now_us=_now_us())
     if as_json:
         emit(_plain(found))
         return
@@ -78,7 +80,7 @@ def dead_retry(letter: int, changes: tuple[str, ...], note: str, data: DataDirec
     from crossdock_controller.cli.screen import next_steps, screen, working
 
     with working("retrying"):
-        found = commands.dead_retry(data, letter, wanted, author(), note or _said(wanted))
+        found = commands.dead_retry(data, letter, wanted, actor(), note or _said(wanted))
     if as_json:
         emit(_plain(found))
         return
@@ -94,11 +96,15 @@ def dead_retry(letter: int, changes: tuple[str, ...], note: str, data: DataDirec
 def dead_discard(letter: int, note: str, data: DataDirectory, as_json: bool) -> None:
     """Give a dead letter up. It stays in the account as discarded, with your name and the note."""
     require_data(data)
-    found = commands.dead_discard(data, letter, author(), note)
+    found = commands.dead_discard(data, letter, actor(), note)
     if as_json:
         emit(_plain(found))
         return
     click.echo(f"dead letter {letter} is discarded; it counts as such in 'crossdock account'")
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _plain(letter: DeadLetter) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import fleet
 from crossdock_controller.paths import DataDirectory
@@ -38,7 +38,7 @@ def agents(ctx: click.Context, data: DataDirectory, as_json: bool) -> None:
 def agents_adopt(data: DataDirectory, name: str, site: str) -> None:
     """Let agent NAME in again, which enrolled after the backup that was restored. It goes on by itself."""
     require_data(data)
-    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000)
+    adopted = fleet.adopt(data, name, site, time.time_ns() // 1000, by=actor())
     click.echo(f"agent {name} of site {adopted} is on the list again; it connects within half a minute")
 
 
@@ -110,10 +110,10 @@ def show_throttled(found: list[fleet.AgentView]) -> None:
 
 
 def revision_of(agent: fleet.AgentView) -> str:
-    """ "7", or "6, 7 offered" while it has not applied the newest, "6, refused 7" when it could not."""
+    """ "7", or "6, 7 offered" while it has not applied what it is to run, "6, refused 7" when it could not."""
     if agent.config_state == "failed":
         return f"{agent.revision or '-'}, refused {agent.desired_revision}"
-    if agent.desired_revision > agent.revision:
+    if agent.desired_revision not in {0, agent.revision}:
         return f"{agent.revision or '-'}, {agent.desired_revision} offered"
     return str(agent.revision or "-")
 

@@ -95,6 +95,11 @@ def author() -> str:
         return ""
 
 
+def actor() -> str:
+    """Who gives the command, as the audit log names a person on the controller's own machine: "local:NAME"."""
+    return f"local:{author() or 'unknown'}"
+
+
 def require_data(data: DataDirectory) -> None:
     """Raises ConfigError when no controller ever ran on *data*."""
     if not data.state.exists():

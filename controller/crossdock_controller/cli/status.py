@@ -65,6 +65,11 @@ def _show(found: commands.Status) -> None:
             f"[bold]revision[/]   {revision.revision}, {words.ago(revision.created_us, found.now_us)}{by}", end=""
         )
         screen().print(f': "{revision.message}"' if revision.message else "", markup=False, soft_wrap=True)
+    if found.rollout is not None:
+        rolled = found.rollout
+        at = f", {rolled.at}" if rolled.live else ""
+        said = f"revision {rolled.revision} is {rolled.state}{at}: crossdock rollout"
+        screen().print("[bold]rollout[/]   ", state("running" if rolled.state == "rolling" else "paused", said))
     if found.sources:
         screen().print(_sources(found))
     if found.sinks:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from crossdock_controller.cli import words
 from crossdock_controller.cli.failures import PROBLEM
-from crossdock_controller.cli.options import data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import trace as commands
 from crossdock_controller.paths import DataDirectory
@@ -31,7 +33,7 @@ def trace(what: tuple[str, ...], data: DataDirectory, as_json: bool) -> None:
     if len(what) > 2:
         raise click.UsageError("give a number, or a kind of document and a number: crossdock trace order 4711")
     require_data(data)
-    found = commands.trace(data, what[-1], what[0] if len(what) == 2 else "")
+    found = commands.trace(data, what[-1], what[0] if len(what) == 2 else "", by=actor(), now_us=time.time_ns() // 1000)
     if as_json:
         emit(found)
     else:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from crossdock.errors import ConfigError
+from crossdock.lock import is_held
 from crossdock_controller.authority import Authority, State, short, states
 from crossdock_controller.commands import authority_needs as needs
 from crossdock_controller.commands.authority_needs import Need
@@ -20,6 +22,7 @@ from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents, audit, certificates, connection, facts
 
 DEFAULT_GRACE_US = 30 * 86_400_000_000  # where no controller of this release has run yet
+TAKEN_UP_SECONDS = 15.0  # many times what a controller that is well needs
 SHOWN = 8  # agents named in a refusal; the rest is counted
 
 
@@ -60,6 +63,7 @@ class Step:
     state: str
     locked_out: list[Need]
     next_step: str
+    taken_up: bool  # by the running controller; where none runs, by the next that starts
 
 
 def listing(data: DataDirectory, now_us: int) -> Authorities:
@@ -100,7 +104,7 @@ def add(data: DataDirectory, now_us: int, by: str) -> Step:
     with _change(data) as (authority, db):
         signer, new = authority.prepared(now)
         made = _audited(db, by, "authority.add", new.fingerprint, {}, now_us, lambda: authority.added(signer, new))
-        return Step(made.fingerprint, made.word, [], states.next_step(authority.states))
+        return _step(data, db, authority, made)
 
 
 def issue(data: DataDirectory, now_us: int, by: str) -> Step:
@@ -108,7 +112,7 @@ def issue(data: DataDirectory, now_us: int, by: str) -> Step:
     with _change(data) as (authority, db):
         new = states.newest(states.issued(authority.states))
         done = _audited(db, by, "authority.issue", new.fingerprint, {}, now_us, authority.issuing)
-        return Step(done.fingerprint, done.word, [], states.next_step(authority.states))
+        return _step(data, db, authority, done)
 
 
 def switch(data: DataDirectory, now_us: int, by: str, *, force: bool = False) -> Step:
@@ -121,7 +125,7 @@ def switch(data: DataDirectory, now_us: int, by: str, *, force: bool = False) ->
         _refuse(what, found, force=force, command="crossdock ca switch --force")
         details = {"locked_out": [n.agent for n in found]} if found else {}
         done = _audited(db, by, "authority.switch", new.fingerprint, details, now_us, authority.switched)
-        return Step(done.fingerprint, done.word, found, states.next_step(authority.states))
+        return _step(data, db, authority, done, found)
 
 
 def retire(data: DataDirectory, fingerprint: str, now_us: int, by: str, *, force: bool = False) -> Step:
@@ -138,7 +142,19 @@ def retire(data: DataDirectory, fingerprint: str, now_us: int, by: str, *, force
             db, by, "authority.retire", old.fingerprint, details, now_us,
             lambda: authority.retired(old.fingerprint, now_us),
         )  # fmt: skip
-        return Step(done.fingerprint, done.word, found, states.next_step(authority.states))
+        return _step(data, db, authority, done, found)
+
+
+def _step(
+    data: DataDirectory, db: sqlite3.Connection, authority: Authority, done: State, found: Sequence[Need] = ()
+) -> Step:
+    """Waits until the running controller has taken the step up, or for TAKEN_UP_SECONDS."""
+    deadline, version = time.monotonic() + TAKEN_UP_SECONDS, authority.version.encode()
+    while not (taken := facts.get(db, facts.AUTHORITIES) == version or not is_held(data.lock)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return Step(done.fingerprint, done.word, list(found), states.next_step(authority.states), taken)
 
 
 @contextmanager

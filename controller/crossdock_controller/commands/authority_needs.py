@@ -33,7 +33,7 @@ class Active:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the store knows, by agent. *held*: what each may hold, see `certificates.held`; *confirmed*: what each said
-    it trusts; *tokens*: (agent, the authority it carries, when it ends)."""
+    it trusts; *tokens*: (agent, the authority it carries, when it ends or 0), see `certificates.live_tokens`."""
 
     active: Mapping[str, Active]
     held: Mapping[str, Sequence[Certificate]]
@@ -121,11 +121,14 @@ def _holds(agent: str, state: State, facts: Facts, first: str) -> str:
 def _tokens(facts: Facts, first: str, needs: Callable[[str], bool]) -> Iterator[Need]:
     for agent, carried, ends_us in facts.tokens:
         if needs(carried or first):
-            left = _period(ends_us - facts.now_us)
-            yield Need(
-                agent, f"a join token for it carries {short(carried or first)}, for {left} more",
-                "let it be used or end; or make a new one after this step",
-            )  # fmt: skip
+            token = f"join token for it carries {short(carried or first)}"
+            if ends_us:
+                until = f"for {_period(ends_us - facts.now_us)} more"
+                yield Need(agent, f"a {token}, {until}", "let it be used or end; or make a new one after this step")
+            else:
+                yield Need(
+                    agent, f"waits for approval, and the {token}", f"crossdock agents approve {agent}, or deny it"
+                )
 
 
 def _let_it_hear(agent: str, facts: Facts) -> str:

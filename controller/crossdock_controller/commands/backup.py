@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from crossdock.errors import ConfigError, Corrupt, Retryable
 from crossdock.lock import SingleInstance
 from crossdock_controller.authority import Authority, files, write_private
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import copies, schema
+from crossdock_controller.store import audit, connection, copies, schema
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -60,8 +61,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return sum(file.bytes for file in self.everything)
 
 
-def create(data: DataDirectory, target: Path, now_us: int, progress: Progress) -> Manifest:
-    """Back *data* up to the new directory *target*, and verify it. The controller may run; nobody waits for it.
+def create(data: DataDirectory, target: Path, now_us: int, progress: Progress, *, by: str = "controller") -> Manifest:
+    """Back *data* up to the new directory *target*, on behalf of *by*, and verify it. The controller may run;
+    nobody waits for it.
 
     Raises ConfigError when *target* holds something, Retryable when it would not fit or another backup runs.
     """
@@ -81,6 +83,9 @@ def create(data: DataDirectory, target: Path, now_us: int, progress: Progress) -
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+        with closing(connection.connect(data.state)) as db, connection.transaction(db):
+            details = {"bytes": made.bytes}
+            audit.append(db, actor=by, action="backup.create", target=str(target), details=details, now_us=now_us)
     return made
 
 

@@ -1,4 +1,7 @@
-"""Plan, apply, history, rollback. A revision is never changed once it is stored; going back makes a new one."""
+"""Plan, apply, history, rollback. A revision is never changed once it is stored; going back makes a new one.
+
+What a change needs before it is in force (a second person, a run elsewhere) is decided by `gate`.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossdock.errors import ConfigError
+from crossdock.errors import ConfigError, Corrupt
+from crossdock_controller.commands import gate, naming
 from crossdock_controller.commands.fleet import agents
+from crossdock_controller.commands.gate import Head
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, revisions
+from crossdock_controller.store import connection, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
+    from crossdock_controller.commands.rollout import InWaves, Prepared
     from crossdock_controller.config.diff import Plan
+    from crossdock_controller.config.policy import Need
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What *directory* would change against revision *revision* (0: there is none yet)."""
+    """What *directory* would change against revision *revision* (0: there is none yet), and what it would need by the
+    policy in force."""
 
     revision: int
     plan: Plan
+    needs: tuple[Need, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """*revision* is in force; *changed* is False when the tree was in force already and no revision was made."""
+    """*revision* is in force, or with *rollout* on its way to be; *changed* is False when the tree was in force already
+    (no revision was made), or waits: then *proposal* is the number under which it does, and *needs* says for whom."""
 
     revision: int
     changed: bool
     plan: Plan
+    proposal: int = 0
+    needs: tuple[Need, ...] = ()
+    rollout: Prepared | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionView:
-    """*agents*: names of those that run it now."""
+    """*agents*: names of those that run it now; *rollout*: the state of its rollout, "" when it had none, and *why* it
+    was taken back. *approval*: "unconfirmed" while an emergency waits for a second person. *damaged*: its tree is not
+    what was stored, and nobody is offered it."""
 
     revision: int
     created_us: int
@@ -44,26 +59,53 @@ class RevisionView:
     hash: str
     current: bool
     agents: list[str]
+    rollout: str = ""
+    why: str = ""
+    environment: str = ""
+    approval: str = ""
+    damaged: bool = False
 
 
-def plan(data: DataDirectory, directory: Path) -> Planned:
-    """Compare the tree below *directory* with the revision in force; without a controller's data, with nothing."""
-    number, current = _head(data) if data.state.exists() else (0, None)
-    return Planned(number, _planned(directory, current))
+def plan(data: DataDirectory, directory: Path, environment: str | None = None) -> Planned:
+    """Compare the tree below *directory* with the revision in force; without a controller's data, with nothing.
+
+    *environment* None is the one that the controller serves.
+    """
+    head = head_of(data) if data.state.exists() else Head(0, None, "")
+    made = _planned(directory, head, environment)
+    if not made.applicable or made.nothing_to_do:
+        return Planned(head.number, made)
+    return Planned(head.number, made, tuple(gate.required(gate.Change(made, head, "", gate.APPLY, ""))))
 
 
-def apply(data: DataDirectory, directory: Path, author: str, message: str, now_us: int) -> Applied:
-    """Make the tree below *directory* the next revision. Raises ConfigInvalid with every problem; nothing changed."""
-    from crossdock_controller.config import tree as trees
+def apply(
+    data: DataDirectory,
+    directory: Path,
+    by: str,
+    message: str,
+    now_us: int,
+    waves: InWaves | None = None,
+    *,
+    promotion: Path | None = None,
+    break_glass: str = "",
+) -> Applied:
+    """Make the tree below *directory* the next revision, on behalf of *by* ("local:anna"), in force at once or in
+    *waves*; or a proposal when the policy in force asks for a second person. *promotion* is a slip of another
+    environment, *break_glass* why it cannot wait.
+
+    Raises ConfigInvalid with every problem, Refused when the policy forbids it; nothing changed.
+    """
+    from crossdock_controller.config import slip
     from crossdock_controller.config.errors import ConfigInvalid
 
-    number, current = _head(data)
-    made = _planned(directory, current)
+    signed = slip.read(promotion) if promotion is not None else None
+    head = _base(data)
+    made = _planned(directory, head)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
-    if made.nothing_to_do:
-        return Applied(number, False, made)
-    return Applied(_store(data, trees.read(directory)[0], number, author, message, now_us), True, made)
+    if made.nothing_to_do and not head.damaged:
+        return Applied(head.number, False, made)
+    return put(data, gate.Change(made, head, by, gate.APPLY, message, signed, break_glass, waves), now_us)
 
 
 def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
@@ -73,54 +115,81 @@ def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
         if agent.state != "revoked":
             running.setdefault(agent.revision, []).append(agent.agent)
     with closing(connection.connect(data.state)) as db:
-        rows = revisions.list_all(db)
+        rows, head, damaged = revisions.list_all(db), revisions.head_number(db), set(revisions.damaged(db))
+        approval = {p.revision: p.state for p in proposals.list_all(db) if p.revision}
+        rolled = rollouts.states(db)
     return [
-        RevisionView(r.number, r.created_us, r.author, r.message, r.hash, r is rows[0], running.get(r.number, []))
+        RevisionView(
+            r.number, r.created_us, r.author, r.message, r.hash, r.number == head, running.get(r.number, []),
+            *rolled.get(r.number, ("", "")), r.environment, approval.get(r.number, ""), r.number in damaged,
+        )
         for r in rows
-    ]
+    ]  # fmt: skip
 
 
-def rollback(data: DataDirectory, revision: int, author: str, now_us: int) -> Applied:
-    """Store the tree of *revision* as the next one. Raises ConfigError when there is no such revision, or when this
-    release no longer accepts its tree."""
+def rollback(
+    data: DataDirectory,
+    revision: str | int,
+    by: str,
+    now_us: int,
+    waves: InWaves | None = None,
+    *,
+    break_glass: str = "",
+) -> Applied:
+    """Store the tree of *revision* (its number, or the beginning of its hash) as the next one, in force at once or in
+    *waves*. Raises ConfigError when there is no such revision, when it is damaged, or when this release no longer
+    accepts its tree."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
-    number, current = _head(data)
+    head = _base(data)
     with closing(connection.connect(data.state)) as db:
-        old = revisions.tree(db, revision)
+        wanted = naming.revision_named(db, str(revision))
+        old = revisions.tree(db, wanted)
     if old is None:
         raise ConfigError(f"there is no revision {revision}", hint="'crossdock history' lists them")
-    made = diff.plan(current, old)
+    made = diff.plan(head.tree, old, head.serves)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
-    if made.nothing_to_do:
-        return Applied(number, False, made)
-    return Applied(_store(data, old, number, author, f"back to revision {revision}", now_us), True, made)
+    if made.nothing_to_do and not head.damaged:
+        return Applied(head.number, False, made)
+    message = f"back to revision {wanted}"
+    return put(data, gate.Change(made, head, by, gate.ROLLBACK, message, None, break_glass, waves), now_us)
 
 
-def _head(data: DataDirectory) -> tuple[int, dict[str, str] | None]:
+def head_of(data: DataDirectory) -> Head:
+    """What is in force. A damaged head is compared with, and its policy taken, as of the last sound revision before it:
+    the way out of it is to apply again."""
     with closing(connection.connect(data.state)) as db:
-        found = revisions.head(db)
-    return found if found is not None else (0, None)
+        number, serves = revisions.head_number(db), gate.environment(db)
+        try:
+            return Head(number, revisions.tree(db, number), serves)
+        except Corrupt:
+            damaged = set(revisions.damaged(db))
+            sound = next((r.number for r in revisions.list_all(db) if r.number < number and r.number not in damaged), 0)
+            return Head(number, revisions.tree(db, sound), serves, damaged=True)
 
 
-def _planned(directory: Path, current: dict[str, str] | None) -> Plan:
+def _base(data: DataDirectory) -> Head:
+    """As `head_of`, to make another revision over. Raises ConfigError while a rollout runs, before anything else."""
+    with closing(connection.connect(data.state)) as db:
+        revisions.refuse_during_rollout(db)
+    return head_of(data)
+
+
+def put(data: DataDirectory, change: gate.Change, now_us: int) -> Applied:
+    """*change* as a revision, or as a proposal."""
+    done = gate.put(data, change, now_us)
+    return Applied(done.revision, done.changed, change.plan, done.proposal, done.needs, done.rollout)
+
+
+def _planned(directory: Path, head: Head, environment: str | None = None) -> Plan:
+    """In *environment*, else in the one that is served."""
     from dataclasses import replace
 
     from crossdock_controller.config import diff, errors
     from crossdock_controller.config import tree as trees
 
     new, problems = trees.read(directory)
-    made = diff.plan(current, new)
+    made = diff.plan(head.tree, new, head.serves if environment is None else environment)
     return replace(made, problems=tuple(errors.ordered([*made.problems, *problems])))
-
-
-def _store(data: DataDirectory, tree: dict[str, str], expected: int, author: str, message: str, now_us: int) -> int:
-    """The new revision's number. Raises ConfigError when someone else applied one meanwhile: nobody saw that plan."""
-    from crossdock_controller.config import tree as trees
-
-    with closing(connection.connect(data.state)) as db:
-        return revisions.append(
-            db, tree, hash_=trees.digest(tree), author=author, message=message, now_us=now_us, expected=expected
-        )

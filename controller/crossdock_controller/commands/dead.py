@@ -7,23 +7,34 @@ from contextlib import closing
 
 from crossdock.errors import ConfigError
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, dead_letters, revisions
+from crossdock_controller.store import audit, connection, dead_letters, revisions, targets
 from crossdock_controller.store.dead_letters import DeadLetter
 
 PAGE = 100
 
 
 def dead_list(
-    data: DataDirectory, *, state: str | None = "open", source: str | None = None, limit: int = PAGE
+    data: DataDirectory,
+    *,
+    by: str,
+    now_us: int,
+    state: str | None = "open",
+    source: str | None = None,
+    limit: int = PAGE,
 ) -> list[DeadLetter]:
-    """Newest first; *state* None means every state."""
+    """Newest first; *state* None means every state. On record: they hold what was in the records."""
     with closing(connection.connect(data.state)) as db:
-        return dead_letters.list_all(db, state=state, source=source, limit=limit)
+        found = dead_letters.list_all(db, state=state, source=source, limit=limit)
+        details = {"letters": len(found), "source": source or ""}
+        with connection.transaction(db):
+            audit.append(db, actor=by, action="dead.list", details=details, now_us=now_us)
+    return found
 
 
-def dead_show(data: DataDirectory, letter: int) -> DeadLetter:
-    """Raises Refused when there is none of that number."""
-    with closing(connection.connect(data.state)) as db:
+def dead_show(data: DataDirectory, letter: int, *, by: str, now_us: int) -> DeadLetter:
+    """One in full, on record. Raises Refused when there is none of that number."""
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        audit.append(db, actor=by, action="dead.show", target=str(letter), now_us=now_us)
         return dead_letters.get(db, letter)
 
 
@@ -37,10 +48,11 @@ def dead_retry(data: DataDirectory, letter: int, changes: Mapping[str, str], by:
     from crossdock_controller.store.wake import Waker
 
     with closing(connection.connect(data.state)) as db:
-        head = revisions.head(db)
-        if head is None:
+        number = targets.read(db).of(dead_letters.get(db, letter).site)  # by what its site is to run
+        tree = revisions.tree(db, number)
+        if tree is None:
             raise ConfigError("there is no configuration to map it by", hint="crossdock apply DIR")
-        found = letters.retry(db, Runtime.from_tree(head[1], head[0]), letter, changes, by=by, note=note)
+        found = letters.retry(db, Runtime.from_tree(tree, number), letter, changes, by=by, note=note)
     with closing(Waker(data.state)) as waker:
         waker.wake("normalize")
         waker.wake("dispatch")

@@ -14,7 +14,7 @@ from crossdock_controller.commands import identity
 from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents as rows
-from crossdock_controller.store import connection, strangers
+from crossdock_controller.store import audit, connection, strangers
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")  # as in the configuration tree
 CLOCK_SECONDS = 5.0  # an agent's clock this far from ours is a problem to mention
@@ -100,7 +100,7 @@ def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
         return listed + [_unknown(stranger) for stranger in strangers.list_all(db)]
 
 
-def adopt(data: DataDirectory, agent: str, site: str, now_us: int) -> str:
+def adopt(data: DataDirectory, agent: str, site: str, now_us: int, *, by: str) -> str:
     """Put an unknown *agent* on the list again, at *site* (by default named like it); its site. Raises ConfigError when
     none of that name has knocked with a certificate of ours, or it is on the list."""
     site = site or agent
@@ -122,6 +122,7 @@ def adopt(data: DataDirectory, agent: str, site: str, now_us: int) -> str:
                 db, agent, site, host=knocked[agent].peer, platform="", version="", expires_us=0, now_us=now_us
             )
             strangers.forget(db, agent)
+            audit.append(db, actor=by, action="agents.adopt", target=agent, details={"site": site}, now_us=now_us)
     return site
 
 

@@ -39,8 +39,10 @@ class Restored:
     unknown: list[copies.AgentState]
 
 
-def restore(data: DataDirectory, directory: Path, now_us: int, progress: Progress, *, replace: bool) -> Restored:
-    """Make *data* what the backup in *directory* holds. No controller may run on it.
+def restore(
+    data: DataDirectory, directory: Path, now_us: int, progress: Progress, *, replace: bool, by: str = "controller"
+) -> Restored:
+    """Make *data* what the backup in *directory* holds, on behalf of *by*. No controller may run on it.
 
     Raises Refused when one does, ConfigError when there is something and *replace* is not given, Corrupt when the
     backup is not sound: nothing was changed then.
@@ -67,7 +69,13 @@ def restore(data: DataDirectory, directory: Path, now_us: int, progress: Progres
         again = [a.agent for a in lost.agents if a.state == "revoked" and known.get(a.agent, a).state != "revoked"]
         migrate(new / "state.db")
         store, before = copies.make_restored(
-            new / "state.db", backup_us=manifest.created_us, now_us=now_us, beyond=lost.last_event, revoked=again
+            new / "state.db",
+            backup_us=manifest.created_us,
+            now_us=now_us,
+            beyond=lost.last_event,
+            revoked=again,
+            by=by,
+            source=str(directory),
         )
         copies.free(new / "intake.db")
         for name in ("state.db", "intake.db"):

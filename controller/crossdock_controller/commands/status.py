@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands import identity
+from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
+from crossdock_controller.commands.risks import Risk, risks
+from crossdock_controller.commands.rollout_views import RolloutView
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
-from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
+from crossdock_controller.store import (
+    agents,
+    connection,
+    dead_letters,
+    normalizer,
+    revisions,
+    rollouts,
+    strangers,
+    views,
+)
 
 ANSWER_SECONDS = 0.5
 LAG_SECONDS = 60.0  # what waits longer than this is behind
@@ -78,6 +90,7 @@ class Status:
     sinks: list[views.SinkView]
     dead: list[DeadSummary]
     next: list[str]
+    rollout: RolloutView | None = None  # the one that runs, or the last one when its revision was taken back
 
     @property
     def healthy(self) -> bool:
@@ -91,21 +104,45 @@ def status(data: DataDirectory, now_us: int) -> Status:
     with closing(connection.connect(data.state)) as db:
         fleet = judged(agents.list_all(db), now_us, identity.refused(db, now_us))
         unknown = strangers.list_all(db)
-        head = next(iter(revisions.list_all(db)), None)
+        known, number = revisions.list_all(db), revisions.head_number(db)
+        head = next((r for r in known if r.number == number), None)
+        rolled = _rollout(db, now_us)
+        if rolled is not None and not rolled.live and (rolled.state == "complete" or rolled.revision < known[0].number):
+            rolled = None
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
         sinks = views.sinks(db)
         dead = [DeadSummary(*row) for row in dead_letters.summary(db)]
+        unconfirmed, waiting = approvals.steps(db)
     streams = _streams(data, decided)
     revision = (
         RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
+    pressing = [r for r in risks(data, now_us, authorities_too=False).risks if r.pressing and not _on_the_page(r)]
+    steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
-    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps)
+    if rolled is not None and rolled.why:
+        steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
+    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
+
+
+def _rollout(db: sqlite3.Connection, now_us: int) -> RolloutView | None:
+    """What is behind it weighs, and most of the time there is none."""
+    if rollouts.newest(db) is None:
+        return None
+    from crossdock_controller.commands import rollout
+
+    return rollout.of_store(db, now_us)
+
+
+def _on_the_page(risk: Risk) -> bool:
+    """Whether the page says it already, in other words."""
+    return risk.kind in {"unknown", "protocol"}
 
 
 def controller_view(data: DataDirectory) -> ControllerView:

@@ -9,7 +9,7 @@ from typing import Any
 from crossdock.errors import ConfigError, CrossdockError
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, views
+from crossdock_controller.store import audit, connection, views
 from crossdock_controller.store import trace as store
 
 ALIASES = {"stock": "StockLevel"}  # what people say, where it is not the kind's name
@@ -39,10 +39,13 @@ class Trace:
     next: list[str]
 
 
-def trace(data: DataDirectory, number: str, document: str = "") -> Trace:
-    """The timeline of *number*, of one kind of document or of all. Raises ConfigError for a kind that there is not;
+def trace(data: DataDirectory, number: str, document: str = "", *, by: str, now_us: int) -> Trace:
+    """The timeline of *number*, of one kind of document or of all; on record, for it names what was in records. Raises
+    ConfigError for a kind that there is not;
     an unknown number has no entries."""
     kind = _kind(data, document) if document else None
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        audit.append(db, actor=by, action="trace.read", target=number, details={"document": kind or ""}, now_us=now_us)
     entries = _corrected(data, [Entry(e.at_us, e.what, e.text, e.facts) for e in store.trace(data.state, number, kind)])
     entries = sorted([*_read(data, entries), *entries], key=lambda e: (e.at_us, e.what != "read"))
     found = dict.fromkeys((e.facts["document"], e.facts["key"]) for e in entries if e.what == "normalized")

@@ -8,16 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from crossdock_controller.config import route_checks, source_checks
+from crossdock_controller.config import route_checks, selection, source_checks
 from crossdock_controller.config.errors import Problem, errors_of
-from crossdock_controller.config.parts import Part, Parts
+from crossdock_controller.config.part import Part
+from crossdock_controller.config.parts import Parts
 from crossdock_controller.hints import did_you_mean
+
+MAX_PAIRS = 4_000_000  # of a site and a source
 
 _Check = Callable[[Parts], Iterable[Problem]]
 
 
 def cross_check(parts: Parts) -> list[Problem]:
     """Every problem between the files of one tree, unsorted. Where documents go is asked of a sound tree only."""
+    if len(parts.sites) * len(parts.sources) > MAX_PAIRS:
+        message = f"{len(parts.sites)} sites by {len(parts.sources)} sources are more than this release can compare"
+        return [Problem("sources", 0, "", message, "a source serves many sites by 'on': keep one file for all of them")]
     found = [problem for check in _CHECKS for problem in check(parts)]
     if not errors_of([*parts.problems(), *found]):
         found.extend(route_checks.documents_have_a_way(parts))
@@ -43,6 +49,8 @@ def _unique_names(parts: Parts) -> Iterator[Problem]:
         ("mapping", parts.mappings),
         ("route", parts.routes),
         ("sink", parts.sinks),
+        ("group", parts.groups),
+        ("environment", parts.environments),
     )
     for word, of_kind in words:
         first: dict[str, Part[Any]] = {}
@@ -92,11 +100,40 @@ def _sinks_exist(parts: Parts) -> Iterator[Problem]:
                 yield sink.file.problem(("sink",), "no route leads to it", "name it in 'to' of a route", warning=True)
 
 
+def _scopes_select(parts: Parts) -> Iterator[Problem]:
+    """Groups and environments that no site belongs to: usually a mistyped label."""
+    sites = [part.model.all_labels() for part in parts.sites if part.model is not None]
+    if len(sites) < len(parts.sites):
+        return
+    scopes: list[Part[Any]] = [*parts.groups, *parts.environments]
+    for part in scopes:
+        if part.model is not None and not any(selection.matches(part.model.on, labels) for labels in sites):
+            yield part.file.problem(("on",), "selects no site", selection.hint(part.model.on, sites), warning=True)
+
+
+def _policy_names_what_exists(parts: Parts) -> Iterator[Problem]:
+    known = [part.name for part in parts.environments]
+    for part in parts.policies:
+        policy = part.model
+        if policy is None:
+            continue
+        if policy.promotion is not None and policy.promotion.from_ not in known:
+            message = f"there is no environment {policy.promotion.from_!r}"
+            yield part.file.problem(("promotion", "from"), message, did_you_mean(policy.promotion.from_, known))
+        for i, rule in enumerate(policy.approvals):
+            for j, name in enumerate(rule.environments or ()):
+                if name not in known:
+                    path = ("approvals", i, "environments", j)
+                    yield part.file.problem(path, f"there is no environment {name!r}", did_you_mean(name, known))
+
+
 _CHECKS: tuple[_Check, ...] = (
     _not_empty,
     _unique_names,
     _one_mapping_a_source,
     _sinks_exist,
+    _scopes_select,
+    _policy_names_what_exists,
     source_checks.sources_run_somewhere,
     source_checks.settings_are_valid,
     source_checks.mappings_fit_their_sources,

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import msgspec
 
 from crossdock import siteconfig, yamlfile
-from crossdock_controller.config import secrets
+from crossdock_controller.config import reach, secrets
 from crossdock_controller.config.compile import site_config
 from crossdock_controller.config.errors import Problem, errors_of
 from crossdock_controller.config.load import Loaded, inspect
 from crossdock_controller.config.tree import Tree, digest
+from crossdock_controller.store.revisions import StoredTree
 
 Action = Literal["added", "removed", "changed"]
 _SHOWN = 60  # characters of a value
@@ -49,7 +50,7 @@ class Change:
     keys: tuple[KeyChange, ...] = ()
 
     def text(self) -> str:
-        words = f"{self.part} {self.name} {self.action}"
+        words = " ".join(word for word in (self.part, self.name, self.action) if word)
         return f"{words}: {'; '.join(k.text() for k in self.keys)}" if self.keys else words
 
 
@@ -62,28 +63,30 @@ class Plan:
     changes: tuple[Change, ...]
     problems: tuple[Problem, ...]
     tree: Tree = field(default_factory=dict, repr=False)  # what was planned: the one to store when it is applied
+    environment: str = ""
+    moves: bool = False  # to another environment
+    touched: tuple[str, ...] = ()  # files, those that take something from a changed one among them
+    sites: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)  # labels of each, old and new
 
     @property
     def nothing_to_do(self) -> bool:
-        return self.before == self.after
+        return self.before == self.after and not self.moves
+
+    @property
+    def untouched(self) -> list[str]:
+        """Sites at which nothing changes: neither for their agents, nor in what becomes of their records."""
+        reached = {change.site for change in self.changes}
+        return [] if "" in reached else sorted(self.sites.keys() - reached)
+
+    @property
+    def reached(self) -> list[Mapping[str, str]]:
+        """Labels of the sites at which something changes; a change of the controller's own parts reaches them all."""
+        untouched = set(self.untouched)
+        return [labels for name, labels in sorted(self.sites.items()) if name not in untouched]
 
     @property
     def applicable(self) -> bool:
         return not errors_of(self.problems)
-
-    def text(self) -> str:
-        """The plan for people: problems first, then each site, then the controller."""
-        lines = [f"{p.severity}: {p.text()}" for p in self.problems]
-        if not self.applicable:
-            return "\n".join([*lines, f"{len(errors_of(self.problems))} error(s): nothing can be applied"])
-        if self.nothing_to_do:
-            return "\n".join([*lines, "nothing to do: the tree equals the current revision"])
-        if not self.changes:
-            return "\n".join([*lines, "only comments or layout differ"])
-        for site in sorted({c.site for c in self.changes}, key=lambda s: (not s, s)):
-            lines.append(f"site {site}" if site else "controller")
-            lines.extend(f"  {change.text()}" for change in self.changes if change.site == site)
-        return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -91,23 +94,37 @@ class Plan:
             "after": self.after,
             "nothing_to_do": self.nothing_to_do,
             "applicable": self.applicable,
+            "environment": self.environment,
+            "touched": list(self.touched),
+            "untouched_sites": self.untouched,
             "changes": [{**asdict(change), "keys": [asdict(key) for key in change.keys]} for change in self.changes],
             "problems": [problem.as_json() for problem in self.problems],
         }
 
 
-def plan(current: Tree | None, new: Tree) -> Plan:
-    """The way from *current* (None: no revision yet) to *new*, with every problem of *new*.
+def plan(current: Tree | None, new: Tree, environment: str | None = None) -> Plan:
+    """The way from *current* (None: no revision yet) to *new* in *environment*, with every problem of *new*.
 
-    A current tree that no longer loads (an older release accepted it) is compared as if there were none.
+    Without *environment*, that of a stored tree. A current tree that no longer loads (an older release accepted it) is
+    compared as if there were none.
     """
-    loaded, problems = inspect(new)
+    loaded, problems = inspect(new, environment)
     before, after = digest(current) if current is not None else "", digest(new)
-    if loaded is None or before == after:
-        return Plan(before, after, (), tuple(problems), new)
+    if loaded is None:
+        return Plan(before, after, (), tuple(problems), new, environment or "")
+    served = current.environment if isinstance(current, StoredTree) else ""
+    moves = current is not None and served != loaded.environment
+    if before == after and not moves:
+        return Plan(before, after, (), tuple(problems), new, loaded.environment)
     old = inspect(current)[0] if current is not None else None
     changes = [*_site_changes(old, loaded), *_controller_changes(old, loaded)]
-    return Plan(before, after, tuple(changes), tuple(problems), new)
+    sites = {**_labels(old), **_labels(loaded)}
+    touched = tuple(reach.touched(old, loaded))
+    return Plan(before, after, tuple(changes), tuple(problems), new, loaded.environment, moves, touched, sites)
+
+
+def _labels(loaded: Loaded | None) -> dict[str, Mapping[str, str]]:
+    return {name: site.all_labels() for name, site in loaded.sites.items()} if loaded else {}
 
 
 def _site_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crossdock.errors import ConfigError
 from crossdock_controller.conditions.predicate import compile_predicate
-from crossdock_controller.config import checks, parts
+from crossdock_controller.config import checks, parts, reach
 from crossdock_controller.config.errors import ConfigInvalid, Problem, errors_of, ordered
+from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.models import Route, SinkDef, Site, Source
-from crossdock_controller.config.tree import Tree
+from crossdock_controller.config.policy import Policy
+from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
 from crossdock_controller.config.variables import substitute, values_of
+from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings.model import Mapping as DocumentMapping
 from crossdock_controller.routing import CompiledRoute, Router
+from crossdock_controller.store.revisions import StoredTree
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A sound tree as models, by name. Mappings are by the name of their source."""
+    """A sound tree as models, by name, as it is in *environment* ("" in a tree without environments): the sites that
+    belong to it, and its sinks there. Mappings are by the name of their source."""
 
     tree: Tree
+    environment: str
+    policy: Policy | None
     sites: Mapping[str, Site]
     sources: Mapping[str, Source]
     mappings: Mapping[str, DocumentMapping]
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
+    takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
 
     def mapping_of(self, source: str) -> DocumentMapping | None:
@@ -55,27 +64,67 @@ class Loaded:
         return Router(routes, {name: source.lane for name, source in self.sources.items()})
 
 
-def load(tree: Tree) -> Loaded:
-    """Raises ConfigInvalid with every problem of *tree* when one of them is an error."""
-    loaded, problems = inspect(tree)
+def load(tree: Tree, environment: str | None = None) -> Loaded:
+    """Raises ConfigInvalid with every problem of *tree* when one of them is an error. See `inspect`."""
+    loaded, problems = inspect(tree, environment)
     if loaded is None:
         raise ConfigInvalid(problems)
     return loaded
 
 
-def inspect(tree: Tree) -> tuple[Loaded | None, list[Problem]]:
-    """What `load` gives or raises, as values: the tree when it has no error, and all problems, sorted."""
+def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, list[Problem]]:
+    """What `load` gives or raises, as values: the tree when it has no error, and all problems, sorted.
+
+    Every environment is checked, whichever of them is asked for: the same tree goes to all of them. Without
+    *environment* it is the one that a stored tree was put in force for.
+    """
+    if environment is None:
+        environment = tree.environment if isinstance(tree, StoredTree) else ""
     read = parts.read_parts(tree)
-    problems = ordered([*check_tree(tree), *read.problems(), *checks.cross_check(read)])
+    found = [*check_tree(tree), *read.problems(), *checks.cross_check(read), *_serves(read, environment)]
+    problems = ordered(found)
     if errors_of(problems):
         return None, problems
     loaded = Loaded(
         tree=dict(tree),
-        sites=parts.models(read.sites),
+        environment=environment,
+        policy=next((part.model for part in read.policies), None),
+        sites=parts.models_in(read.sites, environment),
         sources=parts.models(read.sources),
         mappings={checks.source_of(part): part.model for part in read.mappings if part.model is not None},
         routes=parts.models(read.routes),
-        sinks=parts.models(read.sinks),
+        sinks=parts.models_in(read.sinks, environment),
+        takes=reach.takes(read),
         warnings=tuple(problems),
     )
     return loaded, problems
+
+
+def _serves(read: parts.Parts, environment: str) -> Iterator[Problem]:
+    """Whether a controller of *environment* can serve the tree at all."""
+    names = [part.name for part in read.environments]
+    if environment and not names:
+        message = f"this controller serves the environment {environment!r}, and the tree has no environments"
+        yield Problem("environments", 0, "", message, f"add environments/{environment}.yaml")
+    elif names and not environment:
+        message = f"the tree has environments ({', '.join(sorted(names))}), and it is not said which is meant"
+        hint = "crossdock config environment NAME, once for this controller; or plan --environment NAME"
+        yield Problem("environments", 0, "", message, hint)
+    elif environment and environment not in names:
+        message = f"this controller serves the environment {environment!r}, which the tree does not have"
+        yield Problem("environments", 0, "", message, did_you_mean(environment, names))
+
+
+def policy_of(tree: Tree) -> Policy | None:
+    """The policy of a tree in force; None when it has none. Raises ConfigError when it has one that cannot be read:
+    what it forbids cannot be told."""
+    if POLICY not in tree:
+        return None
+    own = {name: text for name, text in tree.items() if name == POLICY or folder_of(name) == SHARED}
+    (part,) = parts.read_parts(own).policies
+    if part.model is None:
+        raise ConfigError(
+            f"{POLICY} of the revision in force cannot be read: {part.problems[0].text() if part.problems else ''}",
+            hint="a local administrator may go on, on record: apply DIR --break-glass REASON",
+        )
+    return part.model

@@ -22,14 +22,13 @@ from pydantic import (
 )
 
 from crossdock import cron, limits, quiet, siteconfig
+from crossdock_controller.config import selection
+from crossdock_controller.config.selection import Label, Name, On
 from crossdock_controller.sinks.base import SinkSettings
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 VARIABLE_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
 
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 VariableName = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
 Lane = siteconfig.Lane
 
@@ -81,11 +80,11 @@ Rate = Annotated[int, Field(ge=limits.MIN_BYTES_PER_SECOND), BeforeValidator(par
 WindowRate = Annotated[Annotated[int, Field(ge=limits.MIN_BYTES_PER_SECOND)] | None, BeforeValidator(parse_window_rate)]
 
 
-class _Model(BaseModel):
+class StrictModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class OutboxLimits(_Model):
+class OutboxLimits(StrictModel):
     """When an agent stops reading (the source keeps the data; nothing is dropped), and what it keeps after that."""
 
     max_bytes: Size = Field(default=10 * 1024**3, ge=1024**2, description="the outbox file grows no further than this")
@@ -104,14 +103,14 @@ def _sound_hours(text: str) -> str:
     return text
 
 
-class BandwidthWindow(_Model):
+class BandwidthWindow(StrictModel):
     """Hours with a limit of their own."""
 
     hours: Annotated[str, AfterValidator(_sound_hours)] = Field(description="in the zone of the site")
     limit: WindowRate = Field(description="bytes a second, or unlimited")
 
 
-class Bandwidth(_Model):
+class Bandwidth(StrictModel):
     """What an agent may send."""
 
     default: Rate | None = Field(default=None, description="bytes a second outside the windows; unlimited without")
@@ -126,7 +125,7 @@ class Bandwidth(_Model):
         return self
 
 
-class Limits(_Model):
+class Limits(StrictModel):
     """How much of its host and its line each agent of the site may use, all its sources together."""
 
     bandwidth: Bandwidth | None = Field(default=None, description="bytes a second that it sends")
@@ -138,7 +137,7 @@ class Limits(_Model):
     )
 
 
-class Site(_Model):
+class Site(StrictModel):
     """A warehouse or plant: `sites/*.yaml`."""
 
     site: Name = Field(description="its name, unique; join tokens and agents refer to it")
@@ -177,7 +176,7 @@ def _sound_cron(text: str) -> str:
     return text
 
 
-class Schedule(_Model):
+class Schedule(StrictModel):
     """When passes of a source begin. What is sound is said by `crossdock.siteconfig`, which the agent goes by."""
 
     every_seconds: float | None = Field(default=None, ge=0.05, le=7 * 86400, description="between two passes")
@@ -194,7 +193,7 @@ class Schedule(_Model):
         return self
 
 
-class Budget(_Model):
+class Budget(StrictModel):
     """How much of the host and the server a source may use."""
 
     max_mb_per_second: float | None = Field(default=None, gt=0, le=100_000, description="millions of bytes read")
@@ -202,11 +201,11 @@ class Budget(_Model):
     cpu_percent: float | None = Field(default=None, gt=0, le=100, description="of one core, for reading and packing")
 
 
-class Source(_Model):
+class Source(StrictModel):
     """A named reader: `sources/*.yaml`. Every other key of the file belongs to the settings of its kind."""
 
     source: Name = Field(description="its name, unique; mapping and account refer to it")
-    on: dict[Name, Label | list[Label]] = Field(description="labels of the sites it runs at; `{}` is every site")
+    on: On = Field(description="labels of the sites it runs at; `{}` is every site")
     kind: str = Field(description="file_drop, sql_table ...")
     lane: Lane = Field(default="standard", description="how urgent its records are: critical, standard or bulk")
     schedule: Schedule | None = Field(default=None, description="when it is read, instead of every poll_seconds")
@@ -227,14 +226,11 @@ class Source(_Model):
         return bool(self.quiet) or (self.schedule is not None and self.schedule.cron is not None)
 
     def runs_at(self, site: Site) -> bool:
-        """Whether *site* carries every label of `on`; a list of values means any of them."""
-        labels = site.all_labels()
-        return all(
-            labels.get(name) in ([value] if isinstance(value, str) else value) for name, value in self.on.items()
-        )
+        """Whether *site* carries every label of `on` (see `selection`)."""
+        return selection.matches(self.on, site.all_labels())
 
 
-class Route(_Model):
+class Route(StrictModel):
     """A condition and where events that fulfil it go: `routes/*.yaml`."""
 
     route: Name = Field(description="its name, unique; the file's name without .yaml unless given")
@@ -242,7 +238,7 @@ class Route(_Model):
     to: list[Name] = Field(min_length=1, description="names of sinks")
 
 
-class SinkDef(_Model):
+class SinkDef(StrictModel):
     """A named destination: `sinks/*.yaml`. Every other key of the file belongs to the settings of its kind."""
 
     sink: Name = Field(description="its name, unique; part of the idempotency key, so renaming one makes a new sink")

@@ -10,7 +10,8 @@ from crossdock_controller.conditions.lint import lint
 from crossdock_controller.conditions.predicate import Predicate, compile_predicate
 from crossdock_controller.conditions.vocabulary import Vocabulary
 from crossdock_controller.config.errors import Problem
-from crossdock_controller.config.parts import Part, Parts, models
+from crossdock_controller.config.part import Part
+from crossdock_controller.config.parts import Parts, models
 from crossdock_controller.config.vocabulary import document_fields
 
 

@@ -37,7 +37,10 @@ class Runtime:
 
     @classmethod
     def from_tree(cls, tree: Tree, number: int) -> Runtime:
-        """Raises ConfigInvalid with every problem when *tree* does not load without errors (warnings are fine)."""
+        """Raises ConfigInvalid with every problem when *tree* does not load without errors (warnings are fine).
+
+        A stored tree is taken in the environment that it was put in force for.
+        """
         return cls(load(tree), number)
 
     def engine(self, site: str, source: str) -> Engine | None:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from crossdock_controller.config import typed, variables
+from crossdock_controller.config import selection, typed, variables
 from crossdock_controller.config.compile import format_settings, typed_format
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.models import SOURCE_KEYS, Site, Source
-from crossdock_controller.config.parts import Part, Parts, models
+from crossdock_controller.config.part import Part
+from crossdock_controller.config.parts import Parts, models
 from crossdock_controller.config.schema import setting_names, source_findings, source_kinds
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.hints import did_you_mean
@@ -28,7 +29,9 @@ def sources_run_somewhere(parts: Parts) -> Iterator[Problem]:
     sites = [site.model for site in parts.sites if site.model is not None]
     for part in parts.sources:
         if part.model is not None and not any(part.model.runs_at(site) for site in sites):
-            yield part.file.problem(("on",), "selects no site", _selector_hint(part.model, sites), warning=True)
+            yield part.file.problem(
+                ("on",), "selects no site", selection.hint(part.model.on, [s.all_labels() for s in sites]), warning=True
+            )
     for site_part in parts.sites:
         site = site_part.model
         if site is None or site.stop_all:
@@ -123,24 +126,12 @@ def _names(value: Any) -> list[str]:
     return [str(name) for name in (value if isinstance(value, list) else [value]) if name]
 
 
-def _selector_hint(source: Source, sites: list[Site]) -> str:
-    known = {name: {site.all_labels()[name] for site in sites if name in site.all_labels()} for name in source.on}
-    for name, value in source.on.items():
-        if not known[name]:
-            labels = {label for site in sites for label in site.all_labels()}
-            return f"no site has the label {name!r}; " + did_you_mean(name, labels)
-        wanted = [value] if isinstance(value, str) else value
-        missing = [w for w in wanted if w not in known[name]]
-        if missing == list(wanted):
-            return f"no site has {name}: {missing[0]}; " + did_you_mean(missing[0], known[name])
-    return "no one site has all of these labels"
-
-
-def _sites_of(part: Part[Source], parts: Parts) -> list[Part[Site]]:
+def _sites_of(part: Part[Source], parts: Parts) -> list[Site]:
+    """The sites that *part* runs at, once for each environment they belong to."""
     source = part.model
     if source is None:
         return []
-    return [site for site in parts.sites if site.model is not None and source.runs_at(site.model)]
+    return [model for site in parts.sites for model in site.variants.values() if source.runs_at(model)]
 
 
 def _unknown_variables(part: Part[Source], settings: dict[str, Any], parts: Parts) -> Iterator[Problem]:
@@ -148,9 +139,9 @@ def _unknown_variables(part: Part[Source], settings: dict[str, Any], parts: Part
         return
     missing: dict[tuple[Any, ...], list[str]] = {}
     for site in _sites_of(part, parts):
-        if site.model is not None:
-            for finding in variables.unknown(settings, variables.values_of(site.model)):
-                missing.setdefault(finding, []).append(site.name)
+        for finding in variables.unknown(settings, variables.values_of(site)):
+            names = missing.setdefault(finding, [])
+            names += [site.site] if site.site not in names else []
     for (path, message, hint), sites in missing.items():
         where = ", ".join(sites[:5]) + (f" and {len(sites) - 5} more" if len(sites) > 5 else "")
         advice = hint if hint.startswith("did") or "$${" in hint else "add it to 'variables' of the site"
@@ -163,9 +154,8 @@ def _variants(part: Part[Source], settings: dict[str, Any], parts: Parts) -> lis
         return [settings]
     found: dict[str, dict[str, Any]] = {}
     for site in _sites_of(part, parts):
-        if site.model is not None:
-            variant = variables.substitute(settings, variables.values_of(site.model))
-            found.setdefault(json.dumps(variant, sort_keys=True), variant)
+        variant = variables.substitute(settings, variables.values_of(site))
+        found.setdefault(json.dumps(variant, sort_keys=True), variant)
     return list(found.values()) or [settings]
 
 

@@ -1,7 +1,7 @@
 """A tree is `{posix path: text}`: the whole configuration as one value, stored as a revision byte for byte.
 
-Only YAML files inside the five folders belong to it. What would be ignored silently (a folder mistyped, an editor's
-copy, another encoding) is a problem instead: an operator must never believe in a file that nobody reads.
+Only YAML files inside its folders, and `policy.yaml`, belong to it. What would be ignored silently (a folder mistyped,
+an editor's copy, another encoding) is a problem instead: an operator must never believe in a file that nobody reads.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from crossdock.errors import ConfigError, Corrupt
+from crossdock_controller.config import names
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.hints import did_you_mean
 
 Tree = Mapping[str, str]
 
-FOLDERS = ("sites", "sources", "mappings", "routes", "sinks")
+FOLDERS = ("sites", "sources", "mappings", "routes", "sinks", "groups", "environments", "shared")
+POLICY = "policy.yaml"
 MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_TREE_BYTES = 16 * 1024 * 1024  # ruamel reads about 200 kB a second
 MAX_FILES = 20_000
 _SUFFIXES = (".yaml", ".yml")
+_HINT_TOP = f"move it into one of {', '.join(FOLDERS)}; only {POLICY} stands at the top"
 
 
 def read(directory: Path) -> tuple[dict[str, str], list[Problem]]:
@@ -36,26 +40,38 @@ def read(directory: Path) -> tuple[dict[str, str], list[Problem]]:
         )
     tree: dict[str, str] = {}
     problems: list[Problem] = []
+    size = 0
     for path in _files(directory):
         name = path.relative_to(directory).as_posix()
-        problem = _misplaced(name)
+        if folder_of(name) not in FOLDERS and path.suffix not in _SUFFIXES:
+            continue
+        problem = _misplaced(name) or _no_file_of_ours(path, name, directory)
         if problem is not None:
             problems.append(problem)
-        elif PurePosixPath(name).suffix in _SUFFIXES:
+        else:
             text = _read_text(path, name)
             if isinstance(text, Problem):
                 problems.append(text)
-            else:
-                tree[name] = text
+                continue
+            tree[name] = text
+            size += len(text)
+            if size > MAX_TREE_BYTES:
+                raise ConfigError(
+                    f"{directory} holds more than {MAX_TREE_BYTES // 1024 // 1024} MB of configuration",
+                    hint="is this the configuration's own folder?",
+                )
     return dict(sorted(tree.items())), problems
 
 
 def check(tree: Tree) -> list[Problem]:
     """The same rules for a tree that did not come from a directory (an API, a stored revision)."""
-    problems = [p for name in tree if (p := _misplaced(name)) is not None]
+    problems = [p for name in tree if (p := _misplaced(name) or _unread(name)) is not None]
     for name, text in tree.items():
         if len(text) > MAX_FILE_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_FILE_BYTES:
             problems.append(_oversized(name))
+    for name, other in names.collisions(tree):
+        message = f"has the same name as {other} where capitals do not count (Windows, macOS)"
+        problems.append(Problem(name, 0, "", message, "rename one of them"))
     return problems
 
 
@@ -87,11 +103,14 @@ def folder_of(name: str) -> str:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Regular files, sorted; hidden ones and hidden folders left out. Links to folders are not followed."""
+    """Files, sorted; hidden ones and hidden folders left out. A link to a folder is given as a file: nobody follows it.
+
+    Raises ConfigError for a folder that cannot be read.
+    """
     found = 0
-    for root, folders, files in os.walk(directory):
+    for root, folders, files in os.walk(directory, onerror=_unreadable):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for file in sorted(files):
+        for file in sorted([*files, *(f for f in folders if Path(root, f).is_symlink())]):
             if file.startswith("."):
                 continue
             found += 1
@@ -102,11 +121,18 @@ def _files(directory: Path) -> Iterator[Path]:
             yield Path(root, file)
 
 
+def _unreadable(error: OSError) -> None:
+    raise ConfigError(f"{error.filename} cannot be read: {error.strerror}", hint="check its permissions") from error
+
+
 def _misplaced(name: str) -> Problem | None:
     parts = PurePosixPath(name).parts
     suffix = PurePosixPath(name).suffix
-    if not parts or name.startswith("/") or ".." in parts or "\\" in name:
-        return Problem(name, 0, "", "is not a relative path with forward slashes")
+    wrong = names.wrong(name)
+    if wrong:
+        return Problem(names.shown(name), 0, "", wrong, "rename it")
+    if name == POLICY:
+        return None
     if parts[0] in FOLDERS and len(parts) > 1:
         if suffix in _SUFFIXES:
             return None
@@ -119,8 +145,26 @@ def _misplaced(name: str) -> Problem | None:
             severity="warning",
         )
     if suffix in _SUFFIXES:
-        hint = did_you_mean(parts[0], FOLDERS) if len(parts) > 1 else f"move it into one of {', '.join(FOLDERS)}"
+        hint = did_you_mean(parts[0], FOLDERS) if len(parts) > 1 else _HINT_TOP
         return Problem(name, 0, "", "lies outside the folders of a configuration", hint)
+    return None
+
+
+def _unread(name: str) -> Problem | None:
+    """A file that `read` would have left out."""
+    if name == POLICY or folder_of(name) in FOLDERS:
+        return None
+    return Problem(name, 0, "", "is no file of a configuration", _HINT_TOP)
+
+
+def _no_file_of_ours(path: Path, name: str, directory: Path) -> Problem | None:
+    """What must not be opened: a pipe or a device (it could wait for ever), a link that leads out of the tree."""
+    if path.is_dir():
+        return Problem(name, 0, "", "is a link to a folder and is not followed", "put the folder itself there")
+    if not path.is_file():
+        return Problem(name, 0, "", "is no regular file", "remove it")
+    if path.is_symlink() and not path.resolve().is_relative_to(directory.resolve()):
+        return Problem(name, 0, "", "is a link that leads out of the configuration", "copy the file itself")
     return None
 
 

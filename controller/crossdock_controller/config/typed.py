@@ -10,7 +10,8 @@ from pydantic_core import ErrorDetails
 
 from crossdock.yamlfile import Path, YamlFile
 from crossdock_controller.config.errors import Problem
-from crossdock_controller.config.models import NAME_PATTERN, VARIABLE_PATTERN
+from crossdock_controller.config.models import VARIABLE_PATTERN
+from crossdock_controller.config.selection import NAME_PATTERN
 from crossdock_controller.hints import did_you_mean, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,6 +30,7 @@ _SENTENCES = {
     "model_type": "must be a mapping (key: value)",
     "model_attributes_type": "must be a mapping (key: value)",
 }
+_OF_PYDANTIC = ("constrained-", "list[", "function-")
 _QUOTES = {"string_type": "put it in quotes", "model_type": "a name of digits needs quotes"}
 _BOUNDS = {
     "less_than_equal": ("be at most", "le"),
@@ -91,7 +93,7 @@ def _location(detail: ErrorDetails) -> tuple[int | str, ...]:
     location = list(detail["loc"])
     if location and location[-1] == "[key]":
         location.pop()
-    return tuple(p for p in location if isinstance(p, int) or not p.startswith(("constrained-", "list[", "function-")))
+    return tuple(p for p in location if isinstance(p, int) or (p != "Not" and not p.startswith(_OF_PYDANTIC)))
 
 
 def _problem(model: type[BaseModel], detail: ErrorDetails, place: _Place, names: Iterable[str]) -> Problem:

@@ -100,7 +100,7 @@ class Story:
         seconds = plant.start_controller()
         stage.done(f"controller up in {words.duration(seconds)}, with a certificate authority of its own")
         tree = write_tree(plant.directory / "config", self._business, self._webshop.url)
-        applied = configuration.apply(plant.data, tree, "demo", "opening day", _now_us())
+        applied = configuration.apply(plant.data, tree, "local:demo", "opening day", _now_us())
         parts = words.plural(len(applied.plan.changes), "part")
         stage.done(f"configuration applied: revision {applied.revision}, {parts}, one tree of YAML files")
         for site in SITES:
@@ -200,7 +200,7 @@ class Story:
         stage.act(6, f"Where is order {FAMOUS_ORDER}?")
         stage.say("It was placed while the controller was dead.")
         stage.command(f"crossdock trace order {FAMOUS_ORDER}")
-        found = trace.trace(self._plant.data, FAMOUS_ORDER, "order")
+        found = trace.trace(self._plant.data, FAMOUS_ORDER, "order", by="local:demo", now_us=_now_us())
         trace_view.show(found)
         if not found.entries or not found.verdict.startswith("delivered to"):
             raise DemoFailed(f"order {FAMOUS_ORDER}: {found.verdict}")
@@ -212,19 +212,19 @@ class Story:
         stage.say(
             f"A shipment says [bold]{BAD_QUANTITY}[/] where a number belongs. It was set aside; nobody waited for it."
         )
-        letters = dead.dead_list(data)
+        letters = dead.dead_list(data, by="local:demo", now_us=_now_us())
         if len(letters) != 1 or letters[0].records != 1:
             raise DemoFailed(f"expected one dead letter of one record, found {len(letters)}")
         letter = letters[0]
         stage.command(f"crossdock dead show {letter.id}")
         dead_view.show_one(letter)
         stage.command(f"crossdock dead retry {letter.id} --set QTY={GOOD_QUANTITY}")
-        dead.dead_retry(data, letter.id, {"QTY": GOOD_QUANTITY}, "demo", "it says twelve")
+        dead.dead_retry(data, letter.id, {"QTY": GOOD_QUANTITY}, "local:demo", "it says twelve")
         stage.say(f"[green]Dead letter {letter.id} is retried.[/]")
         key = f"{ERP_SITE}:{BAD_SHIPMENT}"
         self._wait(f"shipment {key} is delivered", lambda: self._delivered(key), SETTLE_SECONDS)
         stage.command(f"crossdock trace shipment {BAD_SHIPMENT}")
-        trace_view.show(trace.trace(data, BAD_SHIPMENT, "shipment"))
+        trace_view.show(trace.trace(data, BAD_SHIPMENT, "shipment", by="local:demo", now_us=_now_us()))
         stage.pause(3.0)
         stage.say("And once more, everything against everything:")
         self.proof(corrected=True)
@@ -266,7 +266,8 @@ class Story:
         )
 
     def _delivered(self, key: str) -> bool:
-        return trace.trace(self._plant.data, key, "shipment").verdict.startswith("delivered to")
+        found = trace.trace(self._plant.data, key, "shipment", by="local:demo", now_us=_now_us())
+        return found.verdict.startswith("delivered to")
 
     def _explain_what_waits(self) -> None:
         found = account.account(self._plant.data, _now_us())

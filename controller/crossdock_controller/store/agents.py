@@ -112,7 +112,24 @@ def record_config(db: sqlite3.Connection, agent: str, revision: int, state: str,
 
 
 def record_offered(db: sqlite3.Connection, agent: str, revision: int) -> None:
-    db.execute("UPDATE agents SET desired_revision = ? WHERE agent = ?", (revision, agent))
+    """It is asked to run *revision*; what it said of another one is over."""
+    db.execute(
+        "UPDATE agents SET desired_revision = ?, config_state = '', config_reason = '' WHERE agent = ?",
+        (revision, agent),
+    )
+
+
+def record_settled(db: sqlite3.Connection, agent: str, revision: int) -> None:
+    """It is to run *revision*, and does."""
+    db.execute(
+        "UPDATE agents SET desired_revision = ?, revision = ?, config_state = 'applied', config_reason = ''"
+        " WHERE agent = ?",
+        (revision, revision, agent),
+    )
+
+
+def record_effective(db: sqlite3.Connection, agent: str, revision: int) -> None:
+    db.execute("UPDATE agents SET revision = ? WHERE agent = ?", (revision, agent))
 
 
 def record_disconnected(db: sqlite3.Connection, agent: str) -> None:

@@ -100,18 +100,28 @@ def held(db: sqlite3.Connection) -> dict[str, list[Certificate]]:
 def newer_in_use(db: sqlite3.Connection, certificate: Certificate) -> Certificate | None:
     """A certificate of the same agent that was first used after *certificate*, or, where that was never used, one that
     came later and was: whoever holds *certificate* is behind its agent. None when there is no such."""
-    for other in reversed(of_agent(db, certificate.agent)):
-        if not other.use_order or other.serial == certificate.serial:
-            continue
-        if certificate.use_order:
-            later = other.use_order > certificate.use_order
-        elif certificate.seq and certificate.how != "seen":
-            later = other.seq > certificate.seq
-        else:  # the ledger does not know it, or only by sight
-            later = other.issued_us > certificate.issued_us
-        if later:
-            return other
-    return None
+    if certificate.use_order:
+        later, than = "use_order", certificate.use_order
+    elif certificate.seq and certificate.how != "seen":
+        later, than = "seq", certificate.seq
+    else:  # the ledger does not know it, or only by sight
+        later, than = "issued_us", certificate.issued_us
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM certificates WHERE agent = ? AND use_order > 0 AND {later} > ? AND serial <> ?"
+        " ORDER BY use_order DESC LIMIT 1",
+        (certificate.agent, than, certificate.serial),
+    ).fetchone()
+    return _row(row) if row else None
+
+
+def prune(db: sqlite3.Connection, ended_before_us: int, limit: int = 1000) -> int:
+    """Forget certificates that ended before then, for whom they are no proof any more; the newest in use of each agent
+    stays. How many, at most *limit* at once."""
+    return db.execute(
+        "DELETE FROM certificates WHERE seq IN (SELECT seq FROM certificates c WHERE expires_us < ?1 AND use_order <"
+        " (SELECT max(use_order) FROM certificates WHERE agent = c.agent) LIMIT ?2)",
+        (ended_before_us, limit),
+    ).rowcount
 
 
 def confirm(db: sqlite3.Connection, agent: str, authorities: Iterable[str], now_us: int) -> None:
@@ -147,12 +157,16 @@ def note_token(db: sqlite3.Connection, token_hash: str, authority: str) -> None:
 
 
 def live_tokens(db: sqlite3.Connection, now_us: int) -> list[tuple[str, str, int]]:
-    """(agent, the authority it carries, when it ends) of each join token that may still be used; "" for one of a
-    release that did not note it."""
+    """(agent, the authority it carries, when it ends) of each join token that may still be used, and of each that an
+    agent used who waits for a person (its end is 0). The site, where it names no agent; "" for the authority that a
+    release did not note."""
     return db.execute(
-        "SELECT t.agent, coalesce(a.authority, ''), t.expires_us"
-        " FROM tokens t LEFT JOIN token_authorities a USING(hash)"
-        " WHERE t.uses_left > 0 AND t.expires_us > ? ORDER BY t.agent",
+        "SELECT coalesce(nullif(t.agent, ''), t.site), coalesce(a.authority, ''), t.expires_us"
+        " FROM tokens t LEFT JOIN token_authorities a USING(hash) WHERE t.uses_left > 0 AND t.expires_us > ?"
+        " AND NOT EXISTS (SELECT 1 FROM token_terms s WHERE s.hash = t.hash AND s.revoked_us > 0)"
+        " UNION ALL SELECT e.agent, coalesce(a.authority, ''), 0"
+        " FROM enrolments e LEFT JOIN token_authorities a ON a.hash = e.token WHERE e.state IN ('pending', 'approved')"
+        " ORDER BY 1",
         (now_us,),
     ).fetchall()
 

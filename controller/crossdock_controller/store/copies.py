@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from crossdock.errors import Corrupt
-from crossdock_controller.store import enrolments, facts, holder, tokens
+from crossdock_controller.store import audit, enrolments, facts, holder, tokens
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.intake_schema import VERSIONS
 
@@ -165,12 +165,14 @@ def last_event(path: Path) -> int:
     return int(row[0]) if row else 0
 
 
-def make_restored(path: Path, *, backup_us: int, now_us: int, beyond: int, revoked: list[str]) -> tuple[bytes, int]:
+def make_restored(
+    path: Path, *, backup_us: int, now_us: int, beyond: int, revoked: list[str], by: str, source: str
+) -> tuple[bytes, int]:
     """Turn a copy of state.db into the store of a restored controller: (its new id, the number before its next event).
 
     Event numbers go on far beyond any that the lost store can have given (and beyond *beyond*): sinks that let only a
-    newer `$sequence` win must not take what comes now for old. Join tokens of the backup are void (some were used
-    since), and *revoked* agents stay so.
+    newer `$sequence` win must not take what comes now for old. Join tokens and API tokens of the backup are void (some
+    were used or revoked since), and *revoked* agents stay so. On record as done by *by*, from the backup *source*.
     """
     seconds = max(0, now_us - backup_us) // 1_000_000
     jump = max(JUMP, -(-seconds * JUMP_PER_SECOND // JUMP) * JUMP)
@@ -190,6 +192,9 @@ def make_restored(path: Path, *, backup_us: int, now_us: int, beyond: int, revok
             enrolments.void_all(db)
             db.execute("UPDATE agents SET connected = 0")
             db.executemany("UPDATE agents SET state = 'revoked' WHERE agent = ?", [(name,) for name in revoked])
+            db.execute("UPDATE api_tokens SET revoked_us = ? WHERE revoked_us = 0", (now_us,))
+            details = {"backup_us": backup_us, "store": new.hex(), "revoked_again": revoked}
+            audit.append(db, actor=by, action="backup.restore", target=source, details=details, now_us=now_us)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return new, last
 

@@ -12,7 +12,7 @@ import msgspec
 
 from crossdock.errors import Refused
 from crossdock_controller.outcomes import Dead, Locator
-from crossdock_controller.store import deliveries
+from crossdock_controller.store import audit, deliveries
 from crossdock_controller.store.connection import transaction
 
 Kind = Literal["record", "delivery"]
@@ -131,10 +131,23 @@ def summary(db: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:
     return list(rows)
 
 
+def newest_us(db: sqlite3.Connection) -> int:
+    """When the newest one came, settled ones counted; 0 when there never was one."""
+    row = db.execute("SELECT created_us FROM dead_letters ORDER BY id DESC LIMIT 1").fetchone()
+    return int(row[0]) if row else 0
+
+
 def resolve(
-    db: sqlite3.Connection, letter: int, state: Literal["retried", "discarded"], by: str, note: str, now_us: int
+    db: sqlite3.Connection,
+    letter: int,
+    state: Literal["retried", "discarded"],
+    by: str,
+    note: str,
+    now_us: int,
+    fields: Sequence[str] = (),
 ) -> None:
-    """Close an open letter, within a transaction. Raises Refused when someone else closed it meanwhile."""
+    """Close an open letter, within a transaction, on record; *fields* were corrected. Raises Refused when someone else
+    closed it meanwhile."""
     changed = db.execute(
         "UPDATE dead_letters SET state = ?, resolved_us = ?, resolved_by = ?, note = ? WHERE id = ? AND state = 'open'",
         (state, now_us, by, note, letter),
@@ -143,6 +156,11 @@ def resolve(
         raise Refused(
             f"dead letter {letter} is not open any more", hint=f"crossdock dead show {letter} tells who resolved it"
         )
+    action = "dead.retry" if state == "retried" else "dead.discard"
+    details = (
+        {"fields": list(fields)} if fields else {}
+    )  # their names: what stands in them is payload, and so is a note
+    audit.append(db, actor=by, action=action, target=str(letter), details=details, now_us=now_us)
 
 
 def retry_delivery(db: sqlite3.Connection, letter: DeadLetter, by: str, note: str, now_us: int) -> None:

@@ -126,11 +126,87 @@ def _enrolment() -> None:
 
 
 def _rollouts() -> None:
-    """Revisions in waves, and which revision each site is to run."""
+    """Revisions in waves, and which revision each site is to run.
+
+    `site_targets` has rows only while a rollout runs: of the sites that are to run its revision already.
+    `sightings` is what the controller saw each agent do, beside what it says of itself in `agents`.
+    """
+    op.create_table(
+        "rollouts",
+        sa.Column("revision", sa.Integer(), primary_key=True),
+        sa.Column("base", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),  # rolling, held, reverting, reverted, complete
+        sa.Column("steps", sa.Integer(), nullable=False, server_default="0"),  # of two who step at once, one does
+        sa.Column("plan", sa.Text(), nullable=False),  # JSON: waves with their sites, hold, patience
+        sa.Column("progress", sa.Text(), nullable=False),  # JSON
+        sa.Column("why", sa.Text(), nullable=False, server_default=""),
+        sa.Column("evidence", sa.Text(), nullable=False, server_default="[]"),  # JSON: the log lines behind `why`
+        sa.Column("started_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.create_table(
+        "site_targets",
+        sa.Column("site", sa.Text(), primary_key=True),
+        sa.Column("revision", sa.Integer(), nullable=False),
+    )
+    op.create_table(
+        "sightings",
+        sa.Column("agent", sa.Text(), primary_key=True),
+        sa.Column("instance", sa.LargeBinary(), nullable=False, server_default=sa.text("x''")),
+        sa.Column("starts", sa.Integer(), nullable=False, server_default="0"),  # processes seen
+        sa.Column("offered", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("offered_hash", sa.Text(), nullable=False, server_default=""),
+        sa.Column("offered_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("effective", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("effective_hash", sa.Text(), nullable=False, server_default=""),
+        sa.Column("effective_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("said_of", sa.Integer(), nullable=False, server_default="0"),  # the revision of its last answer
+        sa.Column("said", sa.Text(), nullable=False, server_default=""),  # applying, applied, failed
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.Column("log", sa.Text(), nullable=False, server_default="[]"),  # JSON: lines, with "failed"
+        sa.Column("said_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
 
 
 def _approvals() -> None:
-    """Proposed revisions, approvals and promotions."""
+    """Proposed revisions and who approved them; the environment a revision was put in force for.
+
+    A proposal is no revision: it has a number of its own, and becomes one when it is put in force.
+    """
+    op.create_table(
+        "revision_environments",
+        sa.Column("revision", sa.Integer(), primary_key=True),
+        sa.Column("environment", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "proposals",
+        sa.Column("number", sa.Integer(), primary_key=True),
+        sa.Column("base", sa.Integer(), nullable=False),  # the revision in force when it was planned
+        sa.Column("hash", sa.Text(), nullable=False),
+        sa.Column("tree", sa.Text(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("action", sa.Text(), nullable=False),  # revision.apply, revision.rollback, environment.set
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.Column("needs", sa.Text(), nullable=False),  # JSON: rules, people and paths
+        sa.Column("options", sa.Text(), nullable=False, server_default="{}"),  # JSON: how it is to be put in force
+        sa.Column("state", sa.Text(), nullable=False),  # open, approved, rejected, stale; unconfirmed, confirmed
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("settled_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("settled_by", sa.Text(), nullable=False, server_default=""),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),  # why rejected, or why it could not wait
+        sa.Column("revision", sa.Integer(), nullable=False, server_default="0"),  # what it became
+        sqlite_autoincrement=True,
+    )
+    op.create_index("proposals_open", "proposals", ["state"])
+    op.create_table(
+        "approvals",
+        sa.Column("proposal", sa.Integer(), primary_key=True),
+        sa.Column("person", sa.Text(), primary_key=True),  # the name alone: one person, however they came
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("comment", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+    )
 
 
 def _commands() -> None:
@@ -138,4 +214,56 @@ def _commands() -> None:
 
 
 def _people() -> None:
-    """Users, roles and API tokens."""
+    """Users, roles and API tokens; and of the audit log nothing is ever changed, not even by mistake."""
+    op.create_table(
+        "users",
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("email", sa.Text(), nullable=False, server_default=""),
+        sa.Column("oidc_subject", sa.Text(), nullable=False, server_default=""),
+        sa.Column("disabled", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+    )
+    op.create_index(
+        "users_oidc_subject", "users", ["oidc_subject"], unique=True, sqlite_where=sa.text("oidc_subject != ''")
+    )
+    op.create_index("users_email", "users", ["email"], unique=True, sqlite_where=sa.text("email != ''"))
+    op.create_table(
+        "grants",  # selector: "region=us,site=atl1", labels in the order of their names; "all" is every site
+        sa.Column("user", sa.Text(), sa.ForeignKey("users.name"), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("selector", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "role", "selector"),
+    )
+    op.create_table(
+        "api_tokens",  # id: the beginning of the hash, hex, by which people name it
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("user", sa.Text(), sa.ForeignKey("users.name"), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.Column("last_used_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("revoked_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.create_index("api_tokens_user", "api_tokens", ["user"])
+    op.create_table(
+        "api_calls",  # calls that change something, so that the same one made again is refused
+        sa.Column("user", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("operation", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("user", "key"),
+    )
+    for event, condition in (
+        ("UPDATE", ""),
+        ("DELETE", ""),
+        ("INSERT", "WHEN NEW.seq <= (SELECT coalesce(max(seq), 0) FROM audit)"),  # also by REPLACE, which deletes
+    ):
+        op.execute(
+            f"CREATE TRIGGER audit_no_{event.lower()} BEFORE {event} ON audit {condition}"
+            " BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        )
