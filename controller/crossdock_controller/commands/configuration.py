@@ -35,6 +35,7 @@ class Planned:
     revision: int
     plan: Plan
     needs: tuple[Need, ...] = ()
+    rollout: Prepared | None = None  # the waves, where they were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +71,11 @@ class RevisionView:
     damaged: bool = False
 
 
-def plan(data: DataDirectory, directory: Path, environment: str | None = None) -> Planned:
+def plan(data: DataDirectory, directory: Path, environment: str | None = None, waves: InWaves | None = None) -> Planned:
     """Compare the tree below *directory* with the revision in force; without a controller's data, with nothing.
 
-    *environment* None is the one that the controller serves.
+    *environment* None is the one that the controller serves. With *waves*, which sites would be in which; raises
+    ConfigError when it could not be rolled out so.
     """
     from crossdock_controller.config import tree as trees
 
@@ -91,7 +93,12 @@ def plan_tree(data: DataDirectory, tree: Mapping[str, str], environment: str | N
     made = diff.plan(head.tree, tree, head.serves if environment is None else environment)
     if not made.applicable or made.nothing_to_do:
         return Planned(head.number, made)
-    return Planned(head.number, made, tuple(gate.required(gate.Change(made, head, "", gate.APPLY, ""))))
+    change = gate.Change(made, head, "", gate.APPLY, "", None, "", waves)
+    rollout = None
+    if waves is not None and data.state.exists():
+        with closing(connection.connect(data.state)) as db:
+            rollout = gate.prepare(data, db, change)
+    return Planned(head.number, made, tuple(gate.required(change)), rollout)
 
 
 def apply(
