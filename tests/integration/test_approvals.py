@@ -14,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from crossdock.errors import ConfigError, Corrupt, Refused
 from crossdock_controller.authority import Authority
-from crossdock_controller.cli import root
+from crossdock_controller.cli import approvals as cli_approvals
+from crossdock_controller.cli import configuration as cli_configuration
+from crossdock_controller.cli import options, root
 from crossdock_controller.commands import approvals, configuration, diffs, environments, gate, naming
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.config import words as plan_words
@@ -76,9 +78,11 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def run(place: Place) -> Callable[..., Result]:
+def run(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     def run(*arguments: str, code: int = 0, user: str = "anna") -> Result:
-        env = {"CROSSDOCK_DATA": str(place.data.root), "COLUMNS": "220", "LOGNAME": user, "USERNAME": user}
+        for module in (cli_approvals, cli_configuration):
+            monkeypatch.setattr(module, "actor", lambda: f"local:{user}")
+        env = {"CROSSDOCK_DATA": str(place.data.root), "COLUMNS": "220"}
         found = CliRunner().invoke(root, [*arguments], env=env)
         assert found.exit_code == code, f"{found.output}\n{found.stderr}\n{found.exception!r}"
         return found
@@ -441,6 +445,13 @@ def test_only_what_runs_in_an_environment_can_be_promoted(place: Place, tmp_path
     place.apply(small_tree())
     with pytest.raises(ConfigError, match="put in force for none"):
         environments.promote(place.data, tmp_path / "slip", "local:anna", 1)
+
+
+def test_a_word_in_the_environment_makes_no_second_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = options.author()
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert options.author() == before
 
 
 def test_persons_are_the_same_however_they_come() -> None:
