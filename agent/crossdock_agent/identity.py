@@ -64,10 +64,10 @@ def parse_token(text: str) -> JoinToken:
     body = text.removeprefix(TOKEN_PREFIX)
     try:
         fields = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=dict[str, str])
-        token = JoinToken(fields["a"], base64.b64decode(fields["c"]), fields["t"])
+        token = JoinToken(fields["a"], base64.b64decode(fields["c"], validate=True), fields["t"])
     except (binascii.Error, msgspec.DecodeError, KeyError, ValueError):
         raise wrong from None
-    if not token.address or not token.secret:
+    if not token.address or not token.ca_der or not token.secret:
         raise wrong
     return token
 

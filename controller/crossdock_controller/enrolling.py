@@ -24,7 +24,7 @@ from crossdock_controller.store import agents, audit, certificates, enrolments, 
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
 from crossdock_controller.throttle import address_of
 
-RETRY_SECONDS = 10  # how often an agent asks that waits for a person
+RETRY_SECONDS = 5  # how often an agent asks that waits for a person
 NEW_TOKEN = "make a new one with 'crossdock token create'"  # noqa: S105 - words, no secret
 _TURNED = {
     "unknown": f"this join token is unknown here; {NEW_TOKEN}",
@@ -71,11 +71,6 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
             agent=found.agent, site=found.site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
             link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
         )  # fmt: skip
-
-    async def Reenroll(  # noqa: N802
-        self, request: enrollment_pb2.ReenrollRequest, context: _Context
-    ) -> enrollment_pb2.EnrollResponse:
-        return await self._reenrolling.answer(request, context)
 
     async def _ask(self, request: enrollment_pb2.EnrollRequest, context: _Context) -> Ask:
         """What the request says; its CSR is judged first, so that a broken request does not use the token up."""
@@ -137,6 +132,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         await self._fleet.admit()
         logger.bind(agent=found.agent, site=found.site, host=found.host).info("agent enrolled")
         return issued
+
+    async def Reenroll(  # noqa: N802
+        self, request: enrollment_pb2.ReenrollRequest, context: _Context
+    ) -> enrollment_pb2.EnrollResponse:
+        return await self._reenrolling.answer(request, context)
 
 
 def _judged(request: enrollment_pb2.EnrollRequest) -> bytes:

@@ -165,9 +165,8 @@ class Fleet:
         self._allowed = await self.read(agents.active)
 
     async def refresh(self) -> None:
-        """Store the heartbeats that came; read allow-list and targets again: cut who was revoked, offer what is new."""
-        await self._store_heartbeats()
-        await self.refusals.flush()
+        """Read allow-list and targets again: cut who was revoked, before anything else; store the heartbeats that came,
+        and what was refused; offer what is new."""
         self._allowed, found = await self.read(lambda db: (agents.active(db), targets.read(db)))
         revoked = [(a, context) for a in self._streams if a not in self._allowed for context in self._streams[a]]
         for agent, context in revoked:
@@ -175,6 +174,8 @@ class Fleet:
             self.closed(agent, context)
         ends = [cut(c, grpc.StatusCode.PERMISSION_DENIED, f"agent {agent} is revoked") for agent, c in revoked]
         await asyncio.gather(*ends)
+        await self._store_heartbeats()
+        await self.refusals.flush()
         if found != self._offers.targets:
             await self._follow(found)
             await asyncio.gather(*(self.offer(session) for session in list(self.sessions.values())))

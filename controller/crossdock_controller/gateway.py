@@ -122,7 +122,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         if shown is not None and not shown.authority:  # on a connection that was made before
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, RETIRED)
         try:
-            refused = await self._identities.outdated(caller, context)
+            refused = await self._identities.outdated(caller, shown, context)
         except CrossdockError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
             raise AssertionError("abort raises") from error

@@ -19,8 +19,6 @@ from crossdock_controller.refusing import Refusals
 from crossdock_controller.throttle import Throttle, address_of
 
 RETRY_AFTER = "retry-after-seconds"  # in the trailing metadata of a RESOURCE_EXHAUSTED
-MESSAGE_BYTES = 128 * 1024  # the largest honest request is a CSR and a certificate, 16 KiB each
-OPTIONS: list[tuple[str, int | str]] = [("grpc.max_receive_message_length", MESSAGE_BYTES)]
 AT_ONCE = 256  # calls of this port; more are told RESOURCE_EXHAUSTED by gRPC itself
 _FAILURES = {
     grpc.StatusCode.PERMISSION_DENIED,

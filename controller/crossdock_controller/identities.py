@@ -15,7 +15,6 @@ from loguru import logger
 
 from crossdock.machine import is_machine_digest
 from crossdock.v1 import link_pb2
-from crossdock_controller import ledger
 from crossdock_controller.fleet import Caller, Fleet
 from crossdock_controller.store import audit, certificates, enrolments, machines
 from crossdock_controller.store.certificates import Certificate
@@ -32,13 +31,12 @@ class Identities:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    async def outdated(self, caller: Caller, context: _Context) -> str:
+    async def outdated(self, caller: Caller, shown: Certificate | None, context: _Context) -> str:
         """Why the certificate shown is not taken: a newer one of this agent was seen in use. Empty when it is.
 
         One that was issued and never seen in use does not count: the agent may have crashed before it was stored.
         Raises StoreUnavailable.
         """
-        shown = ledger.shown(context, caller.agent, self._fleet.authority)
         if shown is None:
             return ""
         newer = await self._fleet.read(lambda db: _newer(db, shown))
@@ -60,14 +58,11 @@ class Identities:
         nothing of its machine (an older release). Raises StoreUnavailable."""
         if not is_machine_digest(hello.machine):
             return ""
-        bound = await self._fleet.read(lambda db: machines.get(db, caller.agent))
-        if bound is None or bound.machine == hello.machine or bound.free(time.time_ns() // 1000):
+        now_us = time.time_ns() // 1000
+        bound = await self._fleet.read(lambda db: machines.barring(db, caller.agent, hello.machine, now_us))
+        if bound is None:
             return ""
-        where = f" (host {bound.host})" if bound.host else ""
-        reason = (
-            f"the identity of agent {caller.agent} belongs to another machine{where}: is this one a copy? enrol it"
-            f" under a name of its own; if it takes the other's place: crossdock agents move {caller.agent}"
-        )
+        reason = elsewhere(bound)
         logger.bind(agent=caller.agent, host=hello.host[:255], peer=str(context.peer())).error("{}", reason)
         self._fleet.refusals.add("machine", caller.agent, address_of(str(context.peer())), hello.host[:255])
         return reason
@@ -83,6 +78,15 @@ def greeted(db: sqlite3.Connection, agent: str, hello: link_pb2.Hello, shown: Ce
         _settle(db, agent, hello.machine, hello.host[:255], now_us)
     if shown is not None:
         enrolments.seen(db, agent, shown.key_sha256)
+
+
+def elsewhere(bound: machines.Machine) -> str:
+    """Why a machine may not have the identity that is *bound* to another one."""
+    where = f" (host {bound.host})" if bound.host else ""
+    return (
+        f"the identity of agent {bound.agent} belongs to another machine{where}: is this one a copy? enrol it"
+        f" under a name of its own; if it takes the other's place: crossdock agents move {bound.agent}"
+    )
 
 
 def _settle(db: sqlite3.Connection, agent: str, machine: str, host: str, now_us: int) -> None:

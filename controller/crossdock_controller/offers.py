@@ -15,9 +15,8 @@ from crossdock_controller.store.targets import Targets
 
 
 class Offers:
-    """*sign* makes the signature over a site's configuration, in the name of a signer (`Authority.signer_for`).
-
-    `take` may run on a thread of its own."""
+    """*sign* makes the signature over a site's configuration by a CA, named by its fingerprint. `take` may run on a
+    thread of its own."""
 
     def __init__(self, sign: Callable[[bytes, str], bytes]) -> None:
         self._sign = sign
@@ -25,7 +24,7 @@ class Offers:
         self._runtimes: dict[int, Runtime] = {}
         self._refused: set[int] = set()
         self._last_good = 0  # in force, or the one before it that could be read
-        self._offers: dict[tuple[int, str, str], link_pb2.ConfigOffer] = {}
+        self._offers: dict[tuple[int, str, str], link_pb2.ConfigOffer] = {}  # by revision, site and signer
 
     def unread(self, found: Targets) -> list[int]:
         """The revisions whose trees `take` needs."""
@@ -54,7 +53,7 @@ class Offers:
         self._last_good, self.targets = good, found
 
     def of(self, site: str, signer: str) -> link_pb2.ConfigOffer | None:
-        """None when the revision it is to run does not know *site*, or cannot be read."""
+        """Signed by *signer*. None when the revision it is to run does not know *site*, or cannot be read."""
         number = self.targets.of(site)
         number = self._last_good if number == self.targets.in_force else number
         runtime = self._runtimes.get(number)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock.retry import Backoff
 from crossdock.service import running
-from crossdock.tls import SERVER_OPTIONS
+from crossdock.tls import ENROLLMENT_OPTIONS, SERVER_OPTIONS
 from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller import exits
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
@@ -37,7 +37,7 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import LinkService
-from crossdock_controller.guarding import AT_ONCE, OPTIONS, PortGuard
+from crossdock_controller.guarding import AT_ONCE, PortGuard
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
@@ -166,10 +166,10 @@ async def _serve(
         reader = IntakeReader(data.intake)
         stack.callback(reader.close)
         credentials = ServerCredentials(authority, _names(settings))
-        link, link_port = await _listen(settings.listen, credentials.mutual())
+        link, link_port = await _listen(settings.listen, credentials.mutual(), SERVER_OPTIONS)
         enrollment, enroll_port = await _listen(
-            settings.enroll_listen, credentials.server_only(), OPTIONS, interceptors=[PortGuard(fleet.refusals)],
-            maximum_concurrent_rpcs=AT_ONCE,
+            settings.enroll_listen, credentials.server_only(), ENROLLMENT_OPTIONS,
+            interceptors=[PortGuard(fleet.refusals)], maximum_concurrent_rpcs=AT_ONCE,
         )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
@@ -349,10 +349,10 @@ _ENDINGS: dict[int | None, Callable[[DataDirectory], CrossdockError]] = {
 
 
 async def _listen(
-    address: str, credentials: grpc.ServerCredentials, options: Sequence[tuple[str, int | str]] = (), **more: Any
+    address: str, credentials: grpc.ServerCredentials, options: list[tuple[str, int | str]], **more: Any
 ) -> tuple[grpc.aio.Server, int]:
-    """*options* win over those that every port has; *more* as `grpc.aio.server` takes it."""
-    server = grpc.aio.server(options=list({**dict(SERVER_OPTIONS), **dict(options)}.items()), **more)
+    """*more* as `grpc.aio.server` takes it."""
+    server = grpc.aio.server(options=options, **more)
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as error:

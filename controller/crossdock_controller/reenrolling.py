@@ -22,14 +22,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from loguru import logger
 
 from crossdock.errors import CrossdockError, Refused
+from crossdock.machine import is_machine_digest
 from crossdock.proof import reenroll_bytes
 from crossdock.tls import agent_of
 from crossdock.v1.enrollment_pb2 import EnrollResponse, ReenrollRequest
 from crossdock_controller import ledger
 from crossdock_controller.authority import SERVER_LIFE, Authority, short
 from crossdock_controller.fleet import Fleet
+from crossdock_controller.identities import elsewhere
 from crossdock_controller.paths import Addresses
-from crossdock_controller.store import agents, audit, certificates
+from crossdock_controller.store import agents, audit, certificates, machines
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.throttle import address_of
 
@@ -52,6 +54,10 @@ class NotLetIn(Refused):
 
 class Copied(NotLetIn):
     """The certificate shown is older than the newest its agent uses."""
+
+
+class Elsewhere(NotLetIn):
+    """The identity belongs to another machine."""
 
 
 def judge(authority: Authority, request: ReenrollRequest, now_us: int, grace_us: int) -> Certificate:
@@ -116,6 +122,9 @@ class Reenrolling:
         row = ledger.of_issued(issued, agent, "reenrol", self._fleet.authority.bundle_fingerprints)
         try:
             site = await self._fleet.do(lambda db: _record(db, shown, row, request, now_us))
+        except Elsewhere:
+            self._fleet.refusals.add("machine", agent, address, request.host[:255])
+            raise
         except Copied as error:
             await self._tell(shown, request, error, address, now_us)
             raise
@@ -149,6 +158,9 @@ def _record(db: sqlite3.Connection, shown: Certificate, row: Certificate, reques
     if listed is None or listed.state != "active":
         word = "is on no list here" if listed is None else f"is {listed.state}"
         raise NotLetIn(grpc.StatusCode.PERMISSION_DENIED, f"agent {shown.agent} {word}")
+    bound = machines.barring(db, shown.agent, request.machine if is_machine_digest(request.machine) else "", now_us)
+    if bound is not None:
+        raise Elsewhere(grpc.StatusCode.PERMISSION_DENIED, elsewhere(bound), "")
     known = certificates.get(db, shown.serial) or shown
     newer = certificates.newer_in_use(db, known)
     if newer is not None:

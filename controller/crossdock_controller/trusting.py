@@ -71,10 +71,13 @@ class Trusting:
 
     async def _note(self) -> None:
         """For the commands, which are processes of their own."""
+        ends = self._authority.ends()
+        first = min(ends[s.fingerprint] for s in self._authority.states if s.trusted)
         found = {
             facts.SERVER_ENDS: str(self._server_ends()),
             facts.GRACE: str(self._grace_us),
             facts.AUTHORITIES: self._authority.version,
+            facts.AUTHORITY_ENDS: str(int(first.timestamp() * 1_000_000)),
         }
         if found == self._noted:
             return

@@ -14,6 +14,8 @@ SERVER_NAME = "controller.crossdock.internal"  # every controller certificate ca
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PREFIX = f"spiffe://{TRUST_DOMAIN}/agent/"
 
+ENROLLMENT_LIMIT_BYTES = 64 * 1024
+ENROLLMENT_CONNECTIONS = 256  # at once; who floods this port takes no place at the link's
 MESSAGE_LIMIT_BYTES = MAX_SEALED_BYTES + 64 * 1024
 
 # Half-open connections are noticed by keepalive; ten seconds of silence and ten of grace (gRPC keepalive guide).
@@ -37,6 +39,21 @@ SERVER_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),  # a stalled machine sends its pings in a bunch; peers are authenticated
     ("grpc.so_reuseport", 0),  # two controllers on one port by mistake: the second must fail to start
+    ("grpc.server_handshake_timeout_ms", 60_000),  # a whole fleet comes back at once
+    ("grpc.max_concurrent_streams", 64),  # of a connection
+]
+# Anybody may connect here: a token and a request for a certificate have a few kilobytes, and take seconds.
+ENROLLMENT_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_send_message_length", 256 * 1024),
+    ("grpc.max_receive_message_length", ENROLLMENT_LIMIT_BYTES),
+    ("grpc.max_metadata_size", 8 * 1024),
+    ("grpc.so_reuseport", 0),
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.max_connection_idle_ms", 30_000),
+    ("grpc.max_connection_age_ms", 120_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
+    ("grpc.max_allowed_incoming_connections", ENROLLMENT_CONNECTIONS),
 ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.rollout_fleet import RolloutFleet
+from support.rollout_fleet import MAPPING, RolloutFleet
 
 
 def apply(fleet: RolloutFleet, why: str, hold: str = "2s") -> list[str]:
@@ -22,10 +22,7 @@ def test_a_revision_that_breaks_a_source_is_taken_back_from_its_first_wave_and_r
     fleet: RolloutFleet,
 ) -> None:
     with fleet:
-        fleet.centre.run("apply", str(fleet.tree), "-m", "first")
-        fleet.enrol()
-        fleet.start_all()
-        fleet.wait_until_all_run(1)
+        fleet.begin()
         fleet.stock(directory="gone")
         fleet.centre.run(*apply(fleet, "moved"))
         found = fleet.wait_for("reverted")
@@ -37,3 +34,116 @@ def test_a_revision_that_breaks_a_source_is_taken_back_from_its_first_wave_and_r
         assert fleet.ever_applied(site) == [1]
         assert fleet.ask("SELECT offered FROM sightings WHERE agent = ?", site) == [(1,)]
     assert [fleet.runs(site) for site in fleet.sites] == [1, 1, 1]
+
+
+def changed(fleet: RolloutFleet, event: str) -> int:
+    """How often the audit log has *event* of the newest rollout."""
+    query = "SELECT count(*) FROM audit WHERE action = ? AND target = (SELECT max(revision) FROM rollouts)"
+    return int(fleet.ask(query, f"rollout.{event}")[0][0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_controller_killed_in_the_middle_of_each_wave_goes_on_with_it_and_each_begins_once(
+    fleet: RolloutFleet,
+) -> None:
+    with fleet:
+        fleet.begin()
+        fleet.stock(lane="critical")
+        fleet.centre.run(*apply(fleet, "urgent", "3s"))
+        fleet.wait(lambda: fleet.row()[1] == 1 and "s01" in running(fleet, 2), "the first wave has it")
+        fleet.centre.process.kill()
+        assert fleet.row()[:2] == ("rolling", 1)
+        fleet.centre.start()
+        fleet.wait(lambda: fleet.row()[1] == 2, "the second wave has begun")
+        fleet.centre.process.kill()
+        fleet.centre.start()
+        found = fleet.wait_for("complete")
+        fleet.wait_until_all_run(2)
+        assert (changed(fleet, "wave"), changed(fleet, "held"), changed(fleet, "complete")) == (2, 2, 1)
+    assert [w["state"] for w in found["waves"]] == ["passed", "passed"]
+    assert {tuple(fleet.ever_applied(site)) for site in fleet.sites} == {(1, 2)}
+    assert fleet.ask("SELECT count(*) FROM site_targets") == [(0,)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_controller_killed_in_the_middle_of_a_revert_brings_it_to_its_end(fleet: RolloutFleet) -> None:
+    with fleet:
+        fleet.begin()
+        fleet.stock(directory="gone")
+        fleet.centre.run(*apply(fleet, "moved", "6s"))
+        fleet.wait(lambda: '"failing"' in fleet.ask("SELECT health FROM agents WHERE agent = 's01'")[0][0], "it fails")
+        fleet.agents["s01"].pause()  # it cannot answer the revert, which so waits for it
+        fleet.wait(lambda: fleet.row()[0] == "reverting", "the revert has begun")
+        fleet.centre.process.kill()
+        assert fleet.row()[0] == "reverting"
+        fleet.agents["s01"].resume()
+        fleet.centre.start()
+        found = fleet.wait_for("reverted")
+        assert (changed(fleet, "halted"), changed(fleet, "reverted")) == (1, 1)
+        fleet.wait_until_all_run(1)
+    assert found["left"] == {}
+    assert fleet.ever_applied("s01") == [1, 2, 1]
+    assert {tuple(fleet.ever_applied(site)) for site in ("s02", "s03")} == {(1,)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_mapping_that_rejects_what_it_took_before_is_taken_back_by_its_dead_letters(fleet: RolloutFleet) -> None:
+    """The agents are well: only what becomes of their records shows it."""
+    with fleet:
+        fleet.begin()
+        for site in fleet.sites:
+            fleet.deliver(site, "before", 20)
+        fleet.wait(lambda: fleet.arrived() == 60, "what came before is delivered")
+        fleet.write("mappings/stock.yaml", MAPPING.replace("SKU", "ARTICLE"))
+        fleet.centre.run(*apply(fleet, "another column", "60s"))
+        fleet.wait(lambda: "s01" in running(fleet, 2), "the first wave has it")
+        for site in fleet.sites:
+            fleet.deliver(site, "after", 20)
+        found = fleet.wait_for("reverted")
+        fleet.wait(lambda: fleet.arrived() == 100, "the other sites' records went by the revision in force")
+        letters = fleet.ask(
+            "SELECT DISTINCT s.site FROM dead_letters d JOIN sources s ON s.id = d.source_id WHERE d.state = 'open'"
+        )
+        assert letters == [("s01",)]
+        assert "20 of 20 records of source stock became dead letters" in found["why"]
+        fleet.deliver("s01", "again", 20)
+        fleet.wait(lambda: fleet.arrived() == 120, "its records go by the old mapping again")
+        number = fleet.centre.json("dead", "list")["dead_letters"][0]["id"]
+        fleet.centre.run("dead", "retry", str(number))
+        fleet.wait(lambda: fleet.arrived() == 121, "and so does what was set aside")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_person_pauses_resumes_finishes_and_no_second_revision_begins_meanwhile(fleet: RolloutFleet) -> None:
+    with fleet:
+        fleet.begin()
+        fleet.stock(lane="critical")
+        fleet.centre.run(*apply(fleet, "urgent", "1h"))
+        fleet.wait(lambda: "s01" in running(fleet, 2), "the first wave has it")
+        fleet.centre.run("rollout", "pause", "-m", "lunch")
+        assert fleet.rollout()["state"] == "held"
+        fleet.stock(lane="bulk")
+        said = fleet.refused("apply", str(fleet.tree))
+        assert "revision 2 is being rolled out" in said
+        assert "crossdock rollout" in said
+        assert "revision 2 is being rolled out" in fleet.refused("rollback", "1")
+        fleet.centre.run("rollout", "resume")
+        assert "needs a reason" in fleet.refused("rollout", "finish", "-m", " ")
+        fleet.centre.run("rollout", "finish", "-m", "the lorry waits")
+        fleet.wait_until_all_run(2)
+        assert fleet.centre.json("history")["revisions"][0]["current"] is True
+        rows = fleet.ask("SELECT actor, action, details FROM audit WHERE action LIKE 'rollout.%' ORDER BY seq")
+        assert [r[1] for r in rows] == [f"rollout.{w}" for w in ("begin", "wave", "held", "pause", "resume", "finish")]
+        assert rows[-1][0].startswith("local:")
+        assert "the lorry waits" in rows[-1][2]
+        back = fleet.centre.json("rollback", "1", "--wave", "all", "--hold", "1s", "--wait")
+        assert back["rollout"]["state"] == "complete"
+        assert back["revision"] == 3
+
+
+def running(fleet: RolloutFleet, revision: int) -> set[str]:
+    return {row[0] for row in fleet.ask("SELECT agent FROM agents WHERE revision = ?", revision)}

@@ -365,3 +365,30 @@ def test_a_trust_that_was_not_taken_up_is_not_sent_with_every_heartbeat(gateway:
     agent._outgoing.put(link_pb2.Report(certificate_request=link_pb2.CertificateRequest(csr=b"noise")))
     wait_until(lambda: agent.directives[-1].WhichOneof("kind") == "certificate", "all of them were heard")
     assert told() == 1
+
+
+def test_the_command_line_says_what_is_what_and_what_comes_next(gateway: Gateway, agent: TrustingAgent) -> None:
+    from click.testing import CliRunner
+
+    from crossdock_controller.cli import root
+
+    def crossdock(*arguments: str) -> str:
+        done = CliRunner().invoke(root, [*arguments], env={"CROSSDOCK_DATA": str(gateway.data.root)})
+        assert done.exit_code == 0 or arguments[1:2] == ("retire",), done.output
+        return str(done.output) + (str(done.exception) if done.exception else "")
+
+    old = gateway.authority.fingerprint
+    assert f"{old[:12]} issuing, serving" in " ".join(crossdock("ca").split())
+    assert "next, once 'crossdock ca' names nobody in the way: crossdock ca issue" in crossdock("ca", "add")
+    crossdock("ca", "issue")
+    crossdock("ca", "switch")
+    said = " ".join(crossdock("ca").split())
+    assert f"! {old[:12]}: atl1 holds a certificate of it, for 24 h more; let it connect once" in said
+    assert f"next: crossdock ca retire {old[:12]}" in said
+    assert "cannot retire yet" in crossdock("ca", "retire", old[:8])
+    forced = crossdock("ca", "retire", old[:8], "--force")
+    assert "locked out: atl1" in forced
+    listed = json.loads(crossdock("ca", "--json"))
+    assert [a["state"] for a in listed["authorities"]] == ["retired", "issuing, serving"]
+    actors = {actor for actor, _, _ in audited(gateway)}
+    assert all(actor.startswith("local:") and len(actor) > 6 for actor in actors)

@@ -33,15 +33,20 @@ def greeting(**fields: object) -> link_pb2.Report:
     return link_pb2.Report(hello=link_pb2.Hello(**said))  # type: ignore[arg-type]
 
 
+def refusal(error: grpc.RpcError) -> str:
+    """What it was refused for; fails when it is not a refusal."""
+    assert isinstance(error, grpc.Call)
+    assert error.code() in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS}, error
+    return str(error.details())
+
+
 def greet(gateway: Gateway, identity: Identity, **fields: object) -> str:
     """ "welcome", or why it is refused."""
     with gateway.link(identity) as channel:
         try:
             first = next(iter(stub(channel).Control(iter([greeting(**fields)]), timeout=60)))
         except grpc.RpcError as error:
-            if error.code() not in {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.ALREADY_EXISTS}:  # type: ignore[attr-defined]
-                raise
-            return str(error.details())  # type: ignore[attr-defined]
+            return refusal(error)
     assert first.HasField("welcome")
     return "welcome"
 
@@ -52,9 +57,7 @@ def uplink(gateway: Gateway, identity: Identity) -> str:
         try:
             list(stub(channel).Uplink(iter([]), timeout=60))
         except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.PERMISSION_DENIED:  # type: ignore[attr-defined]
-                raise
-            return str(error.details())  # type: ignore[attr-defined]
+            return refusal(error)
     return "open"
 
 

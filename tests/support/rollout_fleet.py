@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 from crossdock_agent.enrolment import enroll
 from crossdock_agent.settings import Settings
 from crossdock_controller.commands.enrolment import create_token
@@ -102,6 +104,37 @@ class RolloutFleet:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(one, self.sites))
 
+    def begin(self) -> None:
+        """Revision 1 is in force, and every agent runs it."""
+        self.centre.run("apply", str(self.tree), "-m", "first")
+        self.enrol()
+        self.start_all()
+        self.wait_until_all_run(1)
+
+    def deliver(self, site: str, name: str, records: int) -> None:
+        """A file of so many records at *site*."""
+        lines = [f"{site}-{name}-{number};A1;{number}" for number in range(records)]
+        part = self.drop(site) / f"{name}.part"
+        part.write_text("\n".join(["SKU;LOC;QTY", *lines]) + "\n", "utf-8")
+        part.rename(self.drop(site) / f"{name}.csv")
+
+    def arrived(self) -> int:
+        """Rows in the sink."""
+        if not self.database.exists():
+            return 0
+        with closing(sqlite3.connect(self.database, timeout=30)) as db:
+            known = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'stock'").fetchone()
+            return int(db.execute("SELECT count(*) FROM stock").fetchone()[0]) if known else 0
+
+    def refused(self, *arguments: str) -> str:
+        """What `crossdock ARGUMENTS` says as it refuses."""
+        env = {**os.environ, "CROSSDOCK_DATA": str(self.centre.data)}
+        done = subprocess.run(
+            [command("crossdock"), *arguments], capture_output=True, encoding="utf-8", env=env, timeout=120, check=False
+        )
+        assert done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
     def start(self, site: str) -> Process:
         arguments = [command("crossdock-agent"), "run", "--state", str(self.state(site))]
         self.agents[site] = Process(f"agent-{site}", arguments, self.directory)
@@ -117,8 +150,8 @@ class RolloutFleet:
         return self.directory / f"agent-{site}"
 
     def runs(self, site: str) -> int:
-        """The revision that the site's agent keeps on its own disk as the last good one."""
-        kept = read_last_good(Settings(state=str(self.state(site))).config_path)
+        """The revision that the site's agent keeps on its own disk, as the last good one or on probation."""
+        kept = read_current(Settings(state=str(self.state(site))).config_path)
         return kept.revision if kept else 0
 
     def ever_applied(self, site: str) -> list[int]:

@@ -23,7 +23,7 @@ from loguru import logger
 from crossdock.disk import sync_directory
 from crossdock.errors import ConfigError, Corrupt
 from crossdock_controller.authority import states
-from crossdock_controller.authority.signer import Signer
+from crossdock_controller.authority.signer import BACKDATE, Signer
 from crossdock_controller.authority.states import State, States
 
 LIST = "authorities.json"
@@ -43,7 +43,8 @@ def read(directory: Path) -> States:
         data = path.read_bytes()
     except FileNotFoundError:
         signer = load(directory, FIRST)
-        return states.first(signer.fingerprint, FIRST, int(signer.certificate.not_valid_before_utc.timestamp() * 1e6))
+        made = signer.certificate.not_valid_before_utc + BACKDATE
+        return states.first(signer.fingerprint, FIRST, int(made.timestamp() * 1e6))
     except OSError as error:
         raise _unreadable(path, error) from error
     try:

@@ -14,6 +14,7 @@ _ENTRIES = {
     "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
     "token": Entry("cli.enrolment:token", "Join tokens: one line to paste at a site."),
     "agents": Entry("cli.enrolment:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "fleet": Entry("cli.risks:fleet", "Who will lock out and when: certificates, clocks, clones."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
@@ -35,7 +36,7 @@ _ENTRIES = {
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
-    "See": ["status", "top", "trace", "account", "agents"],
+    "See": ["status", "top", "trace", "account", "agents", "fleet"],
     "Mend": ["dead"],
     "Configure": [
         "plan",

@@ -89,12 +89,12 @@ def ca_retire(data: DataDirectory, fingerprint: str, force: bool, as_json: bool)
 def _show(found: Authorities, now_us: int) -> None:
     from crossdock_controller.cli.screen import next_steps, screen, state, table
 
-    grid = table("authority", "state", "made", "ends", ">trusted by", ">certificates held")
+    grid = table("authority", "state", "made", "ends", ">trusted by", ">in use at")
     for one in found.authorities:
-        ends = words.ahead(one.ends_us, now_us) if one.ends_us else "-"
+        ends = f"retired {_day(one.retired_us)}" if one.retired_us else _day(one.ends_us)
         grid.add_row(
-            _short(one), state("retired" if one.retired_us else "ok", one.state), words.minute(one.made_us), ends,
-            f"{one.trusted_by} of {found.agents}", str(one.held_by),
+            _short(one), state("retired" if one.retired_us else "ok", one.state), _day(one.made_us), ends,
+            f"{one.trusted_by} of {found.agents}", f"{one.held_by} of {found.agents}",
         )  # fmt: skip
     screen().print(grid)
     if found.server_ends_us:
@@ -102,7 +102,7 @@ def _show(found: Authorities, now_us: int) -> None:
     for one in found.authorities:
         for need in one.needed_by:
             screen().print(f"[yellow]![/] {_short(one)}: ", end="")
-            screen().print(f"{need.agent} {need.reason}. {need.step}", markup=False)
+            screen().print(f"{need.agent} {need.reason}; {need.step}", markup=False)
     next_steps([found.next_step] if found.next_step else [])
 
 
@@ -123,9 +123,14 @@ def _short(one: AuthorityView) -> str:
     return one.fingerprint[:12]
 
 
+def _day(at_us: int) -> str:
+    """ "2036-11-23"."""
+    return words.minute(at_us)[:10]
+
+
 def _now_us() -> int:
     return time.time_ns() // 1000
 
 
 def _actor() -> str:
-    return "local:" + author()
+    return f"local:{author() or 'unknown'}"

@@ -99,7 +99,7 @@ def apply(
     from crossdock_controller.config.errors import ConfigInvalid
 
     signed = slip.read(promotion) if promotion is not None else None
-    head = head_of(data)
+    head = _base(data)
     made = _planned(directory, head)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
@@ -142,7 +142,7 @@ def rollback(
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
 
-    head = head_of(data)
+    head = _base(data)
     with closing(connection.connect(data.state)) as db:
         wanted = naming.revision_named(db, str(revision))
         old = revisions.tree(db, wanted)
@@ -168,6 +168,13 @@ def head_of(data: DataDirectory) -> Head:
             damaged = set(revisions.damaged(db))
             sound = next((r.number for r in revisions.list_all(db) if r.number < number and r.number not in damaged), 0)
             return Head(number, revisions.tree(db, sound), serves, damaged=True)
+
+
+def _base(data: DataDirectory) -> Head:
+    """As `head_of`, to make another revision over. Raises ConfigError while a rollout runs, before anything else."""
+    with closing(connection.connect(data.state)) as db:
+        revisions.refuse_during_rollout(db)
+    return head_of(data)
 
 
 def put(data: DataDirectory, change: gate.Change, now_us: int) -> Applied:

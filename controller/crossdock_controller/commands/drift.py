@@ -45,10 +45,8 @@ def _drift(row: agents.AgentRow, seen: Sighting | None, wanted: Targets, now_us:
     desired = wanted.of(row.site)
     if seen is None or not desired:
         return None
-    same = seen.effective == desired
-    other = same and bool(seen.effective_hash and seen.offered_hash) and seen.offered == desired
-    other = other and seen.effective_hash != seen.offered_hash
-    if same and not other:
+    other = seen.effective == desired and seen.runs_another
+    if seen.effective == desired and not other:
         return None
     since = max(seen.offered_us if seen.offered == desired else 0, seen.effective_us)
     kind, reason = _kind(row, seen, desired, other)

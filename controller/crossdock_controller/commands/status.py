@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from crossdock.errors import ConfigError
 from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
+from crossdock_controller.commands.risks import Risk, risks
 from crossdock_controller.commands.rollout import RolloutView, of_store
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
@@ -109,6 +110,8 @@ def status(data: DataDirectory, now_us: int) -> Status:
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
+    pressing = [r for r in risks(data, now_us, authorities_too=False).risks if r.pressing and not _on_the_page(r)]
+    steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
     steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
@@ -116,6 +119,11 @@ def status(data: DataDirectory, now_us: int) -> Status:
     if rolled is not None and rolled.why:
         steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
     return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
+
+
+def _on_the_page(risk: Risk) -> bool:
+    """Whether the page says it already, in other words."""
+    return risk.kind in {"unknown", "protocol"}
 
 
 def controller_view(data: DataDirectory) -> ControllerView:

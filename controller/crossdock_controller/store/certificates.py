@@ -163,6 +163,7 @@ def live_tokens(db: sqlite3.Connection, now_us: int) -> list[tuple[str, str, int
     return db.execute(
         "SELECT coalesce(nullif(t.agent, ''), t.site), coalesce(a.authority, ''), t.expires_us"
         " FROM tokens t LEFT JOIN token_authorities a USING(hash) WHERE t.uses_left > 0 AND t.expires_us > ?"
+        " AND NOT EXISTS (SELECT 1 FROM token_terms s WHERE s.hash = t.hash AND s.revoked_us > 0)"
         " UNION ALL SELECT e.agent, coalesce(a.authority, ''), 0"
         " FROM enrolments e LEFT JOIN token_authorities a ON a.hash = e.token WHERE e.state IN ('pending', 'approved')"
         " ORDER BY 1",

@@ -10,6 +10,7 @@ STORE_BYTES = 16
 # What a running controller says to the commands, which are processes of their own; microseconds.
 SERVER_ENDS = "server_certificate_us"  # when the certificate that it shows ends
 AUTHORITIES = "authorities"  # which state of the certificate authorities it has taken up
+AUTHORITY_ENDS = "authority_ends_us"  # when the first of the authorities that are trusted ends
 GRACE = "grace_us"  # how long after its certificate ended an agent may come back by itself
 
 

@@ -31,6 +31,14 @@ def get(db: sqlite3.Connection, agent: str) -> Machine | None:
     return Machine(*found) if found else None
 
 
+def barring(db: sqlite3.Connection, agent: str, machine: str, now_us: int) -> Machine | None:
+    """The machine that has the identity of *agent*, where *machine* (a digest) is another one and may not take it."""
+    bound = get(db, agent)
+    if bound is None or not machine or bound.machine == machine or bound.free(now_us):
+        return None
+    return bound
+
+
 def list_all(db: sqlite3.Connection) -> list[Machine]:
     return [
         Machine(*row)

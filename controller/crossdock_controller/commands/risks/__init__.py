@@ -1,0 +1,58 @@
+"""Who will lock out and when, the most urgent first: `crossdock fleet risks`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from crossdock_controller.commands import fleet as fleet_commands
+from crossdock_controller.commands.risks import agents, authorities, joining, lives
+from crossdock_controller.commands.risks.risk import DAY_US, LEVELS, Risk, Risks, in_order
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.store import certificates, connection, enrolments, facts, machines, refusals, tokens
+
+__all__ = ["LEVELS", "Risk", "Risks", "risks"]
+
+DEFAULT_GRACE_US = 30 * DAY_US  # where no controller of this release has run yet
+
+
+def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True) -> Risks:
+    """All of them at *now_us*. Reads only; works whether or not the controller runs.
+
+    Without *authorities_too* the authorities' files are not read, which is quicker: of the controller's own
+    certificates it says what the running controller last noted, and nothing of a replacement that is under way.
+    """
+    fleet = fleet_commands.agents(data, now_us)
+    with closing(connection.connect(data.state)) as db, connection.snapshot(db):
+        held = certificates.held(db)
+        day_ago = now_us - DAY_US
+        identity = refusals.since(db, day_ago, refusals.IDENTITY)
+        port = refusals.since(db, day_ago, refusals.PORT)
+        bound, waiting, open_tokens = machines.list_all(db), enrolments.waiting(db), tokens.list_all(db)
+        names = (facts.GRACE, facts.SERVER_ENDS, facts.AUTHORITY_ENDS)
+        grace_us, server_us, authority_us = (int(facts.get(db, name) or b"0") for name in names)
+        grace_us = grace_us if facts.get(db, facts.GRACE) else DEFAULT_GRACE_US
+    spans = {a.agent: life for a in fleet if (life := lives.life_of(a, held.get(a.agent, ()))) is not None}
+    found = [
+        *lives.certificates(fleet, held, grace_us, now_us),
+        *authorities.server(server_us, now_us),
+        *(_authorities(data, now_us) if authorities_too else authorities.noted(authority_us, now_us)),
+        *agents.clocks(fleet, spans, server_us, now_us),
+        *agents.releases(fleet),
+        *agents.strangers(fleet),
+        *agents.copies(identity, {a.agent: a.site for a in fleet}, now_us),
+        *agents.moves(bound, now_us),
+        *joining.waiting(waiting, now_us),
+        *joining.open_tokens(open_tokens, now_us),
+        *joining.refused(port, now_us),
+    ]
+    return Risks(now_us, sum(risk.pressing for risk in found), in_order(found))
+
+
+def _authorities(data: DataDirectory, now_us: int) -> list[Risk]:
+    """From the authorities' own files, and from what each agent trusts."""
+    if not data.authority.exists():
+        return []
+    from crossdock_controller.commands import authorities as commands
+
+    known = commands.listing(data, now_us)
+    return [*authorities.endings(known, now_us), *authorities.lacking(known)]
