@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from crossdock.errors import ConfigError
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.rollouts import affected, gate, model, waves
 from crossdock_controller.rollouts.conductor import take_now
@@ -18,6 +19,7 @@ from crossdock_controller.rollouts.model import AgentSeen, Rollout, Seen
 from crossdock_controller.rollouts.observe import observe
 from crossdock_controller.rollouts.thresholds import DEFAULTS
 from crossdock_controller.rollouts.waves import Asked
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, audit, connection, rollouts
 from crossdock_controller.store.rollouts import RolloutRow
 
@@ -181,10 +183,30 @@ def _live(row: RolloutRow | None, states: set[str]) -> Rollout:
     return model.of_row(row)
 
 
-def rollout(data: DataDirectory, now_us: int, revision: int | None = None) -> RolloutView | None:
+@served
+def rollout(
+    data: DataDirectory, now_us: int, revision: int | None = None, within: Sites = EVERYWHERE
+) -> RolloutView | None:
     """The one that runs, else the last one, or that of *revision*; None when there was none."""
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
-        return of_store(db, now_us, revision)
+        found = of_store(db, now_us, revision)
+    return narrowed(found, within) if found is not None else None
+
+
+def narrowed(view: RolloutView, within: Sites) -> RolloutView:
+    """Of the sites in *within*: what was seen and why, too, once there are others, for it names them."""
+    if within.everything:
+        return view
+    waves = [
+        replace(
+            wave, sites=[s for s in wave.sites if within(s)], agents=[a for a in wave.agents if within(a.site)],
+            without={s: why for s, why in wave.without.items() if within(s)}, selector="",
+        )
+        for wave in view.waves
+    ]  # fmt: skip
+    return replace(
+        view, waves=waves, why="", evidence=[], doubts=[], left={s: w for s, w in view.left.items() if within(s)}
+    )
 
 
 def of_store(db: sqlite3.Connection, now_us: int, revision: int | None = None) -> RolloutView | None:
