@@ -435,7 +435,7 @@ def test_a_slip_says_what_trouble_there_was(place: Place) -> None:
             " state, created_us) VALUES('record', 1, 1, 'x', '', '', 1, '{}', x'', '[]', 'open', ?)",
             (since + HOUR,),
         )
-    slip = environments.promote(place.data, place.data.root / "slip.json", "local:anna", since + 3 * HOUR)
+    slip = environments.promote(place.data, place.data.root / "slip.json", "local:anna", since + 3 * HOUR).slip
     assert (slip.trouble, slip.quiet_hours, slip.in_force_us) == ("a dead letter", 2.0, since)
 
 

@@ -18,7 +18,7 @@ from crossdock_controller.commands.fleet import agents
 from crossdock_controller.commands.gate import Head
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import connection, proposals, revisions, rollouts
+from crossdock_controller.store import connection, facts, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
     from crossdock.yamlfile import Problem
@@ -207,7 +207,7 @@ def head_of(data: DataDirectory) -> Head:
     """What is in force. A damaged head is compared with, and its policy taken, as of the last sound revision before it:
     the way out of it is to apply again."""
     with closing(connection.connect(data.state)) as db:
-        number, serves = revisions.head_number(db), gate.environment(db)
+        number, serves = revisions.head_number(db), facts.environment(db)
         try:
             return Head(number, revisions.tree(db, number), serves)
         except Corrupt:

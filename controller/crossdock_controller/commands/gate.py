@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from crossdock_controller.config.policy import Need, Policy
     from crossdock_controller.config.slip import Slip
 
-ENVIRONMENT_FACT = "environment"
 APPLY, ROLLBACK, ENVIRONMENT = "revision.apply", "revision.rollback", "environment.set"
 
 
@@ -65,11 +64,6 @@ class Outcome:
     proposal: int = 0
     needs: tuple[Need, ...] = ()
     rollout: Prepared | None = None
-
-
-def environment(db: sqlite3.Connection) -> str:
-    """The environment that this controller serves, "" when none was set."""
-    return (facts.get(db, ENVIRONMENT_FACT) or b"").decode()
 
 
 def person(actor: str) -> str:
@@ -134,7 +128,7 @@ def store(
         expected=change.head.number, environment=change.plan.environment,
     )  # fmt: skip
     if change.action == ENVIRONMENT:
-        facts.put(db, ENVIRONMENT_FACT, change.plan.environment.encode())
+        facts.set_environment(db, change.plan.environment)
     details = {"hash": change.plan.after, "message": change.message, "changes": len(change.plan.changes)}
     if change.plan.environment:
         details["environment"] = change.plan.environment

@@ -9,6 +9,7 @@ from pathlib import Path
 from crossdock.errors import ConfigError, Refused
 from crossdock_controller.commands import naming
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import connection, proposals, revisions
 
 
@@ -24,12 +25,21 @@ class Pulled:
     others: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredView:
+    """*of* is "revision 12" or "proposal p3"."""
+
+    of: str
+    tree: dict[str, str]
+
+
 def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: bool = False) -> Pulled:
     """Write the tree in force, or *revision*, to *directory*. Raises Refused, and writes nothing, when files there
     differ, unless *force*; and ConfigError for a name that would lie outside of it."""
     from crossdock_controller.config import tree as trees
 
-    what, tree = _tree(data, revision)
+    stored = tree_of(data, revision)
+    what, tree = stored.of, stored.tree
     unsafe = trees.check(tree)
     if unsafe:
         raise ConfigError(
@@ -64,7 +74,9 @@ def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: boo
     return found
 
 
-def _tree(data: DataDirectory, revision: str) -> tuple[str, revisions.StoredTree]:
+@served
+def tree_of(data: DataDirectory, revision: str = "") -> StoredView:
+    """The tree in force, or that of *revision*, which may be a proposal (p3)."""
     with closing(connection.connect(data.state)) as db:
         if revision:
             what = naming.named(db, revision)
@@ -75,7 +87,7 @@ def _tree(data: DataDirectory, revision: str) -> tuple[str, revisions.StoredTree
         tree = proposals.tree(db, what.proposal) if what.proposal else revisions.tree(db, what.revision)
     if tree is None:
         raise ConfigError(f"there is no {what.text}", hint="'crossdock history' lists them")
-    return what.text, tree
+    return StoredView(what.text, dict(tree))
 
 
 def _write(path: Path, text: str) -> None:
