@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from crossdock_controller.commands import environments, people
+from crossdock_controller.commands import people
 from crossdock_controller.store import connection
 from support.estate import EU, TREE, US, Estate
 
@@ -24,20 +24,6 @@ def _tree(site: str) -> dict[str, str]:
 def _rolled_back(estate: Estate, site: str) -> Arguments:
     estate.apply(_tree(site))
     return {"revision": 1}
-
-
-def _proposed(estate: Estate, site: str) -> str:
-    """A change of *site* by somebody else, which waits for a second person."""
-    policy = {"policy.yaml": "approvals: [{paths: ['sites/*']}]\n"}
-    estate.apply({**TREE, **policy})
-    estate.apply({**_tree(site), **policy})
-    return "p1"
-
-
-def _in_an_environment(estate: Estate, _site: str) -> Arguments:
-    environments.set_environment(estate.data, "prod", by="local:test", now_us=1)
-    estate.apply({**TREE, "environments/prod.yaml": "on: {}\n"})
-    return {}
 
 
 def _made_user(estate: Estate, _site: str) -> Arguments:
@@ -65,16 +51,6 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "plan": lambda _e, s: {"tree": _tree(s)},
     "apply": lambda _e, s: {"tree": _tree(s), "message": ""},
     "rollback": _rolled_back,
-    "diff": lambda _e, _s: {"name": "1"},
-    "approvals": lambda e, s: {"everything": bool(_proposed(e, s))},
-    "approve": lambda e, s: {"name": _proposed(e, s), "comment": "looked at"},
-    "reject": lambda e, s: {"name": _proposed(e, s), "because": "a test"},
-    "config.sites": lambda _e, _s: {},
-    "config.secrets": lambda _e, _s: {},
-    "config.environment": lambda _e, _s: {},
-    "config.environment.set": lambda _e, _s: {"name": "prod"},
-    "config.promote": _in_an_environment,
-    "config.tree": lambda _e, _s: {"revision": "1"},
     "token.create": lambda _e, s: {"site": s, "agent": "", "ttl_seconds": 60.0},
     "agents.revoke": lambda _e, s: {"agent": s},
     "agents.adopt": lambda _e, _s: {"agent": "ghost", "site": "ghost"},

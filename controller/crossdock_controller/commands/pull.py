@@ -25,21 +25,12 @@ class Pulled:
     others: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredView:
-    """*of* is "revision 12" or "proposal p3"."""
-
-    of: str
-    tree: dict[str, str]
-
-
 def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: bool = False) -> Pulled:
     """Write the tree in force, or *revision*, to *directory*. Raises Refused, and writes nothing, when files there
     differ, unless *force*; and ConfigError for a name that would lie outside of it."""
     from crossdock_controller.config import tree as trees
 
-    stored = tree_of(data, revision)
-    what, tree = stored.of, stored.tree
+    what, tree = tree_of(data, revision)
     unsafe = trees.check(tree)
     if unsafe:
         raise ConfigError(
@@ -75,8 +66,8 @@ def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: boo
 
 
 @served
-def tree_of(data: DataDirectory, revision: str = "") -> StoredView:
-    """The tree in force, or that of *revision*, which may be a proposal (p3)."""
+def tree_of(data: DataDirectory, revision: str = "") -> tuple[str, dict[str, str]]:
+    """(its name in words, the tree) in force, or of *revision*."""
     with closing(connection.connect(data.state)) as db:
         if revision:
             what = naming.named(db, revision)
@@ -87,7 +78,7 @@ def tree_of(data: DataDirectory, revision: str = "") -> StoredView:
         tree = proposals.tree(db, what.proposal) if what.proposal else revisions.tree(db, what.revision)
     if tree is None:
         raise ConfigError(f"there is no {what.text}", hint="'crossdock history' lists them")
-    return StoredView(what.text, dict(tree))
+    return what.text, tree
 
 
 def _write(path: Path, text: str) -> None:

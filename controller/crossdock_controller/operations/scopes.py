@@ -157,7 +157,7 @@ class OfTree(Scope):
             trees,
         )  # the whole configuration, which the remote client has no use for
 
-        return trees.confined(data, arguments[self.name], sites, arguments.get("environment"))
+        return trees.confined(data, arguments[self.name], sites)
 
     @property
     def words(self) -> str:

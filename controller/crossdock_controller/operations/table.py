@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crossdock_controller.access import Role
-from crossdock_controller.operations.scopes import Anywhere, OfAgent, OfLetter, OfSite, OfTree, Rows, Scope, Within
+from crossdock_controller.operations.scopes import Anywhere, OfAgent, OfLetter, OfSite, OfTree, Scope, Within
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -51,16 +51,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
     Operation("rollback", "configuration:rollback", "engineer", EVERY_SITE, changes=True),
-    Operation("diff", "diffs:page", "viewer", EVERY_SITE),
-    Operation("approvals", "approvals:approvals", "viewer", EVERY_SITE),
-    Operation("approve", "approvals:approve", "engineer", EVERY_SITE, changes=True),
-    Operation("reject", "approvals:reject", "engineer", EVERY_SITE, changes=True),
-    Operation("config.sites", "sites:sites_of", "viewer", Rows(), body_bytes=16 * MIB),
-    Operation("config.secrets", "sites:secrets_of", "engineer", Rows(field="where"), body_bytes=16 * MIB),
-    Operation("config.environment", "environments:environment", "viewer", ANY_SITE),
-    Operation("config.environment.set", "environments:set_environment", "admin", EVERY_SITE, changes=True),
-    Operation("config.promote", "environments:make_slip", "engineer", EVERY_SITE, changes=True),
-    Operation("config.tree", "pull:tree_of", "engineer", EVERY_SITE),
     # The fleet
     Operation("token.create", "fleet:create_token", "engineer", OfSite("site"), changes=True),
     Operation("agents.revoke", "fleet:revoke", "engineer", OfAgent("agent"), changes=True),

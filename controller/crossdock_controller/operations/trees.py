@@ -7,10 +7,10 @@ from contextlib import closing
 from functools import lru_cache
 
 from crossdock_controller.access import Labels, Sites
-from crossdock_controller.config import diff, load, parts, tree
+from crossdock_controller.config import diff, load, tree
 from crossdock_controller.config.load import Loaded
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, facts, revisions
+from crossdock_controller.store import connection, revisions
 
 OWN_FOLDERS = frozenset({"sites", "sources"})  # everything else is shared by all sites
 
@@ -32,46 +32,34 @@ def _loaded(state: str, number: int) -> Loaded | None:
     return load.inspect(found)[0] if found is not None else None
 
 
-def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites, environment: str | None = None) -> bool:
+def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites) -> bool:
     """Whether everything that *new* changes takes effect at *sites* only: by the labels of now (*sites* goes by them)
-    and by those the new tree gives. A tree with errors changes nothing, and whoever wrote it may hear of them. Nobody's
-    labels of here say anything of another *environment*."""
+    and by those the new tree gives. A tree with errors changes nothing, and whoever wrote it may hear of them."""
     with closing(connection.connect(data.state)) as db:
-        found, serves = revisions.head(db), facts.environment(db)
-    if environment is not None and environment != serves:
-        return False
+        found = revisions.head(db)
     current = found[1] if found is not None else {}
     changed = {path for path in {*current, *new} if current.get(path) != new.get(path)}
     if any(tree.folder_of(path) not in OWN_FOLDERS for path in changed):
         return False
-    after, _ = load.inspect(new, serves)
+    after, _ = load.inspect(new)
     if after is None:
         return True
     before = load.inspect(current)[0] if current else None
-    if current and (before is None or before.environment != serves):
+    if current and before is None:
         return False
     known = before.sites if before is not None else {}
     relabelled = sites.under(lambda site: after.sites[site].labels if site in after.sites else {})
-    for site in (*_affected(before, after, current, new), *_elsewhere(before, after, changed)):
+    for site in _affected(before, after, current, new):
         if site is None or (site in known and not sites(site)) or (site in after.sites and not relabelled(site)):
             return False
     return True
-
-
-def _elsewhere(before: Loaded | None, after: Loaded, changed: set[str]) -> Iterator[None]:
-    """None for a changed site of another environment: whose it is there cannot be told by the grants of here."""
-    for loaded in (before, after):
-        if loaded is not None and after.environment:
-            for part in parts.read_parts(loaded.tree).sites:
-                if part.file.name in changed and part.name not in loaded.sites:
-                    yield None
 
 
 def _affected(
     before: Loaded | None, after: Loaded, current: Mapping[str, str], new: Mapping[str, str]
 ) -> Iterator[str | None]:
     """Sites at which anything changes; None for what is not of any one site."""
-    for change in diff.plan(current, new, after.environment).changes:
+    for change in diff.plan(current, new).changes:
         yield change.site or None
     known = before.sites if before is not None else {}
     for site in {*known, *after.sites}:
