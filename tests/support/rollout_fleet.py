@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from crossdock_agent.configuration import read_last_good
+from crossdock_agent.configuration import read_current
 from crossdock_agent.enrolment import enroll
 from crossdock_agent.settings import Settings
 from crossdock_controller.commands.enrolment import create_token
@@ -150,8 +150,8 @@ class RolloutFleet:
         return self.directory / f"agent-{site}"
 
     def runs(self, site: str) -> int:
-        """The revision that the site's agent keeps on its own disk as the last good one."""
-        kept = read_last_good(Settings(state=str(self.state(site))).config_path)
+        """The revision that the site's agent keeps on its own disk, as the last good one or on probation."""
+        kept = read_current(Settings(state=str(self.state(site))).config_path)
         return kept.revision if kept else 0
 
     def ever_applied(self, site: str) -> list[int]:

@@ -150,6 +150,23 @@ def test_who_could_not_be_told_of_the_revert_is_named() -> None:
     assert list(found.rollout.progress.left) == ["b"]
 
 
+def test_a_site_that_went_back_by_itself_and_says_so_last_is_not_waited_for() -> None:
+    """An agent that crashed with the revision tells of it after it came back with the base."""
+    found = world(a="fails")
+    while found.rollout.state == "rolling":
+        found.tick()
+    back = found.agents["a"]
+    back.here = False  # it ends, and starts again with the base
+    began = found.now_us
+    for _ in range(5):
+        found.tick()
+    back.here, back.effective, back.offered, back.offered_us = True, BASE, BASE, found.now_us
+    back.said_of, back.said, back.said_us = NEW, "failed", found.now_us
+    assert found.run() == "reverted"
+    assert found.now_us - began < 10 * SECOND
+    assert found.rollout.progress.left == {}
+
+
 def test_a_person_halts_and_another_finishes() -> None:
     found = world()
     for _ in range(5):

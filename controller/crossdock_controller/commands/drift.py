@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, connection, sightings, targets
 from crossdock_controller.store.sightings import Sighting
 from crossdock_controller.store.targets import Targets
@@ -31,6 +32,7 @@ class Drift:
     log: tuple[str, ...] = ()
 
 
+@served
 def drift(data: DataDirectory, now_us: int) -> list[Drift]:
     """By agent; empty when each runs what it should. Agents that never connected are not among them."""
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
@@ -45,10 +47,8 @@ def _drift(row: agents.AgentRow, seen: Sighting | None, wanted: Targets, now_us:
     desired = wanted.of(row.site)
     if seen is None or not desired:
         return None
-    same = seen.effective == desired
-    other = same and bool(seen.effective_hash and seen.offered_hash) and seen.offered == desired
-    other = other and seen.effective_hash != seen.offered_hash
-    if same and not other:
+    other = seen.effective == desired and seen.runs_another
+    if seen.effective == desired and not other:
         return None
     since = max(seen.offered_us if seen.offered == desired else 0, seen.effective_us)
     kind, reason = _kind(row, seen, desired, other)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from crossdock.errors import ConfigError
+from crossdock_controller.access import EVERYWHERE, Sites
+from crossdock_controller.commands.rollout_views import AgentView, RolloutView, WaveView, narrowed
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.rollouts import affected, gate, model, waves
 from crossdock_controller.rollouts.conductor import take_now
@@ -18,6 +20,7 @@ from crossdock_controller.rollouts.model import AgentSeen, Rollout, Seen
 from crossdock_controller.rollouts.observe import observe
 from crossdock_controller.rollouts.thresholds import DEFAULTS
 from crossdock_controller.rollouts.waves import Asked
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, audit, connection, rollouts
 from crossdock_controller.store.rollouts import RolloutRow
 
@@ -39,62 +42,6 @@ class Prepared:
 
     plan: model.Plan
     later: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentView:
-    """One agent of a site in a wave. *state*: waiting (for its wave), offered, taken, refused, offline or back (on the
-    base revision again)."""
-
-    agent: str
-    site: str
-    state: str
-    revision: int
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WaveView:
-    """*state*: waiting, offered, holding, passed or taken back. *passes_us* is when its hold is over, 0 when it does
-    not hold now."""
-
-    name: str
-    selector: str
-    state: str
-    sites: list[str]
-    agents: list[AgentView]
-    began_us: int = 0
-    taken_us: int = 0
-    passes_us: int = 0
-    passed_us: int = 0
-    without: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutView:
-    """*doubts* is what the gate sees now that keeps a wave from passing."""
-
-    revision: int
-    base: int
-    state: str
-    why: str
-    evidence: list[str]
-    hold_seconds: float
-    started_us: int
-    ended_us: int
-    waves: list[WaveView]
-    doubts: list[str]
-    left: dict[str, str]
-
-    @property
-    def live(self) -> bool:
-        return self.state in rollouts.LIVE
-
-    @property
-    def at(self) -> str:
-        """ "wave 2 of 3"."""
-        begun = sum(wave.began_us > 0 for wave in self.waves)
-        return f"wave {max(begun, 1)} of {len(self.waves)}"
 
 
 def prepare(
@@ -128,21 +75,25 @@ def actor(by: str) -> str:
     return by if ":" in by else f"local:{by}"
 
 
+@served
 def pause(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """No wave begins or passes until `resume`; the sites that have the revision are judged all the same."""
     return _change(data, by, now_us, {"rolling"}, lambda r: Step(_to(r, "held"), "pause", why or "paused"))
 
 
+@served
 def resume(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     return _change(data, by, now_us, {"held"}, lambda r: Step(_to(r, "rolling"), "resume", why or "resumed"))
 
 
+@served
 def halt(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """Take the revision back from every site that has it."""
     sentence = f"halted by {by.partition(':')[2] or by}: {why}"
     return _change(data, by, now_us, {"rolling", "held"}, lambda r: halted(r, sentence, (), now_us))
 
 
+@served
 def finish(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """In force everywhere now, whatever is left of waves and holds. Raises ConfigError without a reason."""
     if not why.strip():
@@ -181,10 +132,14 @@ def _live(row: RolloutRow | None, states: set[str]) -> Rollout:
     return model.of_row(row)
 
 
-def rollout(data: DataDirectory, now_us: int, revision: int | None = None) -> RolloutView | None:
+@served
+def rollout(
+    data: DataDirectory, now_us: int, revision: int | None = None, within: Sites = EVERYWHERE
+) -> RolloutView | None:
     """The one that runs, else the last one, or that of *revision*; None when there was none."""
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
-        return of_store(db, now_us, revision)
+        found = of_store(db, now_us, revision)
+    return narrowed(found, within) if found is not None else None
 
 
 def of_store(db: sqlite3.Connection, now_us: int, revision: int | None = None) -> RolloutView | None:

@@ -162,9 +162,15 @@ def _reverting(rollout: Rollout, seen: Seen, limits: Thresholds) -> Step | None:
 def _has_it_still(agent: AgentSeen, rollout: Rollout, seen: Seen) -> bool:
     """Not back yet: one that is here has to answer the offer of the base; one that is away is waited for if it had the
     revision."""
-    if has_answered(agent, rollout.base):
+    if has_answered(agent, rollout.base) or _gave_up_by_itself(agent, rollout):
         return False
     return _is_here(agent, seen) or agent.effective == rollout.revision
+
+
+def _gave_up_by_itself(agent: AgentSeen, rollout: Rollout) -> bool:
+    """It went back before it was told to, and its last word is why: it runs the base, which it is to run."""
+    runs_base = agent.effective == rollout.base and agent.offered == rollout.base
+    return runs_base and has_refused(agent, rollout.revision) and agent.said_us >= agent.offered_us
 
 
 def _with_last(rollout: Rollout, wave: Begun) -> Rollout:

@@ -54,8 +54,9 @@ def _agent(
     row: AgentRow, seen: Sighting, stuck: dict[str, str], counts: dict[str, Counts], hour: dict[str, Rates]
 ) -> AgentSeen:
     health: dict[str, Any] = json.loads(row.health) if row.health else {}
+    effective = 0 if seen.runs_another else seen.effective
     return AgentSeen(
-        row.agent, row.site, row.connected, row.last_seen_us, seen.starts, seen.effective, seen.effective_us,
+        row.agent, row.site, row.connected, row.last_seen_us, seen.starts, effective, seen.effective_us,
         seen.offered, seen.offered_us, seen.said_of, seen.said, seen.said_us, seen.reason, seen.log,
         int(health.get("at_us", 0)), _lag_seconds(health), _sources(health), stuck, counts, hour,
     )  # fmt: skip

@@ -34,6 +34,12 @@ class Sighting:
     log: tuple[str, ...]
     said_us: int
 
+    @property
+    def runs_another(self) -> bool:
+        """It runs another content under the number it was offered: a number of before a restore, or a changed file."""
+        known = self.effective_hash and self.offered_hash
+        return bool(known and self.effective == self.offered and self.effective_hash != self.offered_hash)
+
 
 _COLUMNS = (
     "agent, starts, offered, offered_hash, offered_us, effective, effective_hash, effective_us, said_of, said, reason,"
