@@ -59,18 +59,20 @@ def flood(gateway: Gateway, seconds: float, codes: Counter[str], details: set[st
 
 
 @two_addresses
-def test_a_site_enrols_while_another_address_guesses_tokens(gateway: Gateway) -> None:
+@pytest.mark.parametrize("reenroll", [False, True], ids=["tokens", "certificates"])
+def test_a_site_enrols_while_another_address_guesses(gateway: Gateway, reenroll: bool) -> None:
     codes: Counter[str] = Counter()
     details: set[str] = set()
-    guesser = threading.Thread(target=flood, args=(gateway, 3.0, codes, details), kwargs={"reenroll": False})
+    guesser = threading.Thread(target=flood, args=(gateway, 2.0, codes, details), kwargs={"reenroll": reenroll})
     with Relay(gateway.addresses.enrollment, source=ELSEWHERE) as relay:
         guesser.start()
         wait_until(lambda: codes["RESOURCE_EXHAUSTED"] > 20, "the guesser is held off")
         assert gateway.ask(gateway.token(), new_key(), f"127.0.0.1:{relay.port}").agent == "atl1"
         assert guesser.is_alive()
         guesser.join()
-    assert set(codes) == {"PERMISSION_DENIED", "RESOURCE_EXHAUSTED"}, details
-    assert codes["PERMISSION_DENIED"] < 40
+    wrong = "INVALID_ARGUMENT" if reenroll else "PERMISSION_DENIED"
+    assert set(codes) == {wrong, "RESOURCE_EXHAUSTED"}, details
+    assert codes[wrong] < 40
     assert any("try again in" in text for text in details)
     with pytest.raises(grpc.RpcError) as refused:  # the right token does not buy the guesser's address in
         gateway.ask(gateway.token(), new_key())
@@ -79,7 +81,7 @@ def test_a_site_enrols_while_another_address_guesses_tokens(gateway: Gateway) ->
     with closing(connection.connect(gateway.data.state)) as db:
         wait_until(lambda: sum(row.count for row in refusals.since(db, 0)) == attempts, "each is counted")
         assert {(row.kind, row.address) for row in refusals.since(db, 0)} == {
-            ("token", "127.0.0.1"), ("flood", "127.0.0.1"),
+            ("reenrol" if reenroll else "token", "127.0.0.1"), ("flood", "127.0.0.1"),
         }  # fmt: skip
         assert db.execute("SELECT count(*) FROM audit WHERE action LIKE 'refused.%'").fetchone() == (2,)
 
