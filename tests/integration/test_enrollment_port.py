@@ -13,8 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crossdock.errors import ControllerUnavailable
 from crossdock.tls import server_only_credentials
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
+from crossdock_agent import asking
 from crossdock_controller.refusing import AUDITED_PER_HOUR, WAITING, Refusals
 from crossdock_controller.store import connection, migrate, refusals
 from support.gateway import Gateway, csr_of, new_key, running_gateway, wait_until
@@ -77,7 +79,10 @@ def test_a_site_enrols_while_another_address_guesses(gateway: Gateway, reenroll:
     with pytest.raises(grpc.RpcError) as refused:  # the right token does not buy the guesser's address in
         gateway.ask(gateway.token(), new_key())
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    attempts = sum(codes.values()) + 1
+    with pytest.raises(ControllerUnavailable, match="asks to wait: too many attempts") as told:
+        asking.ask(gateway.addresses.enrollment, gateway.authority.bundle, enrollment_pb2.EnrollRequest(token="x"))
+    assert (told.value.after_seconds or 0) >= 1
+    attempts = sum(codes.values()) + 2
     with closing(connection.connect(gateway.data.state)) as db:
         wait_until(lambda: sum(row.count for row in refusals.since(db, 0)) == attempts, "each is counted")
         assert {(row.kind, row.address) for row in refusals.since(db, 0)} == {

@@ -217,6 +217,20 @@ def test_a_certificate_of_before_a_revocation_is_void_for_ever_also_when_the_age
     wait_until(lambda: "outdated" in {kind for kind, _ in counted(gateway)}, "it is shown")
 
 
+def test_what_was_settled_long_ago_is_forgotten_and_what_waits_is_not(gateway: Gateway) -> None:
+    used, waits = gateway.token(agent="old"), gateway.token(agent="waits", approve=True)
+    gateway.ask(used, new_key())
+    gateway.ask(waits, new_key())
+    with closing(connection.connect(gateway.data.state)) as db:
+        db.execute("UPDATE enrolments SET state = 'done' WHERE agent = 'old'")
+        db.execute("UPDATE enrolments SET last_us = 1")
+        db.execute("UPDATE tokens SET expires_us = 1")
+    gateway.ask(gateway.token(agent="new"), new_key())
+    assert [e.agent for e in enrolment.pending(gateway.data)] == ["waits"]
+    assert {t.agent for t in enrolment.list_tokens(gateway.data, 2)} == {"waits", "new"}
+    assert "is unknown" in turned_away(lambda: gateway.ask(used, new_key()))
+
+
 def test_a_request_that_makes_no_sense_uses_nothing_up(gateway: Gateway) -> None:
     token = gateway.token()
     for fields in ({"csr": b"noise"}, {"machine": "my-host"}):
