@@ -22,6 +22,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     blocked_since_us: int = 0
     throttled_by: str = ""
+    paused_since_us: int = 0  # 0 unless a person has paused it
+    paused_by: str = ""
 
 
 class LimitStatus(msgspec.Struct, frozen=True):

@@ -48,7 +48,8 @@ class Caller:
 
 @dataclass(slots=True)
 class Session:
-    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered."""
+    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered; *commands* are the
+    ids of those taken to the agent over it."""
 
     caller: Caller
     instance: bytes
@@ -58,6 +59,9 @@ class Session:
     desired: int = 0  # the revision it was last told of, or found to run
     replaced: bool = False
     standing: Standing = field(default_factory=lambda: Standing(""))
+    version: str = ""
+    capabilities: frozenset[str] = frozenset()
+    commands: set[str] = field(default_factory=set)
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
@@ -325,6 +329,7 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
                 "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us, "throttled_by": s.throttled_by,
+                "paused_since_us": s.paused_since_us, "paused_by": s.paused_by,
             }
             for s in beat.sources
         ],

@@ -24,6 +24,7 @@ from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
 from crossdock_controller import ledger
+from crossdock_controller.commanding import Commanding
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.identities import Identities, greeted
@@ -62,6 +63,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._identities = Identities(fleet)
         self._committer = committer
         self._intake = intake
+        self.commanding = Commanding(fleet)
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
 
     async def Uplink(  # noqa: N802 - the name of the RPC
@@ -173,7 +175,10 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
         shown = ledger.shown(context, caller.agent, self._fleet.authority)
-        session = Session(caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown))
+        session = Session(
+            caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown),
+            version=hello.version[:50], capabilities=common(hello.capabilities),
+        )  # fmt: skip
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         try:
@@ -255,6 +260,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
+            elif kind == "command_result":
+                await self.commanding.heard(session, report.command_result)
             elif kind is None:
                 unknown += 1
                 if unknown == 1:
