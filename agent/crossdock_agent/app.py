@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 from loguru import logger
 
 from crossdock import __version__, telemetry
@@ -60,39 +61,58 @@ def run(settings: Settings, stop: Stop | None = None, reload: Callable[[], Setti
     _log(settings, keep=False)
     private_directory(settings.directory)
     memory.limit_arenas()
-    ring = LogRing(KNOWN)
-    with SingleInstance(settings.lock_path, LOCK_SECONDS), ring:
+    with SingleInstance(settings.lock_path, LOCK_SECONDS):
         _log(settings)
-        ring.attach()
-        identities = IdentityStore(settings.directory)
-        identity = identities.current()
-        binding.check(identities, machine_digest())
-        identities.settle()
-        logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
-        problems = Problems()
-        aside = SetAside(settings.outbox_path, problems)
-        with running(stop, "opening the outbox") as manager:  # from here on it may take its time
-            aside.look()
-            if _was_emptied(settings):
-                aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
-            while not stop.is_set():
-                life = _Life(settings, identities, problems, aside, ring, manager)
-                damage = life.run(stop)
-                if damage is not None:
-                    manager.status("the outbox is damaged and set aside")
-                    aside.add(quarantine(settings.outbox_path, damage.message))
-                elif life.begins_anew and not stop.is_set():
-                    logger.info("the agent begins anew, as the centre told it to")
-                    settings = _reloaded(settings, reload, problems)
-                    ring.attach()
-        logger.info("agent stopped")
+        with LogRing(KNOWN) as ring:
+            _live(settings, stop, reload, ring)
 
 
-def run_as_service(settings: Settings, reload: Callable[[], Settings] | None = None) -> None:
-    """As the Service Control Manager of Windows wants it."""
+def _live(settings: Settings, stop: Stop, reload: Callable[[], Settings] | None, ring: LogRing) -> None:
+    """One life after the other, until *stop*."""
+    identities = IdentityStore(settings.directory)
+    identity = identities.current()
+    binding.check(identities, machine_digest())
+    identities.settle()
+    logger.bind(agent=identity.agent, site=identity.site, version=__version__).info("agent starts")
+    problems = Problems()
+    aside = SetAside(settings.outbox_path, problems)
+    with running(stop, "opening the outbox") as manager:  # from here on it may take its time
+        aside.look()
+        if _was_emptied(settings):
+            aside.add(quarantine(settings.outbox_path, "the file is empty, though this agent has run before"))
+        while not stop.is_set():
+            life = _Life(settings, identities, problems, aside, ring, manager)
+            damage = life.run(stop)
+            if damage is not None:
+                manager.status("the outbox is damaged and set aside")
+                aside.add(quarantine(settings.outbox_path, damage.message))
+            elif life.begins_anew and not stop.is_set():
+                logger.info("the agent begins anew, as the centre told it to")
+                manager.status("begins anew, as the centre told it to")
+                settings = _reloaded(settings, reload, problems)
+                ring.detach()  # the log may be another one now
+                ring.attach()
+    logger.info("agent stopped")
+
+
+def run_as_service(load: Callable[[], Settings]) -> None:
+    """As the Service Control Manager of Windows wants it, which has no place for what is written to stderr.
+
+    Raises ConfigError when the settings cannot be loaded.
+    """
     from crossdock_agent import winservice
 
-    winservice.Service(winservice.of_windows(), lambda stop: run(settings, stop, reload)).run()
+    settings = _logged(load())
+    winservice.Service(
+        winservice.of_windows(), lambda stop: run(settings, stop, lambda: _logged(load()))
+    ).run()  # fmt: skip
+
+
+def _logged(settings: Settings) -> Settings:
+    """With a log in a file, where none is asked for."""
+    if settings.log_file is None:
+        return msgspec.structs.replace(settings, log_file=str(settings.directory / "agent.log"))
+    return settings
 
 
 class _Life:

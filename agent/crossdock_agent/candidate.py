@@ -16,6 +16,7 @@ from loguru import logger
 
 from crossdock import siteconfig
 from crossdock.disk import sync_directory
+from crossdock.errors import UNREADABLE
 from crossdock_agent.files import write_atomic
 from crossdock_agent.logring import Line
 
@@ -168,6 +169,6 @@ def _read(path: Path, type_: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=type_)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         logger.bind(file=str(path)).warning("cannot be read and is passed over: {}", error)
         return None

@@ -31,7 +31,7 @@ def main() -> None:
         loaded = load()
         priority.lower(loaded.nice)
         if is_service:
-            app.run_as_service(loaded, reload=load)
+            app.run_as_service(load)
         else:
             app.run(loaded, reload=load)
     except CrossdockError as error:

@@ -95,9 +95,8 @@ def service_run(state: Path | None, config: Path | None) -> None:
     """What the Service Control Manager of Windows starts. By hand it is 'crossdock-agent run'."""
     from crossdock_agent import app, priority
 
-    settings = _settings(state, config)
-    priority.lower(settings.nice)
-    app.run_as_service(settings)
+    priority.lower(_settings(state, config).nice)
+    app.run_as_service(lambda: _settings(state, config))
 
 
 @main.command()

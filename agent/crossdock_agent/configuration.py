@@ -17,7 +17,7 @@ import msgspec
 from loguru import logger
 
 from crossdock import siteconfig
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import UNREADABLE, ConfigError, CrossdockError
 from crossdock.siteconfig import SiteConfig
 from crossdock.v1.link_pb2 import ConfigOffer, ConfigStatus
 from crossdock_agent import helper
@@ -44,7 +44,7 @@ def read_last_good(path: Path) -> LastGood | None:
         kept = msgspec.json.decode(path.read_bytes(), type=LastGood)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ConfigError(f"last good configuration {path} cannot be read: {error}") from error
     if siteconfig.digest(kept.config) != kept.hash:
         raise ConfigError(f"last good configuration {path} is damaged", hint="the controller sends it again")

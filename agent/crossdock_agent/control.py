@@ -92,7 +92,6 @@ class Control:
         on_command: Callable[[Command], None] | None = None,
     ) -> None:
         self.on_command = on_command
-        self._talk: _Talk | None = None
         self.clock_offset_us: int | None = None  # controller's clock minus ours
         self.heartbeat_seconds = HEARTBEAT_SECONDS
         self.outbox = outbox
@@ -105,6 +104,7 @@ class Control:
         self._on_certificate = on_certificate
         self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
+        self._talk: _Talk | None = None
         configuration.on_status = self._report_status
         self._compared = False  # the outbox with what the controller knows of it
         self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
@@ -159,16 +159,16 @@ class Control:
         self._talk = _Talk(self)
         return self._talk
 
-    def _report_status(self, status: ConfigStatus) -> None:
-        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
-        self.send([Report(config=status), Report(heartbeat=self.heartbeat())])
-
     def send(self, reports: Iterable[Report]) -> None:
         """Send *reports* over the stream there is now; heartbeats go in between. From any thread. Where there is none
         they are lost: the controller asks again."""
         talk = self._talk
         if talk is not None:
             talk.send(reports)
+
+    def _report_status(self, status: ConfigStatus) -> None:
+        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
+        self.send([Report(config=status), Report(heartbeat=self.heartbeat())])
 
     def certificate_renewed(self) -> None:
         self._on_certificate()

@@ -104,13 +104,16 @@ class Process:
 class Centre:
     """A controller with its data directory, and the commands an operator would type."""
 
-    def __init__(self, directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, env: Mapping[str, str] | None = None, api: str = "none"
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.data = directory / "controller"
         self.directory = directory
         self.agents: list[Process] = []
         self._env = env
         self._arguments = arguments
+        self._api = api
         self._listen = {"link": "127.0.0.1:0", "enrollment": "127.0.0.1:0"}
         self.process = self._prepared()
 
@@ -141,7 +144,14 @@ class Centre:
 
     def _prepared(self) -> Process:
         run = [command("crossdock"), "controller", "run", "--data", str(self.data)]
-        listen = ["--listen", self._listen["link"], "--enroll-listen", self._listen["enrollment"]]
+        listen = [
+            "--listen",
+            self._listen["link"],
+            "--enroll-listen",
+            self._listen["enrollment"],
+            "--api-listen",
+            self._api,
+        ]
         return Process("controller", [*run, *listen, *self._arguments], self.directory, self._env)
 
     def __enter__(self) -> Centre:

@@ -14,8 +14,8 @@ _ENTRIES = {
     "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
     "token": Entry("cli.enrolment:token", "Join tokens: one line to paste at a site."),
     "agents": Entry("cli.enrolment:agents", "Agents: who is connected, who is behind, who has a problem."),
-    "fleet": Entry("cli.risks:fleet", "Who will lock out and when: certificates, clocks, clones."),
     "command": Entry("cli.command:command", "Ask a site something, or tell it: check, logs, pause ..."),
+    "fleet": Entry("cli.risks:fleet", "Who will lock out and when: certificates, clocks, clones."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
     "history": Entry("cli.configuration:history", "Revisions: who changed what, when."),
@@ -33,7 +33,10 @@ _ENTRIES = {
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
+    "users": Entry("cli.users:users", "People: their roles, at which sites, and their API tokens."),
+    "audit": Entry("cli.audit:audit", "Who did what; and the proof that nobody changed the record."),
     "worker": Entry("worker:run", ""),
+    "web": Entry("web:run", ""),
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
@@ -52,6 +55,7 @@ _SECTIONS = {
         "config",
         "token",
     ],
+    "People": ["users", "audit"],
     "Run": ["controller", "ca", "backup", "restore", "demo"],
 }
 
@@ -64,7 +68,18 @@ _SECTIONS = {
     epilog="New here? 'crossdock demo' shows all of it in a minute. Every reading command takes --json.",
 )
 @click.version_option(__version__, prog_name="crossdock")
-def root() -> None:
+@click.option(
+    "--server", metavar="URL", envvar="CROSSDOCK_SERVER", help="Ask this controller's API (CROSSDOCK_SERVER)."
+)
+@click.option(
+    "--ca", metavar="FILE", envvar="CROSSDOCK_CA", type=click.Path(dir_okay=False),
+    help="Certificates that the server's is checked by (CROSSDOCK_CA).",
+)  # fmt: skip
+@click.option(
+    "--token-file", metavar="FILE", envvar="CROSSDOCK_TOKEN_FILE", type=click.Path(dir_okay=False),
+    help="The file with your API token; or the token in CROSSDOCK_TOKEN.",
+)  # fmt: skip
+def root(**_where: str | None) -> None:
     """Moves records from legacy files and databases to every system that needs them.
 
     Nothing lost, nothing doubled: 'crossdock account' proves it.

@@ -15,6 +15,7 @@ from crossdock.errors import ConfigError, Refused
 from crossdock_controller.commands import gate
 from crossdock_controller.commands.naming import Named, named
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import audit, connection, proposals, revisions
 from crossdock_controller.store.proposals import Approval, Proposal
 
@@ -59,6 +60,7 @@ class Settled:
     in_waves: bool = False
 
 
+@served
 def approvals(data: DataDirectory, *, everything: bool = False) -> list[ProposalView]:
     """What waits for a second person, newest first; *everything*: also what is settled."""
     with closing(connection.connect(data.state)) as db:
@@ -97,6 +99,7 @@ def steps(db: sqlite3.Connection) -> tuple[list[str], list[str]]:
     return loud, calm
 
 
+@served
 def approve(data: DataDirectory, name: str, by: str, now_us: int, *, comment: str = "") -> Settled:
     """The word of *by* for what *name* names ("p3", the beginning of a hash; the number of a revision that broke the
     glass). With the last one that was missing it is in force.
@@ -120,6 +123,7 @@ def approve(data: DataDirectory, name: str, by: str, now_us: int, *, comment: st
             return _approved(db, proposal, change, prepared, by, comment, now_us)
 
 
+@served
 def reject(data: DataDirectory, name: str, by: str, because: str, now_us: int) -> Settled:
     """*name* is never put in force. Its author may also take it back. Raises Refused when it no longer waits."""
     _only_people(by)

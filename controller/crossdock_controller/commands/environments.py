@@ -12,6 +12,7 @@ from crossdock_controller.commands import gate
 from crossdock_controller.commands.configuration import Applied, head_of, put
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import audit, connection, dead_letters, facts, revisions
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ class EnvironmentSet:
     applied: Applied | None
 
 
+@served
 def environment(data: DataDirectory) -> EnvironmentView:
     head = head_of(data)
     known = _environments(head.tree)
     return EnvironmentView(head.serves, known, head.number, head.tree.environment if head.tree is not None else "")
 
 
+@served
 def set_environment(data: DataDirectory, name: str, by: str, now_us: int, *, break_glass: str = "") -> EnvironmentSet:
     """From now on this controller serves *name*. What is in force is put in force anew for it: a revision, or a
     proposal when there is a policy. Raises ConfigError for one that the tree in force does not have."""
