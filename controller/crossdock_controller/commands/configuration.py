@@ -18,7 +18,7 @@ from crossdock_controller.commands.fleet import agents
 from crossdock_controller.commands.gate import Head
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import connection, proposals, revisions, rollouts
+from crossdock_controller.store import connection, facts, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
     from crossdock.yamlfile import Problem
@@ -80,12 +80,14 @@ def plan(data: DataDirectory, directory: Path, environment: str | None = None, w
     from crossdock_controller.config import tree as trees
 
     tree, problems = trees.read(directory)
-    planned = plan_tree(data, tree, environment)
+    planned = plan_tree(data, tree, environment, waves)
     return replace(planned, plan=_with(planned.plan, problems))
 
 
 @served
-def plan_tree(data: DataDirectory, tree: Mapping[str, str], environment: str | None = None) -> Planned:
+def plan_tree(
+    data: DataDirectory, tree: Mapping[str, str], environment: str | None = None, waves: InWaves | None = None
+) -> Planned:
     """`plan` for a tree that was read already: {path: text}."""
     from crossdock_controller.config import diff
 
@@ -214,7 +216,7 @@ def head_of(data: DataDirectory) -> Head:
     """What is in force. A damaged head is compared with, and its policy taken, as of the last sound revision before it:
     the way out of it is to apply again."""
     with closing(connection.connect(data.state)) as db:
-        number, serves = revisions.head_number(db), gate.environment(db)
+        number, serves = revisions.head_number(db), facts.environment(db)
         try:
             return Head(number, revisions.tree(db, number), serves)
         except Corrupt:
