@@ -9,7 +9,7 @@ import click
 
 from crossdock_controller.cli import words
 from crossdock_controller.cli.failures import PROBLEM
-from crossdock_controller.cli.options import author, data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.paths import DataDirectory
 
@@ -207,7 +207,7 @@ def _tell(what: str, data: DataDirectory, message: str, as_json: bool) -> None:
     from crossdock_controller.commands import rollout as commands
 
     call = {"pause": commands.pause, "resume": commands.resume, "halt": commands.halt, "finish": commands.finish}[what]
-    changed = call(data, f"local:{author()}", message, time.time_ns() // 1000)
+    changed = call(data, actor(), message, time.time_ns() // 1000)
     if as_json:
         emit({"revision": changed.revision, "state": changed.state})
         return
