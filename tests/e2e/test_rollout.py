@@ -109,6 +109,7 @@ def test_a_mapping_that_rejects_what_it_took_before_is_taken_back_by_its_dead_le
         )
         assert letters == [("s01",)]
         assert "20 of 20 records of source stock became dead letters" in found["why"]
+        assert "s01-after" not in found["why"], "no value of a record"
         fleet.deliver("s01", "again", 20)
         fleet.wait(lambda: fleet.arrived() == 120, "its records go by the old mapping again")
         number = fleet.centre.json("dead", "list")["dead_letters"][0]["id"]

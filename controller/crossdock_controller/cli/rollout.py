@@ -168,8 +168,8 @@ def show(found: RolloutView, now_us: int) -> None:
     screen().print(f"[bold]revision {found.revision}[/]", state(_STATES[found.state], found.state + at), end="")
     screen().print(f", over revision {found.base}; each wave is held for {words.duration(found.hold_seconds)}")
     if found.why:
-        screen().print(f"[bold]why[/]  {found.why}" if "[" not in found.why else found.why, markup="[" not in found.why,
-                       soft_wrap=True)  # fmt: skip
+        screen().print("[bold]why[/]  ", end="")
+        screen().print(found.why, markup=False, soft_wrap=True)
     for line in found.evidence:
         screen().print(f"     {line}", markup=False, soft_wrap=True)
     grid = table("wave", "state", ">sites", ">agents", ">have it", "began", "~sites")
