@@ -166,6 +166,8 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         while context.is_active():
             with self.changed:
                 self.changed.wait_for(lambda: self._outgoing, 0.1)
+                if not context.is_active():  # what there is to say is for the stream that came after this one
+                    return
                 ready, self._outgoing = self._outgoing, []
             yield from ready
 
