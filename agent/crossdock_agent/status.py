@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from crossdock.errors import UNREADABLE
+
 LinkState = Literal["connected", "not connected"]
 
 
@@ -71,5 +73,5 @@ def read_status(path: Path) -> Status | None:
     """The last status written, if there is a readable one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Status)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None

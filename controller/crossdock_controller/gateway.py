@@ -70,6 +70,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
     ) -> AsyncIterator[link_pb2.Ack]:
         caller = await self._authenticate(context)
+        barred = self._identities.barred(caller, context)
+        if barred:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, barred)
         refusal = self._committer.refusing()
         if refusal is not None:  # before its batches travel for nothing
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
@@ -130,7 +133,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             raise AssertionError("abort raises") from error
         if refused:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
-        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:
+        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:  # the last thing: who waits here is not counted yet
             logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         return caller
@@ -189,6 +192,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
+        self._identities.welcomed(caller, shown, context)
         log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
         log.info("agent connected")
         if hello.store and hello.store != self._fleet.store:

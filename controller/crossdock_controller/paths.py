@@ -43,6 +43,21 @@ class DataDirectory:
         return self.root / "backup.lock"
 
     @property
+    def audit_heads(self) -> Path:
+        """Signed heads of the audit log, outside of the store: what was cut off its end shows here."""
+        return self.root / "audit-heads.log"
+
+    @property
+    def first_token(self) -> Path:
+        """The first admin's token until it is used, where no terminal could show it."""
+        return self.root / "first-admin-token"
+
+    @property
+    def api(self) -> Path:
+        """Where the API listens, as its process last wrote it."""
+        return self.root / "api.json"
+
+    @property
     def restoring(self) -> Path:
         """Stands here while a restore changes names."""
         return self.root / "restore.unfinished"

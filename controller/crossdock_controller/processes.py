@@ -31,7 +31,8 @@ from crossdock.retry import Backoff
 from crossdock.service import running
 from crossdock.tls import ENROLLMENT_OPTIONS, SERVER_OPTIONS
 from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
-from crossdock_controller import exits
+from crossdock_controller import exits, presence
+from crossdock_controller.apisettings import ApiSettings
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.commanding import LOOK_SECONDS
 from crossdock_controller.committer import Committer
@@ -54,6 +55,7 @@ from crossdock_controller.trusting import Trusting
 
 REFRESH_SECONDS = 0.5  # how soon a revocation cuts a live stream, and a new revision is offered
 GRACE_SECONDS = 3.0
+HEAD_SECONDS = 20.0  # between two looks whether the audit log has a new head
 SETTLE_SECONDS = 0.2  # many times what gRPC needs between asking for the certificate and using it
 WORKER_ROLES = ("normalize", "dispatch")
 
@@ -63,7 +65,7 @@ class ControllerSettings:
     """*listen* and *enroll_listen*: "host:port" (port 0: any free one); *advertise*: the host agents use for both;
     *take_over*: go on although another controller may hold the data; *round_seconds*: as long as mapping a few batches
     may take before their worker is ended; *grace_days*: so long after its certificate ended an agent may come back;
-    *approve_enrolments*: a person agrees to each, whatever its token says."""
+    *approve_enrolments*: a person agrees to each, whatever its token says; *api*: None for no API."""
 
     data: Path
     listen: str = "0.0.0.0:7443"
@@ -77,6 +79,7 @@ class ControllerSettings:
     round_seconds: float = 60.0
     grace_days: float = 30.0
     approve_enrolments: bool = False
+    api: ApiSettings | None = None
 
 
 class Ending:
@@ -117,9 +120,12 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
         stack.callback(holding.release)
         writer.held_by(holding.id)
         held = DataDirectory(data.root, holding.id)
+        stack.enter_context(presence.noted(held, {"link": settings.listen, "enrollment": settings.enroll_listen}))
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, held, settings, stop, ending))
+        if settings.api is not None:
+            stack.enter_context(web_worker(settings.api, held, settings, stop, ending))
         manager.status("runs")
         asyncio.run(_serve(settings, held, writer, open_files, holding, stop, ending))
     if ending.error is not None:
@@ -192,16 +198,15 @@ async def _serve(
         stack.push_async_callback(conductor.close)
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
         guard = Guard(ending)
-
-        async def beat() -> None:
-            await asyncio.to_thread(holding.beat)
+        witness = presence.Witness(data, authority)
 
         tasks = [
             asyncio.create_task(guard.forever("intake", committer.run)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
             asyncio.create_task(guard.every(LOOK_SECONDS, "commands", links.commanding.look)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
-            asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", beat)),
+            asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", lambda: asyncio.to_thread(holding.beat))),
+            asyncio.create_task(guard.every(HEAD_SECONDS, "audit log", lambda: asyncio.to_thread(witness.step))),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()
@@ -291,7 +296,7 @@ class Worker:
         self._role = role
         self._data = data
         start = ["worker"] if getattr(sys, "frozen", False) else ["-m", "crossdock_controller.worker"]
-        self._command = [
+        self.command = [
             sys.executable, *start, "--role", role, "--data", str(data.root), "--holder", data.holder,
             "--min-free-disk", str(settings.min_free_disk_bytes), "--round-seconds", str(settings.round_seconds),
         ]  # fmt: skip
@@ -332,7 +337,7 @@ class Worker:
     def _run(self) -> int:
         """One life of it: its exit code. Raises OSError."""
         # The pipe is the leash: when we die, however, its end closes and the worker leaves.
-        process = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own executable
+        process = subprocess.Popen(self.command, stdin=subprocess.PIPE)  # noqa: S603 - our own executable
         leash = process.stdin
         assert leash is not None  # noqa: S101 - a pipe was asked for
         self._stop.on_set(leash.close)
@@ -340,6 +345,17 @@ class Worker:
         self._stop.forget(leash.close)
         leash.close()
         return code
+
+
+def web_worker(
+    api: ApiSettings, data: DataDirectory, settings: ControllerSettings, stop: Stop, ending: Ending
+) -> Worker:
+    """The process of the API. Whatever becomes of it, nothing else waits for it."""
+    worker = Worker("web", data, settings, stop, ending)
+    start = ["web"] if getattr(sys, "frozen", False) else ["-m", "crossdock_controller.web"]
+    arguments = api.arguments(_names(settings))
+    worker.command = [sys.executable, *start, "--data", str(data.root), "--holder", data.holder, *arguments]
+    return worker
 
 
 # What a worker says by its exit code of the store: nobody may go on with it. The worker's own line says more.

@@ -4,18 +4,17 @@ known to `redaction`, which takes it out of every log line."""
 from __future__ import annotations
 
 import os
-import re
 import stat
 from pathlib import Path
 
 from loguru import logger
 
 from crossdock.errors import ConfigError
+from crossdock.names import PLAIN, is_device
 from crossdock.redaction import KNOWN
 
 PREFIX = "secret:"
 VARIABLE = "CROSSDOCK_SECRET_"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Secrets:
@@ -44,8 +43,10 @@ class Secrets:
                 logger.bind(file=path.name).debug("a secret cannot be read: {}", type(error).__name__)
 
     def _find(self, name: str) -> str:
-        if not _NAME.fullmatch(name):
+        if not PLAIN.fullmatch(name):
             raise ConfigError(f"secret name {name!r} is not valid", hint="use letters, digits, '-', '_' and '.'")
+        if is_device(name):
+            raise ConfigError(f"secret name {name!r} is a device on Windows", hint="choose another name")
         variable = VARIABLE + name.upper().replace("-", "_").replace(".", "_")
         if variable in os.environ:
             return os.environ[variable]

@@ -255,6 +255,7 @@ def commands(ground: Ground, token: Path) -> dict[str, Command]:
     agent, controller = ([sys.executable, "-m", f"crossdock_{side}"] for side in ("agent", "controller"))
     data, state = ["--data", str(ground.data.root)], ["--state", str(ground.state)]
     listen = ["--listen", ground.addresses["link"], "--enroll-listen", ground.addresses["enrollment"]]
+    listen += ["--api-listen", "none"]
     secret = json.loads(token.read_text("utf-8") or "{}").get("token", "") if token.exists() else ""
     return {
         "controller": Command("controller", [*controller, "controller", "run", *data, *listen]),

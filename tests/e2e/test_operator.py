@@ -171,7 +171,8 @@ def test_two_controllers_never_share_a_directory_or_a_port(site: Site, tmp_path:
             (tmp_path / "other", busy, "cannot listen"),
         ):
             done = subprocess.run(
-                [command("crossdock"), "controller", "run", "--data", str(data), "--listen", listen],
+                [command("crossdock"), "controller", "run", "--data", str(data), "--listen", listen,
+                 "--api-listen", "none"],
                 capture_output=True, encoding="utf-8", timeout=60, check=False,
             )  # fmt: skip
             assert done.returncode == 1, done.stderr

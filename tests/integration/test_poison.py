@@ -40,7 +40,7 @@ def start(box: Box, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
 
     def run(*arguments: str, weak: bool = True) -> Process:
-        listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0"]
+        listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0", "--api-listen", "none"]
         base = [command("crossdock"), "controller", "run", "--data", str(box.data.root), *listen, *arguments]
         path = os.pathsep.join([*([str(WEAKNESS)] if weak else []), os.environ.get("PYTHONPATH", "")])
         started.append(Process("controller", base, tmp_path, {"PYTHONPATH": path}).start())

@@ -164,5 +164,5 @@ def test_a_document_whose_bytes_were_flipped_ends_the_dispatcher_and_is_not_sent
 
 
 def run_arguments(root: Path) -> list[str]:
-    listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0"]
+    listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0", "--api-listen", "none"]
     return [command("crossdock"), "controller", "run", "--data", str(root), *listen]

@@ -42,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     started: list[Process] = []
 
     def run(root: Path, *arguments: str) -> Process:
-        listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0"]
+        listen = ["--listen", "127.0.0.1:0", "--enroll-listen", "127.0.0.1:0", "--api-listen", "none"]
         base = [command("crossdock"), "controller", "run", "--data", str(root), *listen, *arguments]
         process = Process(f"controller-{len(started)}", base, tmp_path).start()
         started.append(process)

@@ -104,13 +104,16 @@ class Process:
 class Centre:
     """A controller with its data directory, and the commands an operator would type."""
 
-    def __init__(self, directory: Path, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, env: Mapping[str, str] | None = None, api: str = "none"
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.data = directory / "controller"
         self.directory = directory
         self.agents: list[Process] = []
         self._env = env
         self._arguments = arguments
+        self._api = api
         self._listen = {"link": "127.0.0.1:0", "enrollment": "127.0.0.1:0"}
         self.process = self._prepared()
 
@@ -141,7 +144,14 @@ class Centre:
 
     def _prepared(self) -> Process:
         run = [command("crossdock"), "controller", "run", "--data", str(self.data)]
-        listen = ["--listen", self._listen["link"], "--enroll-listen", self._listen["enrollment"]]
+        listen = [
+            "--listen",
+            self._listen["link"],
+            "--enroll-listen",
+            self._listen["enrollment"],
+            "--api-listen",
+            self._api,
+        ]
         return Process("controller", [*run, *listen, *self._arguments], self.directory, self._env)
 
     def __enter__(self) -> Centre:
@@ -172,6 +182,7 @@ class Centre:
             capture_output=True, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        (state / "agent.toml").write_text("hold_seconds = 1\n", "utf-8")  # kills are not to be about the hold
         arguments = [command("crossdock-agent"), "run", "--state", str(state)]
         self.agents.append(Process(f"agent-{site}", arguments, self.directory, env))
         return self.agents[-1]

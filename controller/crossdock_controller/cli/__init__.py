@@ -33,7 +33,10 @@ _ENTRIES = {
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
+    "users": Entry("cli.users:users", "People: their roles, at which sites, and their API tokens."),
+    "audit": Entry("cli.audit:audit", "Who did what; and the proof that nobody changed the record."),
     "worker": Entry("worker:run", ""),
+    "web": Entry("web:run", ""),
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
@@ -52,6 +55,7 @@ _SECTIONS = {
         "config",
         "token",
     ],
+    "People": ["users", "audit"],
     "Run": ["controller", "ca", "backup", "restore", "demo"],
 }
 
@@ -64,7 +68,18 @@ _SECTIONS = {
     epilog="New here? 'crossdock demo' shows all of it in a minute. Every reading command takes --json.",
 )
 @click.version_option(__version__, prog_name="crossdock")
-def root() -> None:
+@click.option(
+    "--server", metavar="URL", envvar="CROSSDOCK_SERVER", help="Ask this controller's API (CROSSDOCK_SERVER)."
+)
+@click.option(
+    "--ca", metavar="FILE", envvar="CROSSDOCK_CA", type=click.Path(dir_okay=False),
+    help="Certificates that the server's is checked by (CROSSDOCK_CA).",
+)  # fmt: skip
+@click.option(
+    "--token-file", metavar="FILE", envvar="CROSSDOCK_TOKEN_FILE", type=click.Path(dir_okay=False),
+    help="The file with your API token; or the token in CROSSDOCK_TOKEN.",
+)  # fmt: skip
+def root(**_where: str | None) -> None:
     """Moves records from legacy files and databases to every system that needs them.
 
     Nothing lost, nothing doubled: 'crossdock account' proves it.

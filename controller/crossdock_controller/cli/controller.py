@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from crossdock_controller.apisettings import ApiSettings, OidcSettings
 from crossdock_controller.cli.options import Size, data_option, require_data
 from crossdock_controller.paths import DataDirectory
 
@@ -46,6 +47,19 @@ def controller() -> None:
     help="Each new agent waits until a person says 'crossdock agents approve NAME', whatever its token says.",
 )
 @click.option(
+    "--api-listen", default="127.0.0.1:7445", show_default=True, metavar="HOST:PORT",
+    help="Where the admin API listens; none: nowhere.",
+)  # fmt: skip
+@click.option("--api-certificate", default="", metavar="FILE", help="PEM, for the API. [default: one of our own CA]")
+@click.option("--api-key", default="", metavar="FILE", help="The key of --api-certificate, PEM without a password.")
+@click.option("--oidc-issuer", default="", metavar="URL", help="People may also come with tokens of this issuer.")
+@click.option("--oidc-audience", default="", metavar="ID", help="Whom its tokens must be for: our client id there.")
+@click.option(
+    "--oidc-claim", default="sub", show_default=True, metavar="NAME",
+    help="What names the user: sub, or email when it is verified.",
+)  # fmt: skip
+@click.option("--oidc-ca", default="", metavar="FILE", help="Certificates for the issuer's. [default: the system's]")
+@click.option(
     "--take-over", is_flag=True,
     help="Start although another controller may hold the data; that one stops writing at once.",
 )  # fmt: skip
@@ -61,6 +75,7 @@ def run(
     grace_days: float,
     take_over: bool,
     approve_enrolments: bool,
+    **api: str,
 ) -> None:
     """Run the controller until Ctrl-C or SIGTERM. One controller uses a data directory at a time.
 
@@ -74,6 +89,7 @@ def run(
     for name, value in (("--listen", listen), ("--enroll-listen", enroll_listen)):
         if not value.rpartition(":")[2].isdigit():
             raise click.BadParameter(f"{value!r} is not HOST:PORT", param_hint=name)
+    served = api_settings(**api)
     telemetry.configure("controller")
     stop = Stop()
     stop_on_signals(stop)
@@ -84,9 +100,29 @@ def run(
             min_free_disk_bytes=min_free_disk, round_seconds=round_seconds, take_over=take_over,
             grace_days=grace_days,
             approve_enrolments=approve_enrolments,
+            api=served,
         ),
         stop,
     )  # fmt: skip
+
+
+def api_settings(
+    api_listen: str, api_certificate: str, api_key: str, oidc_issuer: str, oidc_audience: str, oidc_claim: str,
+    oidc_ca: str,
+) -> ApiSettings | None:  # fmt: skip
+    """None for no API. Raises a usage error for options that do not go together."""
+    if api_listen == "none":
+        return None
+    if not api_listen.rpartition(":")[2].isdigit():
+        raise click.BadParameter(f"{api_listen!r} is not HOST:PORT", param_hint="--api-listen")
+    if bool(api_certificate) != bool(api_key):
+        raise click.UsageError("--api-certificate and --api-key go together")
+    if bool(oidc_issuer) != bool(oidc_audience):
+        raise click.UsageError("--oidc-issuer and --oidc-audience go together")
+    if oidc_issuer and not oidc_issuer.startswith("https://"):
+        raise click.BadParameter(f"{oidc_issuer!r} is no https:// address", param_hint="--oidc-issuer")
+    oidc = OidcSettings(oidc_issuer, oidc_audience, oidc_claim, oidc_ca) if oidc_issuer else None
+    return ApiSettings(api_listen, api_certificate, api_key, oidc)
 
 
 @controller.command()

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from crossdock.errors import ConfigError
 from crossdock_controller.cli.words import seconds_of
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import Elsewhere
 
 DATA_VARIABLE = "CROSSDOCK_DATA"
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -34,9 +36,26 @@ def data_option(command: _F) -> _F:
         metavar="DIR",
         default=lambda: str(default_data()),
         show_default=str(default_data()),
-        callback=lambda _ctx, _parameter, value: DataDirectory(Path(value)),
+        callback=_place,
         help=f"The controller's data directory ({DATA_VARIABLE}).",
     )(command)
+
+
+def _place(ctx: click.Context, parameter: click.Parameter, value: str) -> DataDirectory:
+    """The one place where it is decided whether a command is carried out here or by a controller elsewhere.
+
+    What stands on the command line counts before the environment, and a server before a directory.
+    """
+    told = ctx.find_root().params
+    here = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    named = ctx.find_root().get_parameter_source("server") is ParameterSource.COMMANDLINE
+    if here and named:
+        raise click.UsageError("give --server or --data, not both: where is it to be done?", ctx)
+    if not told.get("server") or here:
+        return DataDirectory(Path(value))
+    from crossdock_controller import remote
+
+    return Elsewhere(remote.Client(told["server"], remote.token(told.get("token_file")), told.get("ca")))
 
 
 def json_option(command: _F) -> _F:
@@ -86,13 +105,16 @@ def assignments(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def author() -> str:
-    """Who gives the command, for the record."""
-    import getpass
+    """Who gives the command, for the record: whose process this is, whatever LOGNAME and its like say. Four eyes would
+    be worth nothing if a word in the environment made a second person."""
+    if sys.platform == "win32":
+        return os.getlogin()  # asks the system, GetUserName
+    import pwd
 
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user in the system's tables (a container)
-        return ""
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no such user in the system's tables (a container)
+        return f"uid-{os.getuid()}"
 
 
 def actor() -> str:
@@ -101,7 +123,9 @@ def actor() -> str:
 
 
 def require_data(data: DataDirectory) -> None:
-    """Raises ConfigError when no controller ever ran on *data*."""
+    """Raises ConfigError when no controller ever ran on *data*; a controller elsewhere answers for itself."""
+    if isinstance(data, Elsewhere):
+        return
     if not data.state.exists():
         raise ConfigError(
             f"{data.root} holds no controller's data",

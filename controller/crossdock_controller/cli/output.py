@@ -3,25 +3,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from typing import Any
 
 import click
 
+from crossdock_controller.operations.plain import encode as as_json
 
-def as_json(value: Any) -> Any:
-    """*value* (dataclasses, mappings, sequences) as what `json` writes."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name.rstrip("_"): as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(k): as_json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(v) for v in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+__all__ = ["as_json", "emit"]
 
 
 def emit(value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -36,22 +35,20 @@ def top(interval: float, once: bool, data: DataDirectory, as_json: bool) -> None
     require_data(data)
     from crossdock_controller.cli.screen import screen
 
-    before = commands.sample(data, _now_us())
     if as_json or once or not screen().is_terminal:
-        time.sleep(interval)
-        found = commands.between(before, commands.sample(data, _now_us(), before))
+        found = commands.measure(data, interval)
         if as_json:
             emit(found)
         else:
             screen().print(picture(found, [found.received_per_second]))
         return
     try:
-        _live(data, before, interval)
+        _live(data, interval)
     except KeyboardInterrupt:
         return
 
 
-def _live(data: DataDirectory, before: commands.Sample, interval: float) -> None:
+def _live(data: DataDirectory, interval: float) -> None:
     from rich.live import Live
 
     from crossdock_controller.cli.screen import screen
@@ -59,12 +56,9 @@ def _live(data: DataDirectory, before: commands.Sample, interval: float) -> None
     history: deque[float] = deque(maxlen=HISTORY)
     with Live(console=screen(), auto_refresh=False) as live:
         while True:
-            time.sleep(interval)
-            after = commands.sample(data, _now_us(), before)
-            found = commands.between(before, after)
+            found = commands.measure(data, interval)
             history.append(found.received_per_second)
             live.update(picture(found, list(history)), refresh=True)
-            before = after
 
 
 def picture(found: commands.Top, history: list[float]) -> RenderableType:
@@ -110,7 +104,3 @@ def sparkline(values: list[float]) -> str:
 
 def _lag(seconds: float) -> str:
     return words.duration(seconds) if seconds else "-"
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands.fleet import AgentView, agents
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import account as store
 from crossdock_controller.store import views
 from crossdock_controller.store.account import AccountRow
@@ -53,10 +55,11 @@ class Account:
     outbox_records: int
 
 
-def account(data: DataDirectory, now_us: int) -> Account:
+@served
+def account(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Account:
     """The account at this moment; consistent while everything runs."""
-    lines = [_line(row) for row in store.account(data.state, data.intake)]
-    outbox = sum(_in_outbox(data, agent) for agent in agents(data, now_us))
+    lines = [_line(row) for row in store.account(data.state, data.intake) if within(row.site)]
+    outbox = sum(_in_outbox(data, agent) for agent in agents(data, now_us, within))
     lost = sum(max(0, line.missing) for line in lines)
     doubled = sum(max(0, -line.missing) for line in lines)
     return Account(now_us, lines, _total(lines), lost, doubled, not lost and not doubled, outbox)

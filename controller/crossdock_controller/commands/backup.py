@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from crossdock import __version__
-from crossdock.errors import ConfigError, Corrupt, Retryable
+from crossdock.errors import UNREADABLE, ConfigError, Corrupt, Retryable
 from crossdock.lock import SingleInstance
 from crossdock_controller.authority import Authority, files, write_private
+from crossdock_controller.heads import Head
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import audit, connection, copies, schema
 
@@ -51,6 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     intake: copies.Taken
     files: list[File]
     agents: list[copies.AgentState]
+    audit: Head | None = None  # of the audit log in it; a backup is the second place that misses what was cut off
 
     @property
     def everything(self) -> list[File]:
@@ -127,7 +129,7 @@ def read_manifest(directory: Path) -> Manifest:
         if msgspec.json.decode(data)["format"] > FORMAT:
             raise ConfigError(f"the backup {directory} is of a later release", hint="use that release or a newer one")
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (*UNREADABLE, KeyError, TypeError) as error:
         raise Corrupt(f"the manifest of {directory} cannot be read: {error}", hint="use another backup") from error
     if any(copies.newer(taken, schema.HEAD) for taken in (manifest.state, manifest.intake)):
         raise ConfigError(
@@ -154,9 +156,16 @@ def _write(data: DataDirectory, partial: Path, now_us: int, progress: Progress) 
         intake=taken[1],
         files=list(_others(data, partial)),
         agents=copies.agents(partial / data.state.name),
+        audit=_head(partial / data.state.name, now_us),
     )
     write_private(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     return manifest
+
+
+def _head(state: Path, now_us: int) -> Head:
+    with closing(connection.connect(state)) as db:
+        seq, digest = audit.head(db)
+    return Head(seq, digest.hex(), now_us)
 
 
 def _others(data: DataDirectory, partial: Path) -> Iterable[File]:

@@ -5,19 +5,23 @@ What a change needs before it is in force (a second person, a run elsewhere) is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossdock.errors import ConfigError, Corrupt
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands import gate, naming
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.commands.gate import Head
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, proposals, revisions, rollouts
+from crossdock_controller.served import served
+from crossdock_controller.store import connection, facts, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
+    from crossdock.yamlfile import Problem
     from crossdock_controller.commands.rollout import InWaves, Prepared
     from crossdock_controller.config.diff import Plan
     from crossdock_controller.config.policy import Need
@@ -31,6 +35,7 @@ class Planned:
     revision: int
     plan: Plan
     needs: tuple[Need, ...] = ()
+    rollout: Prepared | None = None  # the waves, where they were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +71,36 @@ class RevisionView:
     damaged: bool = False
 
 
-def plan(data: DataDirectory, directory: Path, environment: str | None = None) -> Planned:
+def plan(data: DataDirectory, directory: Path, environment: str | None = None, waves: InWaves | None = None) -> Planned:
     """Compare the tree below *directory* with the revision in force; without a controller's data, with nothing.
 
-    *environment* None is the one that the controller serves.
+    *environment* None is the one that the controller serves. With *waves*, which sites would be in which; raises
+    ConfigError when it could not be rolled out so.
     """
+    from crossdock_controller.config import tree as trees
+
+    tree, problems = trees.read(directory)
+    planned = plan_tree(data, tree, environment, waves)
+    return replace(planned, plan=_with(planned.plan, problems))
+
+
+@served
+def plan_tree(
+    data: DataDirectory, tree: Mapping[str, str], environment: str | None = None, waves: InWaves | None = None
+) -> Planned:
+    """`plan` for a tree that was read already: {path: text}."""
+    from crossdock_controller.config import diff
+
     head = head_of(data) if data.state.exists() else Head(0, None, "")
-    made = _planned(directory, head, environment)
+    made = diff.plan(head.tree, tree, head.serves if environment is None else environment)
     if not made.applicable or made.nothing_to_do:
         return Planned(head.number, made)
-    return Planned(head.number, made, tuple(gate.required(gate.Change(made, head, "", gate.APPLY, ""))))
+    change = gate.Change(made, head, "", gate.APPLY, "", None, "", waves)
+    rollout = None
+    if waves is not None and data.state.exists():
+        with closing(connection.connect(data.state)) as db:
+            rollout = gate.prepare(data, db, change)
+    return Planned(head.number, made, tuple(gate.required(change)), rollout)
 
 
 def apply(
@@ -96,11 +121,39 @@ def apply(
     Raises ConfigInvalid with every problem, Refused when the policy forbids it; nothing changed.
     """
     from crossdock_controller.config import slip
+    from crossdock_controller.config import tree as trees
+    from crossdock_controller.config.errors import ConfigInvalid, errors_of
+
+    tree, problems = trees.read(directory)
+    if errors_of(problems):
+        raise ConfigInvalid(problems)
+    text = None
+    if promotion is not None:
+        slip.read(promotion)  # what is no slip is said here, before anything is sent
+        text = promotion.read_text("utf-8")
+    applied = apply_tree(data, tree, by, message, now_us, waves, promotion=text, break_glass=break_glass)
+    return replace(applied, plan=_with(applied.plan, problems))
+
+
+@served
+def apply_tree(
+    data: DataDirectory,
+    tree: Mapping[str, str],
+    by: str,
+    message: str,
+    now_us: int,
+    waves: InWaves | None = None,
+    *,
+    promotion: str | None = None,
+    break_glass: str = "",
+) -> Applied:
+    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text."""
+    from crossdock_controller.config import diff, slip
     from crossdock_controller.config.errors import ConfigInvalid
 
-    signed = slip.read(promotion) if promotion is not None else None
+    signed = slip.parse(promotion.encode(), "the promotion slip") if promotion is not None else None
     head = _base(data)
-    made = _planned(directory, head)
+    made = diff.plan(head.tree, tree, head.serves)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
     if made.nothing_to_do and not head.damaged:
@@ -108,10 +161,11 @@ def apply(
     return put(data, gate.Change(made, head, by, gate.APPLY, message, signed, break_glass, waves), now_us)
 
 
-def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
+@served
+def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> list[RevisionView]:
     """Every revision, newest first."""
     running: dict[int, list[str]] = {}
-    for agent in agents(data, now_us):
+    for agent in agents(data, now_us, within):
         if agent.state != "revoked":
             running.setdefault(agent.revision, []).append(agent.agent)
     with closing(connection.connect(data.state)) as db:
@@ -127,6 +181,7 @@ def history(data: DataDirectory, now_us: int) -> list[RevisionView]:
     ]  # fmt: skip
 
 
+@served
 def rollback(
     data: DataDirectory,
     revision: str | int,
@@ -161,7 +216,7 @@ def head_of(data: DataDirectory) -> Head:
     """What is in force. A damaged head is compared with, and its policy taken, as of the last sound revision before it:
     the way out of it is to apply again."""
     with closing(connection.connect(data.state)) as db:
-        number, serves = revisions.head_number(db), gate.environment(db)
+        number, serves = revisions.head_number(db), facts.environment(db)
         try:
             return Head(number, revisions.tree(db, number), serves)
         except Corrupt:
@@ -183,13 +238,8 @@ def put(data: DataDirectory, change: gate.Change, now_us: int) -> Applied:
     return Applied(done.revision, done.changed, change.plan, done.proposal, done.needs, done.rollout)
 
 
-def _planned(directory: Path, head: Head, environment: str | None = None) -> Plan:
-    """In *environment*, else in the one that is served."""
-    from dataclasses import replace
+def _with(made: Plan, problems: Sequence[Problem]) -> Plan:
+    """What could not be taken into the tree belongs to the problems of its plan."""
+    from crossdock_controller.config import errors
 
-    from crossdock_controller.config import diff, errors
-    from crossdock_controller.config import tree as trees
-
-    new, problems = trees.read(directory)
-    made = diff.plan(head.tree, new, head.serves if environment is None else environment)
     return replace(made, problems=tuple(errors.ordered([*made.problems, *problems])))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crossdock_controller.commands import approvals, gate, naming
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import connection, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class _Side:
     base: int
 
 
+@served
 def page(data: DataDirectory, name: str, other: str = "") -> Page:
     """What *name* changed against the revision before it; or with *other*, the way from *name* to *other*.
 

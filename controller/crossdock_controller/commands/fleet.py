@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossdock.errors import ConfigError
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands import identity
 from crossdock_controller.pace import silent_seconds
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import agents as rows
 from crossdock_controller.store import audit, connection, strangers
 
@@ -95,13 +97,17 @@ class AgentView:
     limits: list[LimitHealth] = field(default_factory=list)
 
 
-def agents(data: DataDirectory, now_us: int) -> list[AgentView]:
-    """Every agent that ever enrolled, by name; after them those that knock and are on no list."""
+@served
+def agents(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> list[AgentView]:
+    """Every agent that ever enrolled, by name; after them those that knock and are on no list (of no site: for who sees
+    every site)."""
     with closing(connection.connect(data.state)) as db:
-        listed = judged(rows.list_all(db), now_us, identity.refused(db, now_us))
-        return listed + [_unknown(stranger) for stranger in strangers.list_all(db)]
+        fleet = judged(rows.list_all(db), now_us, identity.refused(db, now_us))
+        unknown = [_unknown(stranger) for stranger in strangers.list_all(db) if within.everything]
+        return [agent for agent in fleet if within(agent.site)] + unknown
 
 
+@served
 def adopt(data: DataDirectory, agent: str, site: str, now_us: int, *, by: str) -> str:
     """Put an unknown *agent* on the list again, at *site* (by default named like it); its site. Raises ConfigError when
     none of that name has knocked with a certificate of ours, or it is on the list."""

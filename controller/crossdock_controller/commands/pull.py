@@ -9,6 +9,7 @@ from pathlib import Path
 from crossdock.errors import ConfigError, Refused
 from crossdock_controller.commands import naming
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import connection, proposals, revisions
 
 
@@ -29,7 +30,7 @@ def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: boo
     differ, unless *force*; and ConfigError for a name that would lie outside of it."""
     from crossdock_controller.config import tree as trees
 
-    what, tree = _tree(data, revision)
+    what, tree = tree_of(data, revision)
     unsafe = trees.check(tree)
     if unsafe:
         raise ConfigError(
@@ -64,7 +65,9 @@ def pull(data: DataDirectory, directory: Path, *, revision: str = "", force: boo
     return found
 
 
-def _tree(data: DataDirectory, revision: str) -> tuple[str, revisions.StoredTree]:
+@served
+def tree_of(data: DataDirectory, revision: str = "") -> tuple[str, dict[str, str]]:
+    """(its name in words, the tree) in force, or of *revision*."""
     with closing(connection.connect(data.state)) as db:
         if revision:
             what = naming.named(db, revision)

@@ -117,7 +117,7 @@ def _contents(data: DataDirectory) -> list[Path]:
     """What a controller left in *data*."""
     ours = (data.state, data.intake)
     files = [p.with_name(p.name + suffix) for p in ours for suffix in ("", "-wal", "-shm")]
-    return [p for p in (*files, data.authority, data.addresses) if p.exists()]
+    return [p for p in (*files, data.authority, data.addresses, data.audit_heads) if p.exists()]
 
 
 def _copy(directory: Path, new: Path, manifest: backup.Manifest, progress: Progress) -> None:

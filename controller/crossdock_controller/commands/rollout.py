@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands.rollout_views import AgentView, RolloutView, WaveView
+from crossdock_controller.access import EVERYWHERE, Sites
+from crossdock_controller.commands.rollout_views import AgentView, RolloutView, WaveView, narrowed
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.rollouts import affected, gate, model, waves
 from crossdock_controller.rollouts.conductor import take_now
@@ -19,6 +20,7 @@ from crossdock_controller.rollouts.model import AgentSeen, Rollout, Seen
 from crossdock_controller.rollouts.observe import observe
 from crossdock_controller.rollouts.thresholds import DEFAULTS
 from crossdock_controller.rollouts.waves import Asked
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, audit, connection, rollouts
 from crossdock_controller.store.rollouts import RolloutRow
 
@@ -73,21 +75,25 @@ def actor(by: str) -> str:
     return by if ":" in by else f"local:{by}"
 
 
+@served
 def pause(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """No wave begins or passes until `resume`; the sites that have the revision are judged all the same."""
     return _change(data, by, now_us, {"rolling"}, lambda r: Step(_to(r, "held"), "pause", why or "paused"))
 
 
+@served
 def resume(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     return _change(data, by, now_us, {"held"}, lambda r: Step(_to(r, "rolling"), "resume", why or "resumed"))
 
 
+@served
 def halt(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """Take the revision back from every site that has it."""
     sentence = f"halted by {by.partition(':')[2] or by}: {why}"
     return _change(data, by, now_us, {"rolling", "held"}, lambda r: halted(r, sentence, (), now_us))
 
 
+@served
 def finish(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """In force everywhere now, whatever is left of waves and holds. Raises ConfigError without a reason."""
     if not why.strip():
@@ -126,10 +132,14 @@ def _live(row: RolloutRow | None, states: set[str]) -> Rollout:
     return model.of_row(row)
 
 
-def rollout(data: DataDirectory, now_us: int, revision: int | None = None) -> RolloutView | None:
+@served
+def rollout(
+    data: DataDirectory, now_us: int, revision: int | None = None, within: Sites = EVERYWHERE
+) -> RolloutView | None:
     """The one that runs, else the last one, or that of *revision*; None when there was none."""
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
-        return of_store(db, now_us, revision)
+        found = of_store(db, now_us, revision)
+    return narrowed(found, within) if found is not None else None
 
 
 def of_store(db: sqlite3.Connection, now_us: int, revision: int | None = None) -> RolloutView | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from crossdock_controller.access import Sites
 from crossdock_controller.store import rollouts
 
 
@@ -61,3 +62,19 @@ class RolloutView:
         """ "wave 2 of 3"."""
         begun = sum(wave.began_us > 0 for wave in self.waves)
         return f"wave {max(begun, 1)} of {len(self.waves)}"
+
+
+def narrowed(view: RolloutView, within: Sites) -> RolloutView:
+    """Of the sites in *within*: what was seen and why, too, once there are others, for it names them."""
+    if within.everything:
+        return view
+    waves = [
+        replace(
+            wave, sites=[s for s in wave.sites if within(s)], agents=[a for a in wave.agents if within(a.site)],
+            without={s: why for s, why in wave.without.items() if within(s)}, selector="",
+        )
+        for wave in view.waves
+    ]  # fmt: skip
+    return replace(
+        view, waves=waves, why="", evidence=[], doubts=[], left={s: w for s, w in view.left.items() if within(s)}
+    )

@@ -8,12 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock.errors import ConfigError
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.risks import Risk, risks
-from crossdock_controller.commands.rollout_views import RolloutView
+from crossdock_controller.commands.rollout_views import RolloutView, narrowed
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
+from crossdock_controller.served import served
 from crossdock_controller.store import (
     agents,
     connection,
@@ -97,32 +99,39 @@ class Status:
         return not self.next
 
 
-def status(data: DataDirectory, now_us: int) -> Status:
-    """Everything at *now_us*. Reads only; works whether or not the controller runs."""
+@served
+def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Status:
+    """Everything at *now_us*, of the sites in *within*; sinks, which all sites share, as a whole. Reads only; works
+    whether or not the controller runs."""
     controller = controller_view(data)
     store = storage(data, now_us)
     with closing(connection.connect(data.state)) as db:
-        fleet = judged(agents.list_all(db), now_us, identity.refused(db, now_us))
-        unknown = strangers.list_all(db)
+        fleet = [a for a in judged(agents.list_all(db), now_us, identity.refused(db, now_us)) if within(a.site)]
+        unknown = strangers.list_all(db) if within.everything else []
         known, number = revisions.list_all(db), revisions.head_number(db)
         head = next((r for r in known if r.number == number), None)
         rolled = _rollout(db, now_us)
         if rolled is not None and not rolled.live and (rolled.state == "complete" or rolled.revision < known[0].number):
             rolled = None
+        rolled = narrowed(rolled, within) if rolled is not None else None
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
-        stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db)}
+        stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db) if within(p.site)}
         sinks = views.sinks(db)
-        dead = [DeadSummary(*row) for row in dead_letters.summary(db)]
-        unconfirmed, waiting = approvals.steps(db)
-    streams = _streams(data, decided)
+        dead = _dead(dead_letters.summary(db), within)
+        unconfirmed, waiting = approvals.steps(db) if within.everything else ([], [])
+    streams = [stream for stream in _streams(data, decided) if within(stream.site)]
     revision = (
         RevisionHead(head.number, head.created_us, head.author, head.message) if head else RevisionHead(0, 0, "", "")
     )
     sources = _sources(fleet, streams, stuck)
     steps = _steps(controller, revision, fleet, sources, sinks, dead, now_us)
-    pressing = [r for r in risks(data, now_us, authorities_too=False).risks if r.pressing and not _on_the_page(r)]
+    pressing = [
+        r for r in risks(data, now_us, authorities_too=False, within=within).risks if r.pressing and not _on_the_page(r)
+    ]
     steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    if data.first_token.exists() and within.everything:
+        steps.append(f"the first admin's token lies in {data.first_token}: use it once, and it is gone")
     steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
@@ -143,6 +152,18 @@ def _rollout(db: sqlite3.Connection, now_us: int) -> RolloutView | None:
 def _on_the_page(risk: Risk) -> bool:
     """Whether the page says it already, in other words."""
     return risk.kind in {"unknown", "protocol"}
+
+
+def _dead(rows: list[tuple[str, str, str, str, int, int]], within: Sites) -> list[DeadSummary]:
+    """Of all sites in *within* together, most records first."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for site, source, kind, code, letters, records in rows:
+        if within(site):
+            summed = found.setdefault((source, kind, code), [0, 0])
+            summed[0] += letters
+            summed[1] += records
+    made = [DeadSummary(*key, letters, records) for key, (letters, records) in found.items()]
+    return sorted(made, key=lambda d: (-d.records, d.source, d.kind, d.code))
 
 
 def controller_view(data: DataDirectory) -> ControllerView:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crossdock.errors import CrossdockError
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import faults, holder
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES
 
@@ -37,6 +38,7 @@ class StorageView:
         return f"{self.problem}: {self.hint}" if self.problem else ""
 
 
+@served
 def storage(data: DataDirectory, now_us: int) -> StorageView:
     """Never raises for what is wrong with the store: that is what it tells."""
     left, tightest = min((_free(path), path) for path in (data.state, data.intake))

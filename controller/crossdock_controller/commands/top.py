@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Annotated
 
+from msgspec import Meta
+
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands.fleet import AgentView, judged
 from crossdock_controller.commands.status import controller_view
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, connection, dead_letters, normalizer, views
 
 
@@ -66,18 +72,30 @@ class Top:
     agents: list[AgentView]  # those with something to say of their outbox
 
 
-def sample(data: DataDirectory, now_us: int, before: Sample | None = None) -> Sample:
-    """Look now; deliveries are counted since *before*."""
+@served
+def measure(
+    data: DataDirectory, interval: Annotated[float, Meta(ge=0.01, le=30.0)] = 1.0, within: Sites = EVERYWHERE
+) -> Top:
+    """Look twice, *interval* seconds apart."""
+    before = sample(data, time.time_ns() // 1000, within=within)
+    time.sleep(interval)
+    return between(before, sample(data, time.time_ns() // 1000, before, within))
+
+
+def sample(data: DataDirectory, now_us: int, before: Sample | None = None, within: Sites = EVERYWHERE) -> Sample:
+    """Look now; deliveries are counted since *before*. Sinks are those of all sites."""
     with closing(connection.connect(data.state)) as db:
         decided = {i: c.at for i, c in normalizer.checkpoints(db).items()}
         finished = views.finished(db, before.run_id if before is not None else None)
         sinks = views.sinks(db)
-        fleet = judged(agents.list_all(db), now_us)
-        dead = dead_letters.count_open(db)
+        fleet = [agent for agent in judged(agents.list_all(db), now_us) if within(agent.site)]
+        dead = sum(letters for site, _, _, _, letters, _ in dead_letters.summary(db) if within(site))
     received: dict[tuple[str, str], int] = {}
     normalized: dict[tuple[str, str], int] = {}
     oldest: dict[tuple[str, str], int] = {}
     for stream in _streams(data, decided):
+        if not within(stream.site):
+            continue
         key = (stream.site, stream.source)
         received[key] = received.get(key, 0) + stream.records
         normalized[key] = normalized.get(key, 0) + stream.records - stream.waiting_records

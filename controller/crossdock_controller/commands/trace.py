@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crossdock.errors import ConfigError, CrossdockError
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import audit, connection, views
 from crossdock_controller.store import trace as store
 
@@ -39,14 +41,18 @@ class Trace:
     next: list[str]
 
 
-def trace(data: DataDirectory, number: str, document: str = "", *, by: str, now_us: int) -> Trace:
+@served
+def trace(
+    data: DataDirectory, number: str, document: str = "", *, by: str, now_us: int, within: Sites = EVERYWHERE
+) -> Trace:
     """The timeline of *number*, of one kind of document or of all; on record, for it names what was in records. Raises
     ConfigError for a kind that there is not;
     an unknown number has no entries."""
     kind = _kind(data, document) if document else None
     with closing(connection.connect(data.state)) as db, connection.transaction(db):
         audit.append(db, actor=by, action="trace.read", target=number, details={"document": kind or ""}, now_us=now_us)
-    entries = _corrected(data, [Entry(e.at_us, e.what, e.text, e.facts) for e in store.trace(data.state, number, kind)])
+    found_entries = [e for e in store.trace(data.state, number, kind) if within(e.facts["site"])]
+    entries = _corrected(data, [Entry(e.at_us, e.what, e.text, e.facts) for e in found_entries])
     entries = sorted([*_read(data, entries), *entries], key=lambda e: (e.at_us, e.what != "read"))
     found = dict.fromkeys((e.facts["document"], e.facts["key"]) for e in entries if e.what == "normalized")
     return Trace(number, kind or "", list(found), entries, *_verdict(entries, number))

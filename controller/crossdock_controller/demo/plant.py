@@ -142,7 +142,7 @@ class Plant:
     def _controller(self, listen: str, enroll_listen: str) -> Part:
         command = [
             *controller_command(), "controller", "run", "--data", str(self.data.root), "--listen", listen,
-            "--enroll-listen", enroll_listen, "--advertise", "127.0.0.1",
+            "--enroll-listen", enroll_listen, "--advertise", "127.0.0.1", "--api-listen", "none",
         ]  # fmt: skip
         return Part("controller", command, self.log("controller"))
 

@@ -121,12 +121,12 @@ def count_open(db: sqlite3.Connection) -> int:
     return found
 
 
-def summary(db: sqlite3.Connection) -> list[tuple[str, str, str, int, int]]:
-    """Open ones as (source, kind, code, letters, records), most records first."""
+def summary(db: sqlite3.Connection) -> list[tuple[str, str, str, str, int, int]]:
+    """Open ones as (site, source, kind, code, letters, records)."""
     rows = db.execute(
-        "SELECT s.source, d.kind, d.code, count(*), sum(d.records) FROM dead_letters d"
+        "SELECT s.site, s.source, d.kind, d.code, count(*), sum(d.records) FROM dead_letters d"
         " JOIN sources s ON s.id = d.source_id"
-        " WHERE d.state = 'open' GROUP BY 1, 2, 3 ORDER BY 5 DESC, 1, 2, 3"
+        " WHERE d.state = 'open' GROUP BY 1, 2, 3, 4"
     )
     return list(rows)
 

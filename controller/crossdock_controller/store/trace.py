@@ -23,9 +23,9 @@ class Entry:
     """One thing that happened at *at_us*.
 
     *what*: received, normalized, attempt, delivery, dead_letter. *text* is a sentence; *facts* hold the same for
-    programs. received: site, agent, source, place, epoch, sequence; normalized: revision, document, key, seq, event,
-    warnings; attempt: sink, attempt, outcome, code, reason; delivery: sink, state, attempts; dead_letter: id, state,
-    code, reason.
+    programs, each with its site. received: agent, source, place, epoch, sequence; normalized: revision, document, key,
+    seq, event, warnings; attempt: sink, attempt, outcome, code, reason; delivery: sink, state, attempts; dead_letter:
+    id, state, code, reason.
     """
 
     at_us: int
@@ -93,12 +93,13 @@ def _version(db: sqlite3.Connection, seq: int) -> Iterator[Entry]:
     noted = warnings.split("\n") if warnings else []
     yield Entry(
         normalized_us, "normalized", "; ".join([f"{kind} {key}, version {seq}, by revision {revision}", *noted]),
-        {"revision": revision, "document": kind, "key": key, "seq": seq, "event": event_id.hex(), "warnings": noted},
+        {"site": site, "revision": revision, "document": kind, "key": key, "seq": seq, "event": event_id.hex(),
+         "warnings": noted},
     )  # fmt: skip
-    yield from _deliveries(db, seq, normalized_us)
+    yield from _deliveries(db, seq, site, normalized_us)
 
 
-def _deliveries(db: sqlite3.Connection, seq: int, normalized_us: int) -> Iterator[Entry]:
+def _deliveries(db: sqlite3.Connection, seq: int, site: str, normalized_us: int) -> Iterator[Entry]:
     rows = db.execute(
         "SELECT k.id, k.name, d.state, d.attempt, d.due_us, r.ended_us FROM sinks k"
         " JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = ? LEFT JOIN runs r ON r.id = d.run_id"
@@ -116,12 +117,13 @@ def _deliveries(db: sqlite3.Connection, seq: int, normalized_us: int) -> Iterato
             last_us = max(last_us, at_us)
             yield Entry(
                 at_us, "attempt", f"{name}: attempt {attempt}, {outcome} {code}: {reason}",
-                {"sink": name, "seq": seq, "attempt": attempt, "outcome": outcome, "code": code, "reason": reason},
+                {"site": site, "sink": name, "seq": seq, "attempt": attempt, "outcome": outcome, "code": code,
+                 "reason": reason},
             )  # fmt: skip
         word = State(state).name.lower()
         yield Entry(
             last_us, "delivery", f"{name}: {word}" + (f", attempt {attempts}" if attempts else ""),
-            {"sink": name, "seq": seq, "state": word, "attempts": attempts, "due_us": due_us},
+            {"site": site, "sink": name, "seq": seq, "state": word, "attempts": attempts, "due_us": due_us},
         )  # fmt: skip
 
 
@@ -146,6 +148,6 @@ def _letter(found: dead_letters.DeadLetter) -> Entry:
         text += f"; {found.state} by {found.resolved_by}" + (f": {found.note}" if found.note else "")
     return Entry(
         found.created_us, "dead_letter", text,
-        {"id": found.id, "kind": found.kind, "state": found.state, "code": found.code, "reason": found.reason,
-         "sink": found.sink, "place": found.locator.text()},
+        {"site": found.site, "id": found.id, "kind": found.kind, "state": found.state, "code": found.code,
+         "reason": found.reason, "sink": found.sink, "place": found.locator.text()},
     )  # fmt: skip

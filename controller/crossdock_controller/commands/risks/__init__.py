@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands import fleet as fleet_commands
 from crossdock_controller.commands.risks import agents, authorities, joining, lives
 from crossdock_controller.commands.risks.risk import DAY_US, LEVELS, Risk, Risks, in_order
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import certificates, connection, enrolments, facts, machines, refusals, tokens
 
 __all__ = ["LEVELS", "Risk", "Risks", "risks"]
 
+OF_AGENTS = frozenset({"certificate", "clock", "identity", "move", "protocol", "renewal", "trust", "version"})
 DEFAULT_GRACE_US = 30 * DAY_US  # where no controller of this release has run yet
 
 
-def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True) -> Risks:
-    """All of them at *now_us*. Reads only; works whether or not the controller runs.
+@served
+def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, within: Sites = EVERYWHERE) -> Risks:
+    """All of them at *now_us*, of agents at sites in *within*; what is of no agent only for who sees every site. Reads
+    only; works whether or not the controller runs.
 
     Without *authorities_too* the authorities' files are not read, which is quicker: of the controller's own
     certificates it says what the running controller last noted, and nothing of a replacement that is under way.
@@ -45,6 +50,9 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True) -> 
         *joining.open_tokens(open_tokens, now_us),
         *joining.refused(port, now_us),
     ]
+    if not within.everything:
+        known = {agent.agent for agent in fleet if within(agent.site)}
+        found = [risk for risk in found if risk.kind in OF_AGENTS and risk.subject in known]
     return Risks(now_us, sum(risk.pressing for risk in found), in_order(found))
 
 
