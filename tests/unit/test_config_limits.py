@@ -9,6 +9,7 @@ from crossdock import limits, siteconfig
 from crossdock.errors import ConfigError
 from crossdock.v1 import link_pb2
 from crossdock_controller.commands import fleet as commands
+from crossdock_controller.config import words
 from crossdock_controller.config.compile import site_config
 from crossdock_controller.config.diff import plan
 from crossdock_controller.config.load import inspect, load
@@ -97,10 +98,10 @@ def test_limits_without_windows_need_no_zone() -> None:
 
 
 def test_a_plan_shows_what_changes_at_the_site() -> None:
-    text = plan(small_tree(), tree(LIMITS)).text()
+    text = words.text(plan(small_tree(), tree(LIMITS)))
     assert "limits.cpu_percent set to 25" in text
     assert "limits.bandwidth.default set to 2000000" in text
-    assert "limits.disk 5000000 → 6000000" in plan(tree(LIMITS), tree(LIMITS.replace("5 MB/s", "6 MB/s"))).text()
+    assert "limits.disk 5000000 → 6000000" in words.text(plan(tree(LIMITS), tree(LIMITS.replace("5 MB/s", "6 MB/s"))))
 
 
 @pytest.mark.parametrize(

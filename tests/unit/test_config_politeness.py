@@ -7,6 +7,7 @@ import pytest
 
 from crossdock import siteconfig
 from crossdock.errors import ConfigError
+from crossdock_controller.config import words
 from crossdock_controller.config.compile import site_config
 from crossdock_controller.config.diff import plan
 from crossdock_controller.config.load import inspect, load
@@ -79,11 +80,11 @@ def test_a_site_that_uses_none_of_it_gets_nothing_that_an_older_agent_would_refu
 
 
 def test_a_plan_shows_what_changes_at_each_site() -> None:
-    text = plan(small_tree(), tree(POLITE)).text()
+    text = words.text(plan(small_tree(), tree(POLITE)))
     assert "schedule.cron set to */15 6-20 * * mon-fri" in text
     assert 'quiet set to ["12:00-13:30","mon-fri 06:00-09:00"]' in text
     assert "budget.cpu_percent set to 25" in text
-    text = plan(tree(POLITE), tree(POLITE.replace("60}", "90}"))).text()
+    text = words.text(plan(tree(POLITE), tree(POLITE.replace("60}", "90}"))))
     assert "schedule.jitter_seconds 60.0 → 90.0" in text
 
 
