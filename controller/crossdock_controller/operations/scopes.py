@@ -54,7 +54,7 @@ class Within(Anywhere):
 
     @property
     def words(self) -> str:
-        return "answers of the caller's sites"
+        return "sees its own sites"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Rows(Anywhere):
 
     @property
     def words(self) -> str:
-        return "answers of the caller's sites"
+        return "sees its own sites"
 
 
 @dataclass(frozen=True, slots=True)
