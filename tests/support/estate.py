@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import shutil
+import sqlite3
+import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 from crossdock.codec import Sealer
@@ -43,30 +48,44 @@ fields:
 }
 
 
+@functools.cache
+def _made() -> Path:
+    """One estate, built once a test process and copied for each test."""
+    directory = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    _build(DataDirectory(directory / "data"))
+    return directory / "data"
+
+
+def _build(data: DataDirectory) -> None:
+    data.prepare()
+    shutil.copyfile(template(), data.state)
+    Authority.open(data.authority)
+    write_addresses(data, Addresses("127.0.0.1:1", "127.0.0.1:2"))
+    configuration.apply_tree(data, TREE, "local:test", "", 1)
+    writer = IntakeWriter(data.intake)
+    with closing(connection.connect(data.state)) as db:
+        for site, letter in ((US, "U"), (EU, "E")):
+            agents.record_enrolled(
+                db, site, site, host=f"{site}-host", platform="", version="1", expires_us=2**60, now_us=1
+            )
+            _beat(db, site)
+            _send(writer, site, f"{letter}1;A;1", f"{letter}2;A;secret-{site}")
+        strangers.note(db, "ghost", "ipv4:10.0.0.9:1", 7)
+    normalizer = Normalizer(data, Runtime.from_tree)
+    while normalizer.step():
+        pass
+    normalizer.close()
+    writer.close()
+
+
 class Estate:
     """US has the shipments U1 (sound) and U2 (dead), EU has E1 and E2, each from its agent of the site's name."""
 
     def __init__(self, root: Path) -> None:
+        shutil.copytree(_made(), root)
         self.data = DataDirectory(root)
-        self.data.prepare()
-        shutil.copyfile(template(), self.data.state)
-        Authority.open(self.data.authority)
-        write_addresses(self.data, Addresses("127.0.0.1:1", "127.0.0.1:2"))
-        configuration.apply_tree(self.data, TREE, "local:test", "", 1)
         self.db = connection.connect(self.data.state)
-        writer = IntakeWriter(self.data.intake)
-        for site, letter in ((US, "U"), (EU, "E")):
-            agents.record_enrolled(
-                self.db, site, site, host=f"{site}-host", platform="", version="1", expires_us=2**60, now_us=1
-            )
-            self._beat(site)
-            self._send(writer, site, f"{letter}1;A;1", f"{letter}2;A;secret-{site}")
-        strangers.note(self.db, "ghost", "ipv4:10.0.0.9:1", 7)
-        normalizer = Normalizer(self.data, Runtime.from_tree)
-        while normalizer.step():
-            pass
-        normalizer.close()
-        writer.close()
 
     def close(self) -> None:
         self.db.close()
@@ -79,24 +98,26 @@ class Estate:
     def apply(self, tree: dict[str, str]) -> int:
         return configuration.apply_tree(self.data, tree, "local:test", "", 2).revision
 
-    def _beat(self, site: str) -> None:
-        now_us = time.time_ns() // 1000
-        source = {
-            "source": "wms", "state": "running", "records": 2, "batches": 1, "pending_records": 0, "last_read_us": 5,
-            "error": f"lost the share of {site}", "hint": "", "counters": {},
-        }  # fmt: skip
-        health = {"clock_offset_us": 0, "outbox": {"limit_bytes": 100}, "sources": [source], "problems": []}
-        agents.record_hello(self.db, site, host=f"{site}-host", platform="", version="1", revision=1, now_us=now_us)
-        agents.record_heartbeat(self.db, site, json.dumps(health), now_us)
 
-    def _send(self, writer: IntakeWriter, site: str, *lines: str) -> None:
-        origin = Origin(kind="file", name=f"{site}.csv", unit=site.encode() * 4, first_record=0, first_line=2)
-        header = BatchHeader(
-            format="csv", records=len(lines), prefix=b"SHIPMENT_NO;ITEM;QTY\n", origin=origin, closes=True, read_at_us=1
-        )
-        sealed = Sealer().seal(header, "".join(f"{line}\n" for line in lines).encode())
-        batch = Incoming(site, site, "wms", b"e" * 16, 1, "standard", len(lines), b"", sealed.data, sealed.crc32)
-        assert [a.state for a in writer.commit([batch], time.time_ns() // 1000)] == ["stored"]
+def _beat(db: sqlite3.Connection, site: str) -> None:
+    now_us = time.time_ns() // 1000
+    source = {
+        "source": "wms", "state": "running", "records": 2, "batches": 1, "pending_records": 0, "last_read_us": 5,
+        "error": f"lost the share of {site}", "hint": "", "counters": {},
+    }  # fmt: skip
+    health = {"clock_offset_us": 0, "outbox": {"limit_bytes": 100}, "sources": [source], "problems": []}
+    agents.record_hello(db, site, host=f"{site}-host", platform="", version="1", revision=1, now_us=now_us)
+    agents.record_heartbeat(db, site, json.dumps(health), now_us)
+
+
+def _send(writer: IntakeWriter, site: str, *lines: str) -> None:
+    origin = Origin(kind="file", name=f"{site}.csv", unit=site.encode() * 4, first_record=0, first_line=2)
+    header = BatchHeader(
+        format="csv", records=len(lines), prefix=b"SHIPMENT_NO;ITEM;QTY\n", origin=origin, closes=True, read_at_us=1
+    )
+    sealed = Sealer().seal(header, "".join(f"{line}\n" for line in lines).encode())
+    batch = Incoming(site, site, "wms", b"e" * 16, 1, "standard", len(lines), b"", sealed.data, sealed.crc32)
+    assert [a.state for a in writer.commit([batch], time.time_ns() // 1000)] == ["stored"]
 
 
 def caller(role: str, *on: str, user: str = "anna") -> Caller:

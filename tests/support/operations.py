@@ -8,8 +8,11 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from crossdock_controller.commands import people
-from crossdock_controller.store import connection
+from crossdock_controller.authority import Authority
+from crossdock_controller.commands import authorities, configuration, enrolment, people, rollout
+from crossdock_controller.commands.rollout import InWaves
+from crossdock_controller.rollouts.waves import Asked
+from crossdock_controller.store import connection, enrolments, machines, tokens
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -36,6 +39,77 @@ def _made_token(estate: Estate, site: str) -> Arguments:
     return {"token": made.id}
 
 
+def _applied(estate: Estate, site: str) -> Arguments:
+    estate.apply(_tree(site))
+    return {"name": "2"}
+
+
+def _proposed(estate: Estate, _site: str) -> Arguments:
+    governed = {**TREE, "policy.yaml": 'approvals:\n  - paths: ["sinks/*"]\n'}
+    estate.apply(governed)
+    changed = TREE["sinks/files.yaml"].replace("out", "elsewhere")
+    configuration.apply_tree(estate.data, {**governed, "sinks/files.yaml": changed}, "local:test", "", 3)
+    return {"name": "p1"}
+
+
+def _rolling(estate: Estate, site: str) -> Arguments:
+    waves = InWaves((Asked("canary", site),), 60.0, 60.0)
+    configuration.apply_tree(estate.data, _tree(site), "local:test", "", 2, waves)
+    return {"why": "a test"}
+
+
+def _held(estate: Estate, site: str) -> Arguments:
+    why = _rolling(estate, site)
+    rollout.pause(estate.data, "local:test", "", 3)
+    return why
+
+
+def _join_token(estate: Estate, site: str) -> Arguments:
+    made = enrolment.create_token(estate.data, site, "", 60.0, 1, by="local:test")
+    return {"token_id": made.id}
+
+
+def _waiting(estate: Estate, site: str) -> Arguments:
+    """Somebody waits under a new name at *site*."""
+    name = f"{site}-new"
+    enrolment.create_token(estate.data, site, name, 60.0, 1, by="local:test", approve=True)
+    with connection.transaction(estate.db):
+        token = next(t for t in tokens.list_all(estate.db) if t.agent == name)
+        ask = enrolments.Ask(token.hash, "ab" * 32, "ABCD-EFGH", "host", "Linux", "1", "", "10.0.0.1")
+        found = enrolments.request(estate.db, ask, approve_all=False, now_us=2)
+    assert isinstance(found, enrolments.Enrolment)
+    return {"agent": name, "approve": True}
+
+
+def _bound(estate: Estate, site: str) -> Arguments:
+    with connection.transaction(estate.db):
+        machines.bind(estate.db, site, "digest", f"{site}-host", 1)
+    return {"agent": site}
+
+
+def _authority(*steps: str) -> Callable[[Estate, str], Arguments]:
+    def call(estate: Estate, _site: str) -> Arguments:
+        first = Authority.open(estate.data.authority).fingerprint
+        for number, step in enumerate(steps):
+            if step == "switch":
+                authorities.switch(estate.data, number + 1, "local:test", force=True)
+            else:
+                getattr(authorities, step)(estate.data, number + 1, "local:test")
+        return {"fingerprint": first, "force": True} if "switch" in steps else {}
+
+    return call
+
+
+def _quiet(prepare: Callable[[Estate, str], Arguments]) -> Callable[[Estate, str], Arguments]:
+    """Of what *prepare* made, nothing is an argument."""
+
+    def call(estate: Estate, site: str) -> Arguments:
+        prepare(estate, site)
+        return {}
+
+    return call
+
+
 CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "status": lambda _e, _s: {},
     "storage": lambda _e, _s: {},
@@ -51,6 +125,30 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "plan": lambda _e, s: {"tree": _tree(s)},
     "apply": lambda _e, s: {"tree": _tree(s), "message": ""},
     "rollback": _rolled_back,
+    "diff": _applied,
+    "approvals": lambda _e, _s: {},
+    "approve": _proposed,
+    "reject": lambda e, s: {**_proposed(e, s), "because": "a test"},
+    "config.tree": lambda _e, _s: {},
+    "config.environment": lambda _e, _s: {},
+    "config.set-environment": lambda _e, _s: {"name": "test"},
+    "rollout": _quiet(_rolling),
+    "rollout.drift": lambda _e, _s: {},
+    "rollout.pause": _rolling,
+    "rollout.resume": _held,
+    "rollout.halt": _rolling,
+    "rollout.finish": _rolling,
+    "fleet.risks": lambda _e, _s: {},
+    "token.list": _quiet(_join_token),
+    "token.revoke": _join_token,
+    "agents.pending": _quiet(_waiting),
+    "agents.decide": _waiting,
+    "agents.move": _bound,
+    "ca.list": lambda _e, _s: {},
+    "ca.add": _authority(),
+    "ca.issue": _authority("add"),
+    "ca.switch": lambda e, s: {**_authority("add", "issue")(e, s), "force": True},
+    "ca.retire": _authority("add", "issue", "switch"),
     "token.create": lambda _e, s: {"site": s, "agent": "", "ttl_seconds": 60.0},
     "agents.revoke": lambda _e, s: {"agent": s},
     "agents.adopt": lambda _e, _s: {"agent": "ghost", "site": "ghost"},

@@ -29,8 +29,14 @@ ROLE_OF = {
     "status": "viewer", "storage": "viewer", "top": "viewer", "account": "viewer", "agents": "viewer",
     "history": "viewer", "trace": "viewer",
     "dead.list": "operator", "dead.show": "operator", "dead.retry": "operator", "dead.discard": "operator",
-    "plan": "engineer", "apply": "engineer", "rollback": "engineer", "token.create": "engineer",
+    "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",
+    "approve": "engineer", "reject": "engineer", "config.tree": "engineer", "config.environment": "viewer",
+    "config.set-environment": "admin", "rollout": "viewer", "rollout.drift": "viewer", "rollout.pause": "engineer",
+    "rollout.resume": "engineer", "rollout.halt": "engineer", "rollout.finish": "engineer",
+    "fleet.risks": "viewer", "token.create": "engineer", "token.list": "operator", "token.revoke": "engineer",
+    "agents.pending": "operator", "agents.decide": "engineer", "agents.move": "engineer",
     "agents.revoke": "engineer", "agents.adopt": "admin",
+    "ca.list": "engineer", "ca.add": "admin", "ca.issue": "admin", "ca.switch": "admin", "ca.retire": "admin",
     "users.add": "admin", "users.list": "admin", "users.grant": "admin", "users.revoke-role": "admin",
     "users.disable": "admin", "users.remove": "admin", "users.token.create": "admin", "users.token.list": "admin",
     "users.token.revoke": "admin", "audit.list": "admin", "audit.verify": "admin",
@@ -252,7 +258,8 @@ def test_the_description_names_every_operation_and_every_reference_in_it_resolve
     references = set(walk(told))
     assert references
     assert {r.removeprefix("#/components/schemas/") for r in references} <= set(schemas)
-    assert "in" in schemas["AccountLine"]["properties"], "as it is sent"
+    assert schemas["fleet.AgentView"] != schemas["rollout.AgentView"]
+    assert "in" in schemas["account.AccountLine"]["properties"], "as it is sent"
     takes = schemas["agents_revoke"]
-    assert set(takes["properties"]) == {"agent"}
+    assert set(takes["properties"]) == {"agent", "because"}
     assert takes["additionalProperties"] is False

@@ -51,7 +51,7 @@ def schema_of(kind: Any, components: dict[str, Schema]) -> Schema:
 
 
 def _record(kind: type, components: dict[str, Schema]) -> Schema:
-    name = kind.__name__
+    name = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"  # `AgentView` is in more than one module
     reference = {"$ref": f"#/components/schemas/{name}"}
     if name in components:
         return reference
@@ -61,7 +61,7 @@ def _record(kind: type, components: dict[str, Schema]) -> Schema:
     properties = {field.rstrip("_"): schema_of(told[field], components) for field in names}
     components[name] = {"type": "object", "properties": properties, "required": list(properties)}
     said = (kind.__doc__ or "").strip()
-    if said and not said.startswith(f"{name}("):  # what `dataclass` writes by itself
+    if said and not said.startswith(f"{kind.__name__}("):  # what `dataclass` writes by itself
         components[name]["description"] = said
     return reference
 

@@ -19,6 +19,7 @@ from crossdock_controller.authority import Authority, State, short, states
 from crossdock_controller.commands import authority_needs as needs
 from crossdock_controller.commands.authority_needs import Need
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, audit, certificates, connection, facts
 
 DEFAULT_GRACE_US = 30 * 86_400_000_000  # where no controller of this release has run yet
@@ -66,6 +67,7 @@ class Step:
     taken_up: bool  # by the running controller; where none runs, by the next that starts
 
 
+@served
 def listing(data: DataDirectory, now_us: int) -> Authorities:
     authority = Authority.open(data.authority)
     ends = {fingerprint: _us(end) for fingerprint, end in authority.ends().items()}
@@ -98,6 +100,7 @@ def ends(data: DataDirectory) -> list[tuple[str, int]]:
     return found + ([("certificate of the controller", server)] if server else [])
 
 
+@served
 def add(data: DataDirectory, now_us: int, by: str) -> Step:
     """A new authority, which agents learn to trust. Raises ConfigError while a replacement is under way."""
     now = dt.datetime.fromtimestamp(now_us / 1e6, dt.UTC)
@@ -107,6 +110,7 @@ def add(data: DataDirectory, now_us: int, by: str) -> Step:
         return _step(data, db, authority, made)
 
 
+@served
 def issue(data: DataDirectory, now_us: int, by: str) -> Step:
     """The newest authority makes agents' certificates from now on. Raises ConfigError when it does already."""
     with _change(data) as (authority, db):
@@ -115,6 +119,7 @@ def issue(data: DataDirectory, now_us: int, by: str) -> Step:
         return _step(data, db, authority, done)
 
 
+@served
 def switch(data: DataDirectory, now_us: int, by: str, *, force: bool = False) -> Step:
     """The newest authority signs the server's certificate and the configurations from now on. Raises ConfigError when
     it does not issue yet, and, unless *force*, when somebody could not verify the server then."""
@@ -128,6 +133,7 @@ def switch(data: DataDirectory, now_us: int, by: str, *, force: bool = False) ->
         return _step(data, db, authority, done, found)
 
 
+@served
 def retire(data: DataDirectory, fingerprint: str, now_us: int, by: str, *, force: bool = False) -> Step:
     """Nobody trusts this one any more, and no certificate of it lets anyone in. Raises ConfigError while it is in use,
     and, unless *force*, while somebody needs it."""

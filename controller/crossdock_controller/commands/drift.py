@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import agents, connection, sightings, targets
 from crossdock_controller.store.sightings import Sighting
 from crossdock_controller.store.targets import Targets
@@ -31,6 +32,7 @@ class Drift:
     log: tuple[str, ...] = ()
 
 
+@served
 def drift(data: DataDirectory, now_us: int) -> list[Drift]:
     """By agent; empty when each runs what it should. Agents that never connected are not among them."""
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):

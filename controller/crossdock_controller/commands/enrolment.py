@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from crossdock.errors import ConfigError
 from crossdock_controller.commands.fleet import NAME
 from crossdock_controller.paths import DataDirectory, read_addresses
+from crossdock_controller.served import served
 from crossdock_controller.store import (
     agents,
     audit,
@@ -78,6 +79,7 @@ class PendingView:
     replaces: bool
 
 
+@served
 def create_token(
     data: DataDirectory, site: str, agent: str, ttl_seconds: float, now_us: int, *, uses: int = 1,
     approve: bool = False, by: str = "",
@@ -118,6 +120,7 @@ def create_token(
     )  # fmt: skip
 
 
+@served
 def list_tokens(data: DataDirectory, now_us: int) -> list[TokenView]:
     """All tokens, the newest first."""
     with closing(connection.connect(data.state)) as db:
@@ -130,6 +133,7 @@ def list_tokens(data: DataDirectory, now_us: int) -> list[TokenView]:
         ]  # fmt: skip
 
 
+@served
 def revoke_token(data: DataDirectory, token_id: str, now_us: int, *, by: str) -> TokenView:
     """Nobody enrols with it any more, nor does who waits on it. Raises ConfigError when it is not exactly one."""
     with closing(connection.connect(data.state)) as db, connection.transaction(db):
@@ -144,6 +148,7 @@ def revoke_token(data: DataDirectory, token_id: str, now_us: int, *, by: str) ->
     return next(t for t in list_tokens(data, now_us) if t.id == token.id)
 
 
+@served
 def pending(data: DataDirectory) -> list[PendingView]:
     """Enrolments that wait for a person, the oldest first."""
     with closing(connection.connect(data.state)) as db:
@@ -157,6 +162,7 @@ def pending(data: DataDirectory) -> list[PendingView]:
         ]  # fmt: skip
 
 
+@served
 def decide(
     data: DataDirectory, agent: str, now_us: int, *, approve: bool, by: str, code: str = "", because: str = ""
 ) -> str:
@@ -188,6 +194,7 @@ def decide(
     return fitting[0].code
 
 
+@served
 def move(data: DataDirectory, agent: str, now_us: int, *, by: str) -> str:
     """The next machine that greets as *agent* has the identity; the host that had it. Raises ConfigError."""
     with closing(connection.connect(data.state)) as db, connection.transaction(db):
@@ -204,6 +211,7 @@ def move(data: DataDirectory, agent: str, now_us: int, *, by: str) -> str:
     return bound.host
 
 
+@served
 def revoke(data: DataDirectory, agent: str, now_us: int, *, by: str, because: str = "") -> None:
     """Take *agent* off the allow-list, and whatever it asked for before; a running controller cuts its streams within a
     second. Raises ConfigError."""

@@ -130,21 +130,25 @@ def actor(by: str) -> str:
     return by if ":" in by else f"local:{by}"
 
 
+@served
 def pause(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """No wave begins or passes until `resume`; the sites that have the revision are judged all the same."""
     return _change(data, by, now_us, {"rolling"}, lambda r: Step(_to(r, "held"), "pause", why or "paused"))
 
 
+@served
 def resume(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     return _change(data, by, now_us, {"held"}, lambda r: Step(_to(r, "rolling"), "resume", why or "resumed"))
 
 
+@served
 def halt(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """Take the revision back from every site that has it."""
     sentence = f"halted by {by.partition(':')[2] or by}: {why}"
     return _change(data, by, now_us, {"rolling", "held"}, lambda r: halted(r, sentence, (), now_us))
 
 
+@served
 def finish(data: DataDirectory, by: str, why: str, now_us: int) -> Rollout:
     """In force everywhere now, whatever is left of waves and holds. Raises ConfigError without a reason."""
     if not why.strip():

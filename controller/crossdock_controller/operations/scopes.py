@@ -15,7 +15,7 @@ from typing import Any
 from crossdock.errors import Refused
 from crossdock_controller.access import Sites
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import agents, connection, dead_letters
+from crossdock_controller.store import agents, connection, dead_letters, enrolments
 
 Arguments = Mapping[str, Any]
 
@@ -92,14 +92,18 @@ class Rows(Anywhere):
 
 @dataclass(frozen=True, slots=True)
 class OfSite(Scope):
-    """The argument *name* is the site; when it is empty, *otherwise* is."""
+    """The argument *name* is the site. The one that *agent* names, if there is such an agent, is of a site that counts
+    as well: its name must not be taken by somebody of another site."""
 
     name: str = "site"
-    otherwise: str = ""
+    agent: str = ""
 
-    def covers(self, sites: Sites, _data: DataDirectory, arguments: Arguments) -> bool:
-        site = arguments.get(self.name) or (arguments.get(self.otherwise) if self.otherwise else None)
-        return sites.everything or (isinstance(site, str) and sites(site))
+    def covers(self, sites: Sites, data: DataDirectory, arguments: Arguments) -> bool:
+        site = arguments.get(self.name)
+        if sites.everything:
+            return True
+        known = _site_of(data, arguments.get(self.agent) or str(site)) if self.agent else None
+        return isinstance(site, str) and sites(site) and (known is None or sites(known))
 
     @property
     def words(self) -> str:
@@ -122,6 +126,24 @@ class OfAgent(Scope):
     @property
     def words(self) -> str:
         return f"on the site of agent `{self.name}`"
+
+
+@dataclass(frozen=True, slots=True)
+class OfPending(Scope):
+    """The argument *name* is an agent that waits for a person: the site of every enrolment under that name."""
+
+    name: str = "agent"
+
+    def covers(self, sites: Sites, data: DataDirectory, arguments: Arguments) -> bool:
+        if sites.everything:
+            return True
+        with closing(connection.connect(data.state)) as db:
+            waiting = {e.site for e in enrolments.waiting(db) if e.agent == arguments[self.name]}
+        return bool(waiting) and all(sites(site) for site in waiting)
+
+    @property
+    def words(self) -> str:
+        return f"on the site at which `{self.name}` is to be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +175,8 @@ class OfTree(Scope):
     def covers(self, sites: Sites, data: DataDirectory, arguments: Arguments) -> bool:
         if sites.everything:
             return True
+        if arguments.get("environment") is not None:  # as it would be elsewhere, which shows every site
+            return False
         from crossdock_controller.operations import (
             trees,
         )  # the whole configuration, which the remote client has no use for

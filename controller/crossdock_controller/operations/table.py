@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crossdock_controller.access import Role
-from crossdock_controller.operations.scopes import Anywhere, OfAgent, OfLetter, OfSite, OfTree, Scope, Within
+from crossdock_controller.operations.scopes import (
+    Anywhere,
+    OfAgent,
+    OfLetter,
+    OfPending,
+    OfSite,
+    OfTree,
+    Rows,
+    Scope,
+    Within,
+)
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -51,10 +61,34 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
     Operation("rollback", "configuration:rollback", "engineer", EVERY_SITE, changes=True),
+    Operation("diff", "diffs:page", "engineer", EVERY_SITE),
+    Operation("approvals", "approvals:approvals", "engineer", EVERY_SITE),
+    Operation("approve", "approvals:approve", "engineer", EVERY_SITE, changes=True),
+    Operation("reject", "approvals:reject", "engineer", EVERY_SITE, changes=True),
+    Operation("config.tree", "pull:tree_of", "engineer", EVERY_SITE),
+    Operation("config.environment", "environments:environment", "viewer", ANY_SITE),
+    Operation("config.set-environment", "environments:set_environment", "admin", EVERY_SITE, changes=True),
+    Operation("rollout", "rollout:rollout", "viewer", OWN_SITES),
+    Operation("rollout.drift", "drift:drift", "viewer", Rows()),
+    Operation("rollout.pause", "rollout:pause", "engineer", EVERY_SITE, changes=True),
+    Operation("rollout.resume", "rollout:resume", "engineer", EVERY_SITE, changes=True),
+    Operation("rollout.halt", "rollout:halt", "engineer", EVERY_SITE, changes=True),
+    Operation("rollout.finish", "rollout:finish", "engineer", EVERY_SITE, changes=True),
     # The fleet
-    Operation("token.create", "fleet:create_token", "engineer", OfSite("site"), changes=True),
-    Operation("agents.revoke", "fleet:revoke", "engineer", OfAgent("agent"), changes=True),
+    Operation("fleet.risks", "risks:risks", "viewer", OWN_SITES),
+    Operation("token.create", "enrolment:create_token", "engineer", OfSite("site", agent="agent"), changes=True),
+    Operation("token.list", "enrolment:list_tokens", "operator", Rows()),
+    Operation("token.revoke", "enrolment:revoke_token", "engineer", EVERY_SITE, changes=True),
+    Operation("agents.pending", "enrolment:pending", "operator", Rows()),
+    Operation("agents.decide", "enrolment:decide", "engineer", OfPending("agent"), changes=True),
+    Operation("agents.move", "enrolment:move", "engineer", OfAgent("agent"), changes=True),
+    Operation("agents.revoke", "enrolment:revoke", "engineer", OfAgent("agent"), changes=True),
     Operation("agents.adopt", "fleet:adopt", "admin", EVERY_SITE, changes=True),
+    Operation("ca.list", "authorities:listing", "engineer", EVERY_SITE),
+    Operation("ca.add", "authorities:add", "admin", EVERY_SITE, changes=True),
+    Operation("ca.issue", "authorities:issue", "admin", EVERY_SITE, changes=True),
+    Operation("ca.switch", "authorities:switch", "admin", EVERY_SITE, changes=True),
+    Operation("ca.retire", "authorities:retire", "admin", EVERY_SITE, changes=True),
     # People and what they did
     Operation("users.add", "people:add_user", "admin", EVERY_SITE, changes=True),
     Operation("users.list", "people:list_users", "admin", EVERY_SITE),

@@ -10,7 +10,7 @@ from crossdock_controller.access import Labels, Sites
 from crossdock_controller.config import diff, load, tree
 from crossdock_controller.config.load import Loaded
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, revisions
+from crossdock_controller.store import connection, facts, revisions
 
 OWN_FOLDERS = frozenset({"sites", "sources"})  # everything else is shared by all sites
 
@@ -36,12 +36,12 @@ def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites) -> bool:
     """Whether everything that *new* changes takes effect at *sites* only: by the labels of now (*sites* goes by them)
     and by those the new tree gives. A tree with errors changes nothing, and whoever wrote it may hear of them."""
     with closing(connection.connect(data.state)) as db:
-        found = revisions.head(db)
+        found, serves = revisions.head(db), (facts.get(db, "environment") or b"").decode()
     current = found[1] if found is not None else {}
     changed = {path for path in {*current, *new} if current.get(path) != new.get(path)}
     if any(tree.folder_of(path) not in OWN_FOLDERS for path in changed):
         return False
-    after, _ = load.inspect(new)
+    after, _ = load.inspect(new, serves)
     if after is None:
         return True
     before = load.inspect(current)[0] if current else None
@@ -49,17 +49,17 @@ def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites) -> bool:
         return False
     known = before.sites if before is not None else {}
     relabelled = sites.under(lambda site: after.sites[site].labels if site in after.sites else {})
-    for site in _affected(before, after, current, new):
+    for site in _affected(before, after, current, new, serves):
         if site is None or (site in known and not sites(site)) or (site in after.sites and not relabelled(site)):
             return False
     return True
 
 
 def _affected(
-    before: Loaded | None, after: Loaded, current: Mapping[str, str], new: Mapping[str, str]
+    before: Loaded | None, after: Loaded, current: Mapping[str, str], new: Mapping[str, str], serves: str
 ) -> Iterator[str | None]:
     """Sites at which anything changes; None for what is not of any one site."""
-    for change in diff.plan(current, new).changes:
+    for change in diff.plan(current, new, serves).changes:
         yield change.site or None
     known = before.sites if before is not None else {}
     for site in {*known, *after.sites}:
