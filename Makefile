@@ -6,7 +6,7 @@ BYTES ?= 10000000000
 
 EVERY ?= 1
 
-.PHONY: demo test bench bench-drain bench-fleet bench-faults bench-felt chaos killpoints lint stubs pins setup
+.PHONY: demo test bench bench-drain bench-fleet bench-faults bench-felt chaos killpoints fuzz lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -54,6 +54,11 @@ chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir wr
 killpoints:      ## Kills every process at every point of a transfer; EVERY=10 each tenth, POWER=1 power cuts instead
 	@packaging/setup.sh test
 	$(PY) tests/chaos/killpoints.py --every $(EVERY) $(if $(POWER),--power) $(if $(FIRST),--first-start) --out killpoint-results
+
+fuzz:            ## Bytes of strangers into every reader of them, for SECONDS in all; TARGET=batch for one, KEEP=1 keeps finds
+	@packaging/setup.sh test
+	@$(PY) -c 'import atheris' 2>/dev/null || $(PY) -m pip install -q 'atheris>=3' || echo "fuzz: without atheris, blind mutations"
+	PYTHONPATH="tests$${PYTHONPATH:+:$$PYTHONPATH}" nice $(PY) -m fuzz --seconds $(or $(SECONDS),600) $(if $(TARGET),--target $(TARGET)) $(if $(KEEP),--keep)
 
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py

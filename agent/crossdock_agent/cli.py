@@ -24,13 +24,16 @@ def main() -> None:
         return
     from crossdock_agent import app, priority, settings
 
+    def load() -> settings.Settings:
+        return settings.load(options.get("--state"), options.get("--config"))
+
     try:
-        loaded = settings.load(options.get("--state"), options.get("--config"))
+        loaded = load()
         priority.lower(loaded.nice)
         if is_service:
-            app.run_as_service(loaded)
+            app.run_as_service(load)
         else:
-            app.run(loaded)
+            app.run(loaded, reload=load)
     except CrossdockError as error:
         sys.exit(explain(error))
 

@@ -81,7 +81,7 @@ def run(state: Path | None, config: Path | None) -> None:
 
     settings = _settings(state, config)
     priority.lower(settings.nice)
-    app.run(settings)
+    app.run(settings, reload=lambda: _settings(state, config))
 
 
 @main.group()
@@ -95,9 +95,8 @@ def service_run(state: Path | None, config: Path | None) -> None:
     """What the Service Control Manager of Windows starts. By hand it is 'crossdock-agent run'."""
     from crossdock_agent import app, priority
 
-    settings = _settings(state, config)
-    priority.lower(settings.nice)
-    app.run_as_service(settings)
+    priority.lower(_settings(state, config).nice)
+    app.run_as_service(lambda: _settings(state, config))
 
 
 @main.command()
@@ -181,6 +180,14 @@ def helper(task: str) -> None:
     from crossdock_agent.helper import serve
 
     sys.stdout.buffer.write(serve(task, sys.stdin.buffer.read()))
+
+
+@main.command(hidden=True)
+def answer() -> None:
+    """For a running agent that the centre asks: question on stdin, answer on stdout."""
+    from crossdock_agent import answering
+
+    sys.stdout.buffer.write(answering.answer(sys.stdin.buffer.read()))
 
 
 @main.command(name="try")
@@ -283,6 +290,7 @@ def _print_status(status: Status) -> None:
             f"source      {source.source}: {source.state}"
             + (f" since {at(source.blocked_since_us)}" if source.blocked_since_us else "")
             + (f" by {source.throttled_by}" if source.throttled_by else "")
+            + (f" since {at(source.paused_since_us)} by {source.paused_by}" if source.paused_since_us else "")
             + f", {source.records} records read, "
             f"{source.pending_records} pending, last read {at(source.last_read_us)}"
             + (f", slowed by its budget for {slowed} s" if (slowed := source.counters.get("throttled_seconds")) else "")

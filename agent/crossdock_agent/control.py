@@ -9,13 +9,14 @@ than it once acknowledged was restored itself: it is given back what it lacks (s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import queue
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from loguru import logger
 
@@ -24,6 +25,7 @@ from crossdock.errors import CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.machine import machine_digest
 from crossdock.v1.link_pb2 import (
+    Command,
     CommandResult,
     ConfigOffer,
     ConfigStatus,
@@ -87,7 +89,9 @@ class Control:
         on_certificate: Callable[[], None],
         on_given_back: Callable[[], None],
         rng: random.Random,
+        on_command: Callable[[Command], None] | None = None,
     ) -> None:
+        self.on_command = on_command
         self.clock_offset_us: int | None = None  # controller's clock minus ours
         self.heartbeat_seconds = HEARTBEAT_SECONDS
         self.outbox = outbox
@@ -101,7 +105,7 @@ class Control:
         self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
         self._talk: _Talk | None = None
-        configuration.on_failed = self._report_failed
+        configuration.on_status = self._report_status
         self._compared = False  # the outbox with what the controller knows of it
         self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
         self.stream = Stream("Control", self._begin_talk, identities, problems, rng)
@@ -155,12 +159,16 @@ class Control:
         self._talk = _Talk(self)
         return self._talk
 
-    def _report_failed(self, status: ConfigStatus) -> None:
-        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
+    def send(self, reports: Iterable[Report]) -> None:
+        """Send *reports* over the stream there is now; heartbeats go in between. From any thread. Where there is none
+        they are lost: the controller asks again."""
         talk = self._talk
         if talk is not None:
-            talk.report(Report(config=status))
-            talk.report(Report(heartbeat=self.heartbeat()))
+            talk.send(reports)
+
+    def _report_status(self, status: ConfigStatus) -> None:
+        """From any thread. A stream that is not there hears it when the configuration is offered anew."""
+        self.send([Report(config=status), Report(heartbeat=self.heartbeat())])
 
     def certificate_renewed(self) -> None:
         self._on_certificate()
@@ -196,16 +204,17 @@ class _Talk:
         self.failure: CrossdockError | None = None
         self.on_failure: Callable[[], object] = self.end
         self._control = control
-        self._outgoing: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
+        self._outgoing: queue.SimpleQueue[Report | Iterable[Report] | None] = queue.SimpleQueue()
+        self._beaten_at = time.monotonic()
         self._greeted_at = time.monotonic()
 
     def end(self) -> None:
         self.ended = True
         self._outgoing.put(None)
 
-    def report(self, report: Report) -> None:
-        """To the controller, after what is queued already. From any thread."""
-        self._outgoing.put(report)
+    def send(self, reports: Iterable[Report]) -> None:
+        if not self.ended:
+            self._outgoing.put(reports)
 
     # --- the sending thread
 
@@ -220,17 +229,30 @@ class _Talk:
         self._greeted_at = time.monotonic()
         yield Report(hello=self._control.hello())
         while not self.ended:
-            try:
-                report = self._outgoing.get(timeout=self._control.heartbeat_seconds)
-            except queue.Empty:
-                yield Report(heartbeat=self._control.heartbeat())
-                request = self._control.renewal.request()
-                if request is not None:
-                    yield Report(certificate_request=request)
-                continue
-            if report is None:
+            waiting: Report | Iterable[Report] | None = ()
+            with contextlib.suppress(queue.Empty):
+                waiting = self._outgoing.get(timeout=max(0.0, self._beat_in()))
+            if waiting is None:
                 return
-            yield report
+            for report in (waiting,) if isinstance(waiting, Report) else waiting:
+                yield report
+                if self.ended:
+                    return
+                yield from self._beat()  # however long the answer to a command is
+            yield from self._beat()
+
+    def _beat_in(self) -> float:
+        """Seconds until a heartbeat is due."""
+        return self._beaten_at + self._control.heartbeat_seconds - time.monotonic()
+
+    def _beat(self) -> Iterator[Report]:
+        if self._beat_in() > 0:
+            return
+        self._beaten_at = time.monotonic()
+        yield Report(heartbeat=self._control.heartbeat())
+        request = self._control.renewal.request()
+        if request is not None:
+            yield Report(certificate_request=request)
 
     # --- the receiving thread
 
@@ -249,6 +271,8 @@ class _Talk:
                 self._control.certificate_renewed()
         elif kind == "trust":
             self._trusted(directive.trust)
+        elif kind == "command" and self._control.on_command is not None:
+            self._control.on_command(directive.command)
         elif kind == "command":
             error = f"this agent ({__version__}) does not know the command {directive.command.name!r}"
             self._outgoing.put(Report(command_result=CommandResult(id=directive.command.id, ok=False, error=error)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,6 +15,10 @@ from cryptography.x509.oid import NameOID
 from crossdock.errors import ConfigError, Refused
 from crossdock.tls import agent_of
 
+_UNREADABLE = (
+    ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+_KEY_FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 _SALT_BYTES = 16
 _NONCE_BYTES = 12
 _WRAPPING = b"crossdock-agent key 1"
@@ -40,22 +44,23 @@ def certificate_facts(certificate: bytes, key: bytes) -> tuple[str, int]:
         uris = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
             x509.UniformResourceIdentifier
         )
-    except (ValueError, TypeError, x509.ExtensionNotFound) as error:
+        theirs, ours = leaf.public_key().public_bytes(*_KEY_FORM), own.public_key().public_bytes(*_KEY_FORM)
+        until = leaf.not_valid_after_utc
+    except (*_UNREADABLE, TypeError, x509.ExtensionNotFound) as error:
         raise Refused(f"the certificate issued cannot be used: {error}", hint="enrol again with a new token") from error
-    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    if leaf.public_key().public_bytes(*form) != own.public_key().public_bytes(*form):
+    if theirs != ours:
         raise Refused("the certificate issued is for another key", hint="enrol again with a new token")
     agents = [agent for agent in map(agent_of, uris) if agent is not None]
     if len(agents) != 1:
         raise Refused(f"the certificate issued names {len(agents)} agents", hint="enrol again with a new token")
-    return agents[0], int(leaf.not_valid_after_utc.timestamp() * 1_000_000)
+    return agents[0], int(until.timestamp() * 1_000_000)
 
 
 def public_key_of(csr: bytes) -> bytes:
     """The key that *csr* (PEM) is for: DER, SubjectPublicKeyInfo. Raises Refused when it cannot be read."""
     try:
         key = x509.load_pem_x509_csr(csr).public_key()
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise Refused(f"the certificate request cannot be read: {error}", hint="enrol again") from error
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -87,7 +92,7 @@ def check_authorities(bundle: bytes) -> None:
     try:
         found = x509.load_pem_x509_certificates(bundle)
         are_authorities = [a.extensions.get_extension_for_class(x509.BasicConstraints).value.ca for a in found]
-    except (ValueError, x509.ExtensionNotFound) as error:
+    except (*_UNREADABLE, x509.ExtensionNotFound) as error:
         raise ConfigError(f"these are no CA certificates to trust: {error}", hint="see 'crossdock ca' there") from error
     if not all(are_authorities):
         raise ConfigError("a certificate to trust is not one of a CA", hint="see 'crossdock ca' there")
@@ -103,8 +108,13 @@ def prove(key: bytes, data: bytes) -> bytes:
 
 def verify_config(config: bytes, signature: bytes, ca_bundle: bytes) -> None:
     """Raises ConfigError unless a CA in *ca_bundle* (PEM) signed *config* (ECDSA, SHA-256, DER)."""
-    for authority in x509.load_pem_x509_certificates(ca_bundle):
-        key = authority.public_key()
+    try:
+        keys = [authority.public_key() for authority in x509.load_pem_x509_certificates(ca_bundle)]
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"the CA certificates of this agent cannot be read: {error}", hint="enrol again with a new token"
+        ) from error
+    for key in keys:
         if not isinstance(key, ec.EllipticCurvePublicKey):
             continue
         try:
@@ -121,5 +131,5 @@ def pem_of_der(certificate: bytes) -> bytes:
     """Raises Refused when *certificate* is not DER."""
     try:
         return x509.load_der_x509_certificate(certificate).public_bytes(serialization.Encoding.PEM)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise Refused("the join token carries no readable CA certificate", hint="copy the whole token") from error

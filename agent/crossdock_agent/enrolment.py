@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ControllerUnavailable, CrossdockError, Refused, Retryable
+from crossdock.errors import UNREADABLE, ControllerUnavailable, CrossdockError, Refused, Retryable
 from crossdock.machine import key_code, machine_digest
 from crossdock.v1.enrollment_pb2 import EnrollRequest, EnrollResponse
 from crossdock_agent.asking import about_here, ask, identity_of, retry_seconds
@@ -82,7 +82,7 @@ class _Kept:
                 return kept
         except FileNotFoundError:
             pass  # the first time
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             logger.bind(file=str(self._path)).warning("the request kept cannot be read, a new one is made: {}", error)
         made = KeptRequest(self._token, *crypto.new_key_and_request())
         private_directory(self._path.parent)

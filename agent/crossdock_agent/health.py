@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,11 @@ class StatusWriter:
         self._health = health
         self._look = look  # at what is to be told besides, each minute
         self._path = path
+        self._lock = threading.Lock()  # both write beside the same file
+
+    def write_now(self) -> None:
+        """For who looks at the file next. From any thread."""
+        self._write(self._health.status())
 
     def run(self, stop: Stop) -> None:
         written: Status | None = None
@@ -146,7 +152,8 @@ class StatusWriter:
     def _write(self, status: Status) -> bool:
         """False when the disk took it not: the file is for people on this machine, and the agent does not need it."""
         try:
-            write_atomic(self._path, msgspec.json.encode(status), durable=False)
+            with self._lock:
+                write_atomic(self._path, msgspec.json.encode(status), durable=False)
         except OSError as error:
             self._health.problem(
                 f"{self._path} cannot be written, 'crossdock-agent status' shows an old state: {error}"
@@ -181,6 +188,8 @@ def _source(health: SourceHealth) -> SourceStatus:
         dict(health.counters),
         health.blocked_since_us,
         health.throttled_by,
+        health.paused_since_us,
+        health.paused_by,
     )
 
 

@@ -9,7 +9,6 @@ steps leaves the identity before or the identity after. Nothing here imports `cr
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 import threading
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.files import exposed, private_directory, protect, write_atomic
 from crossdock_agent.keystore import Keystore, scheme_of
 
@@ -65,7 +64,7 @@ def parse_token(text: str) -> JoinToken:
     try:
         fields = msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=dict[str, str])
         token = JoinToken(fields["a"], base64.b64decode(fields["c"], validate=True), fields["t"])
-    except (binascii.Error, msgspec.DecodeError, KeyError, ValueError):
+    except (*UNREADABLE, KeyError):
         raise wrong from None
     if not token.address or not token.ca_der or not token.secret:
         raise wrong
@@ -142,7 +141,7 @@ class IdentityStore:
                 f"no identity in {self._directory}",
                 hint="crossdock-agent enroll --token TOKEN (from 'crossdock token create')",
             ) from None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise ConfigError(
                 f"identity {self._path} cannot be read: {error}", hint="enrol again with a new token"
             ) from error

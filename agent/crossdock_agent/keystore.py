@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent import helper
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _decoded(stored: bytes, path: Path) -> Wrapped | None:
         return None
     try:
         return msgspec.json.decode(stored, type=Wrapped)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"private key {path} is damaged, or of a later release: {error}", hint="enrol again with a new token"
         ) from error

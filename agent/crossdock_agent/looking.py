@@ -12,7 +12,7 @@ import msgspec
 from crossdock.errors import ConfigError
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import SourceConfig
-from crossdock_agent import discovery, sourcefile, trial, trial_text
+from crossdock_agent import discovery, shapes, sourcefile, trial, trial_text
 from crossdock_agent.guessing import files
 from crossdock_agent.pump import wall_us
 from crossdock_agent.settings import Settings
@@ -36,6 +36,19 @@ def look_at_source(
     secret = Secrets(settings.directory).resolve
     found = trial.attempt(config, secret, wall_us, records=records, seconds=seconds)
     yield from [_json(found)] if as_json else trial_text.of_trial(found, config.settings)
+
+
+def answer(
+    settings: Settings, name: str, *, records: int, seconds: float, values: bool
+) -> tuple[list[str], Any]:  # fmt: skip
+    """The same for a person and for a program; without *values*, they are shown by their shape."""
+    config = sourcefile.configured(settings.config_path, name)
+    if "directory" in config.settings and "format" not in config.settings:
+        raise ConfigError(f"source {name} has no 'format' yet", hint="try it at the site: crossdock-agent try")
+    found = trial.attempt(config, Secrets(settings.directory).resolve, wall_us, records=records, seconds=seconds)
+    if not values:
+        found = shapes.of_trial(found)
+    return list(trial_text.of_trial(found, config.settings)), msgspec.to_builtins(found)
 
 
 def _first_file(config: SourceConfig, *, as_json: bool) -> Iterator[str]:

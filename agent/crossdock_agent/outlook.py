@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
+from crossdock.errors import UNREADABLE
 from crossdock.siteconfig import LANE_SHARES
 from crossdock_agent.files import write_atomic
 from crossdock_agent.outbox import Outbox
@@ -102,7 +103,7 @@ class Outlook:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Kept)
         except FileNotFoundError:
             return Reading()
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, *UNREADABLE) as error:
             logger.bind(file=str(self._path)).warning("kept rates cannot be read, they are watched anew: {}", error)
             return Reading()
         age = (self._wall_us() - kept.saved_us) / 1e6

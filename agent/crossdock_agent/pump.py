@@ -2,7 +2,8 @@
 
 The pump alone knows outbox, backpressure, schedule, budget and backoff; the source knows none of them. A full outbox
 stops the reading, a failing source is tried again with backoff, a failing release never stops reading. In quiet hours
-and while a budget, the source's own or the whole agent's, is used up nothing is read, and releases go on.
+and while a budget, the source's own or the whole agent's, is used up nothing is read, and releases go on; so it is
+while a person has paused the source.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Clock:
 class Progress:
     """What a pump has done since it started, for status and heartbeats. Written by its thread only."""
 
-    state: str = "waiting"  # running, throttled, waiting, quiet, blocked, failing, stopped
+    state: str = "waiting"  # running, throttled, waiting, quiet, paused, blocked, failing, stopped
     records: int = 0
     batches: int = 0
     last_read_us: int = 0
@@ -147,6 +148,7 @@ class Pump:
         zone: str = "UTC",
         clock: Clock = Clock(),
         gate: Gate = OPEN,
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
         self.zone = zone
@@ -173,6 +175,7 @@ class Pump:
         self._throttle = Throttle(config.budget, clock.monotonic())
         self._throttled = 0.0  # seconds
         self._gate = gate
+        self._paused = paused
         self._releases = Releases(self.source, outbox, config.name, self.counters, rng)
         self._log = logger.bind(source=config.name)
 
@@ -188,6 +191,11 @@ class Pump:
         self._due.reading = True
         if not self._due.deaf:
             self._due.event.set()
+
+    def look(self) -> None:
+        """It was paused or resumed: look now, and read on where it stood if it may."""
+        self._due.reading = True
+        self._due.event.set()
 
     def stop(self, seconds: float = 10.0) -> bool:
         """True when the thread ended in time. One that did not can append nothing once another has begun."""
@@ -241,6 +249,10 @@ class Pump:
         """Seconds for which a pass that is due may not begin; asked again at least every minute, because the clock may
         be moved meanwhile."""
         now, spread = self._clock.monotonic(), self.timetable.spread_seconds
+        if self._paused():
+            self.progress.state = "paused"
+            self.settled.set()
+            return LOOK_SECONDS
         quiet = self.timetable.quiet_seconds(self._clock.wall_us())
         if quiet:
             self.progress.state = "quiet"
@@ -313,11 +325,14 @@ class Pump:
         wait = self._throttle.before(_size(draft), self._clock.monotonic())
         self._pause(wait, stop, releases=_is_of_file(draft))
         self._wait_for_limits(stop, releases=_is_of_file(draft))
+        if self._paused():
+            self._due.reading = True
+            return False
         return not stop.is_set()
 
     def _wait_for_limits(self, stop: Stop, *, releases: bool) -> None:
         """Until the agent as a whole may use more of its host."""
-        while not stop.is_set():
+        while not stop.is_set() and not self._paused():
             seconds, resource = self._gate.read_wait(self.config.lane)
             if not seconds:
                 return
@@ -335,7 +350,7 @@ class Pump:
             self.counters.add("polls_cut_short")
             return True
         self._pause(self._throttle.worked(self._clock.cpu(), now), stop, releases=_is_of_file(draft))
-        if self.timetable.quiet_seconds(self._clock.wall_us()):
+        if self.timetable.quiet_seconds(self._clock.wall_us()) or self._paused():
             self._due.reading = True
             return True
         return stop.is_set()
@@ -350,7 +365,7 @@ class Pump:
         state, self.progress.state = self.progress.state, "throttled"
         self.progress.throttled_by = by
         self._due.deaf = True
-        while not stop.is_set() and now < began + seconds:
+        while not stop.is_set() and not self._paused() and now < began + seconds:
             self._due.event.clear()
             if releases:
                 self._releases.run()

@@ -14,11 +14,13 @@ from crossdock.v1.link_pb2 import SourceHealth
 from crossdock_agent.hints import Hints
 from crossdock_agent.limits import Governor, Rules, rules_of
 from crossdock_agent.outbox import Outbox, Position
+from crossdock_agent.pauses import Pause, Pauses
 from crossdock_agent.problems import Problems
 from crossdock_agent.pump import Pump
 from crossdock_agent.schedule import Schedule
 from crossdock_agent.sources import base
 
+_HELD = ("paused", "quiet", "blocked", "throttled")
 HOLD_SECONDS = 5.0  # a changed source's first pass may show within this that its settings are wrong
 
 
@@ -36,7 +38,9 @@ class Pumps:
         secret: Callable[[str], str],
         rng: random.Random,
         governor: Governor | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
+        self._pauses = pauses or Pauses()
         self._governor = governor or Governor()
         self._outbox = outbox
         self._schedule = schedule
@@ -87,8 +91,37 @@ class Pumps:
             self._remove(name)
 
     def health(self) -> list[SourceHealth]:
-        positions = self._outbox.positions()
-        return [_health(pump, positions.get(name, Position("standard"))) for name, pump in sorted(self._pumps.items())]
+        positions, pauses = self._outbox.positions(), self._pauses.all()
+        return [
+            _health(pump, positions.get(name, Position("standard")), pauses.get(name))
+            for name, pump in sorted(self._pumps.items())
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._pumps)
+
+    def rescan(self, name: str) -> str:
+        """Wake source *name*: it looks for new data now. Why not yet, or "". Raises KeyError."""
+        pump = self._pumps[name]
+        pump.wake()
+        state = "paused" if self._pauses.of(name) is not None else pump.progress.state
+        return f"it is {state}" if state in _HELD else ""
+
+    def pause(self, name: str, by: str, now_us: int) -> Pause:
+        """Stop reading source *name* after the batch in hand; its data waits there. Raises KeyError, OSError."""
+        pump = self._pumps[name]
+        found = self._pauses.pause(name, by, now_us)
+        pump.look()
+        return found
+
+    def resume_source(self, name: str) -> Pause | None:
+        """Go on reading *name*, which need not be configured now; None when it was not paused. Raises OSError."""
+        found = self._pauses.resume(name)
+        pump = self._pumps.get(name)
+        if found is not None and pump is not None:
+            pump.look()
+        return found
 
     def _build(self, config: SiteConfig) -> tuple[dict[str, Pump], list[str]]:
         """New pumps, not started, for what is not running just so already; and what is wrong with the others."""
@@ -101,7 +134,7 @@ class Pumps:
             try:
                 pumps[source.name] = Pump(
                     source, config.revision, self._outbox, self._secret, build_source, self._rng, config.zone,
-                    gate=self._governor,
+                    gate=self._governor, paused=self._paused_of(source.name),
                 )  # fmt: skip
             except ConfigError as error:
                 faults.append(str(error))
@@ -127,6 +160,9 @@ class Pumps:
             self._hints.watch(name, pump.source.watch(), pump.wake)
         self._config = config
         logger.bind(revision=config.revision, started=len(pumps), kept=len(kept)).info("configuration runs")
+
+    def _paused_of(self, name: str) -> Callable[[], bool]:
+        return lambda: self._pauses.of(name) is not None
 
     def _remove(self, name: str) -> None:
         self._schedule.forget(name)
@@ -157,11 +193,12 @@ def _rules(config: SiteConfig, faults: list[str]) -> Rules:
         return rules_of(config.limits, "UTC")
 
 
-def _health(pump: Pump, position: Position) -> SourceHealth:
+def _health(pump: Pump, position: Position, pause: Pause | None) -> SourceHealth:
     progress = pump.progress
+    resting = progress.state in ("waiting", "quiet", "failing")
     return SourceHealth(
         source=pump.config.name,
-        state=progress.state,
+        state="paused" if pause is not None and resting else progress.state,
         records=progress.records,
         batches=progress.batches,
         pending_records=position.records,
@@ -171,4 +208,6 @@ def _health(pump: Pump, position: Position) -> SourceHealth:
         counters=pump.counters.snapshot(),
         blocked_since_us=progress.blocked_since_us,
         throttled_by=progress.throttled_by if progress.state == "throttled" else "",
+        paused_since_us=pause.since_us if pause is not None else 0,
+        paused_by=pause.by if pause is not None else "",
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
+from crossdock.errors import UNREADABLE
 from crossdock_agent.files import write_atomic
 from crossdock_agent.outbox import Quarantined
 from crossdock_agent.outbox.damaged import Survey, survey
@@ -59,7 +60,7 @@ class SetAside:
     def _note(self, path: Path) -> Note:
         try:
             return msgspec.json.decode(path.with_name(path.name + NOTE).read_bytes(), type=Note)
-        except (OSError, msgspec.DecodeError):  # of an older release, or the disk was full: look again
+        except (OSError, *UNREADABLE):  # of an older release, or the disk was full: look again
             return Note(path.stat().st_mtime_ns // 1000, "the reason was not noted", survey(path))
 
     def _tell(self, path: Path, note: Note) -> None:

@@ -16,13 +16,19 @@ SETTINGS_NAME = "agent.toml"
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """*state* holds identity, outbox, last good configuration and secrets; one agent may use it at a time. *nice* is
-    how far the agent steps back behind other programs: POSIX niceness, on Windows a lower priority class."""
+    how far the agent steps back behind other programs: POSIX niceness, on Windows a lower priority class.
+    *own_log_mb* is the size of each of five files of the log that it keeps for `logs` and `support-bundle`, 0
+    for none; *policy_file* is where this site says what the centre may ask (default: `policy.toml` in *state*).
+    *hold_seconds*: how long a new configuration is watched before it is the last good one, unless its offer says."""
 
     state: str
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_file: str | None = None
     log_json: bool = False
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
+    own_log_mb: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 2
+    policy_file: str | None = None
+    hold_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 15.0
 
     @property
     def directory(self) -> Path:
@@ -47,6 +53,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def config_path(self) -> Path:
         return self.directory / "last-good.json"
+
+    @property
+    def policy_path(self) -> Path:
+        return Path(self.policy_file) if self.policy_file else self.directory / "policy.toml"
+
+    @property
+    def pauses_path(self) -> Path:
+        return self.directory / "paused.json"
+
+    @property
+    def commands_path(self) -> Path:
+        """Folder of the commands that were taken, and of their answers."""
+        return self.directory / "commands"
+
+    @property
+    def commands_log_path(self) -> Path:
+        return self.directory / "logs" / "commands.log"
+
+    @property
+    def own_log_path(self) -> Path | None:
+        return self.directory / "logs" / "agent.log" if self.own_log_mb else None
 
 
 def default_state() -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from crossdock import siteconfig
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock.siteconfig import SourceConfig
 from crossdock_agent.configuration import read_current
 
@@ -65,7 +65,7 @@ def _yaml(path: Path, text: str) -> dict[str, Any]:
 def _json(path: Path, text: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: {error}", hint="it holds one JSON object, as in sources/*.yaml") from error
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from crossdock.errors import UNREADABLE
+
 LinkState = Literal["connected", "not connected"]
 
 
@@ -22,6 +24,8 @@ class SourceStatus(msgspec.Struct, frozen=True):
     counters: dict[str, int]
     blocked_since_us: int = 0
     throttled_by: str = ""
+    paused_since_us: int = 0  # 0 unless a person has paused it
+    paused_by: str = ""
 
 
 class LimitStatus(msgspec.Struct, frozen=True):
@@ -69,5 +73,5 @@ def read_status(path: Path) -> Status | None:
     """The last status written, if there is a readable one."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Status)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None

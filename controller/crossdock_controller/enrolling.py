@@ -114,7 +114,10 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
         now_us = time.time_ns() // 1000
 
         def enrolled(db: Any) -> None:
+            before = agents.get(db, found.agent)
             certificates.record(db, row)
+            if before is not None and before.state == "revoked":  # what it had before must not get in ahead of this one
+                certificates.used(db, row, now_us)
             agents.record_enrolled(
                 db, found.agent, found.site, host=found.host, platform=found.platform, version=found.version,
                 expires_us=issued.expires_us, now_us=now_us,

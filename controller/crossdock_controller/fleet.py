@@ -26,7 +26,17 @@ from crossdock_controller.effective import Effective
 from crossdock_controller.offers import Offers
 from crossdock_controller.refusing import Refusals
 from crossdock_controller.standing import Standing
-from crossdock_controller.store import agents, connection, facts, faults, revisions, sightings, strangers, targets
+from crossdock_controller.store import (
+    agents,
+    connection,
+    facts,
+    faults,
+    revisions,
+    rollouts,
+    sightings,
+    strangers,
+    targets,
+)
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
 from crossdock_controller.store.targets import Targets
@@ -48,7 +58,8 @@ class Caller:
 
 @dataclass(slots=True)
 class Session:
-    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered."""
+    """One live Control stream. *offers* wakes its writer; *offered* is the hash it was last offered; *commands* are the
+    ids of those taken to the agent over it."""
 
     caller: Caller
     instance: bytes
@@ -58,6 +69,9 @@ class Session:
     desired: int = 0  # the revision it was last told of, or found to run
     replaced: bool = False
     standing: Standing = field(default_factory=lambda: Standing(""))
+    version: str = ""
+    capabilities: frozenset[str] = frozenset()
+    commands: set[str] = field(default_factory=set)
 
 
 async def cut(context: grpc.aio.ServicerContext, code: grpc.StatusCode, details: str) -> None:
@@ -185,7 +199,8 @@ class Fleet:
         unread = self._offers.unread(found)
         trees, damaged = await self.read(lambda db: revisions.sound(db, unread))
         self._offers.refuse(damaged)
-        await asyncio.to_thread(self._offers.take, found, trees)
+        hold = await self.read(rollouts.hold_seconds) if found.rolling else 0.0
+        await asyncio.to_thread(self._offers.take, found, trees, hold)
 
     async def offer(self, session: Session) -> None:
         """Queue the site's part of the revision it is to run, unless the agent has it or was offered it."""
@@ -325,6 +340,7 @@ def health_of(beat: link_pb2.Heartbeat, now_us: int) -> dict[str, object]:
                 "source": s.source, "state": s.state, "records": s.records, "batches": s.batches,
                 "pending_records": s.pending_records, "last_read_us": s.last_read_us, "error": s.error, "hint": s.hint,
                 "counters": dict(s.counters), "blocked_since_us": s.blocked_since_us, "throttled_by": s.throttled_by,
+                "paused_since_us": s.paused_since_us, "paused_by": s.paused_by,
             }
             for s in beat.sources
         ],

@@ -24,6 +24,7 @@ from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
 from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
 from crossdock_controller import ledger
+from crossdock_controller.commanding import Commanding
 from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.identities import Identities, greeted
@@ -62,12 +63,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._identities = Identities(fleet)
         self._committer = committer
         self._intake = intake
+        self.commanding = Commanding(fleet)
         self._reading = asyncio.Lock()  # a reader is for one thread at a time
 
     async def Uplink(  # noqa: N802 - the name of the RPC
         self, requests: AsyncIterator[link_pb2.Batch], context: _Context
     ) -> AsyncIterator[link_pb2.Ack]:
         caller = await self._authenticate(context)
+        barred = self._identities.barred(caller, context)
+        if barred:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, barred)
         refusal = self._committer.refusing()
         if refusal is not None:  # before its batches travel for nothing
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(refusal))
@@ -128,7 +133,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
             raise AssertionError("abort raises") from error
         if refused:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, refused)
-        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:
+        if self._fleet.open_streams(caller.agent) >= MAX_STREAMS:  # the last thing: who waits here is not counted yet
             logger.bind(agent=caller.agent, peer=context.peer()).error("more than {} streams at once", MAX_STREAMS)
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"agent {caller.agent} has too many streams open")
         return caller
@@ -173,7 +178,10 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {caller.agent} is connected from another process"
             )
         shown = ledger.shown(context, caller.agent, self._fleet.authority)
-        session = Session(caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown))
+        session = Session(
+            caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown),
+            version=hello.version[:50], capabilities=common(hello.capabilities),
+        )  # fmt: skip
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
         try:
@@ -184,6 +192,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         except BaseException:  # also who hung up meanwhile: a session that nobody ends would bar the next process
             await self._close_session(session, context)
             raise
+        self._identities.welcomed(caller, shown, context)
         log = logger.bind(agent=caller.agent, site=caller.site, version=hello.version, revision=hello.revision)
         log.info("agent connected")
         if hello.store and hello.store != self._fleet.store:
@@ -255,6 +264,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
                 await self._fleet.config_status(session.caller, report.config)
             elif kind == "certificate_request":
                 await session.outgoing.put(await self._renew(agent, report.certificate_request.csr))
+            elif kind == "command_result":
+                await self.commanding.heard(session, report.command_result)
             elif kind is None:
                 unknown += 1
                 if unknown == 1:

@@ -7,29 +7,42 @@ until it ends; which of the two is the right one, only a person can say.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
+from collections import OrderedDict
 from typing import Any
 
+import grpc
 from loguru import logger
 
 from crossdock.machine import is_machine_digest
 from crossdock.v1 import link_pb2
-from crossdock_controller.fleet import Caller, Fleet
+from crossdock_controller import ledger
+from crossdock_controller.fleet import Caller, Fleet, cut
 from crossdock_controller.store import audit, certificates, enrolments, machines
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.throttle import address_of
 
 SETTLE_SECONDS = 60  # an agent's own streams may still open with the certificate that it has just replaced
+OVERLAP_SECONDS = 10.0  # ... and those that are open may end by themselves
+BAR_SECONDS = 120.0  # who is refused tries again sooner than that
+BARRED = 1000  # of all agents together; the oldest is forgotten first
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
 
 
 class Identities:
-    """Asked at each call of the link. Reads only: what a greeting changes is written by `greeted`."""
+    """Asked at each call of the link. Reads only: what a greeting changes is written by `greeted`.
+
+    A data stream says nothing of its machine. So where a greeting is refused, its address may not send either, unless
+    the agent itself is connected from there.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._barred: OrderedDict[tuple[str, str], float] = OrderedDict()  # (agent, address): until, monotonic
+        self._cuts: set[asyncio.Task[None]] = set()
 
     async def outdated(self, caller: Caller, shown: Certificate | None, context: _Context) -> str:
         """Why the certificate shown is not taken: a newer one of this agent was seen in use. Empty when it is.
@@ -64,12 +77,57 @@ class Identities:
             return ""
         reason = elsewhere(bound)
         logger.bind(agent=caller.agent, host=hello.host[:255], peer=str(context.peer())).error("{}", reason)
-        self._fleet.refusals.add("machine", caller.agent, address_of(str(context.peer())), hello.host[:255])
+        self._refuse("machine", caller, hello, context)
         return reason
 
     def twin(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         """A second process used the identity of a connected agent and was refused."""
-        self._fleet.refusals.add("twin", caller.agent, address_of(str(context.peer())), hello.host[:255])
+        self._refuse("twin", caller, hello, context)
+
+    def barred(self, caller: Caller, context: _Context) -> str:
+        """Why this address may not send as *caller*: a greeting from there was just refused. Empty when it may."""
+        key = (caller.agent, address_of(str(context.peer())))
+        if self._barred.get(key, 0.0) <= time.monotonic() or self._at_home(*key):
+            return ""
+        return f"agent {caller.agent} may not send from this address: its greeting from here was refused"
+
+    def welcomed(self, caller: Caller, shown: Certificate | None, context: _Context) -> None:
+        """*caller* was let in. What is still open under an older certificate than the one *shown* ends soon: its own
+        streams change over by themselves, and a thief's do not."""
+        self._barred.pop((caller.agent, address_of(str(context.peer()))), None)
+        if shown is None:
+            return
+        for other in self._fleet.streams().get(caller.agent, ()):
+            theirs = ledger.shown(other, caller.agent, self._fleet.authority)
+            if theirs is not None and theirs.serial != shown.serial:
+                reason = f"agent {caller.agent} uses a newer certificate now"
+                self._later(OVERLAP_SECONDS, other, reason)
+
+    def _refuse(self, kind: str, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
+        address = address_of(str(context.peer()))
+        self._fleet.refusals.add(kind, caller.agent, address, hello.host[:255])
+        if self._at_home(caller.agent, address):
+            return
+        self._barred[caller.agent, address] = time.monotonic() + BAR_SECONDS
+        while len(self._barred) > BARRED:
+            self._barred.popitem(last=False)
+        for other in self._fleet.streams().get(caller.agent, ()):
+            if other is not context and address_of(str(other.peer())) == address:
+                self._later(0.0, other, f"another machine or process uses the identity of agent {caller.agent}")
+
+    def _at_home(self, agent: str, address: str) -> bool:
+        """Whether *agent* is connected from *address* now."""
+        live = self._fleet.sessions.get(agent)
+        return live is not None and address_of(str(live.context.peer())) == address
+
+    def _later(self, seconds: float, context: _Context, reason: str) -> None:
+        async def end() -> None:
+            await asyncio.sleep(seconds)
+            await cut(context, grpc.StatusCode.PERMISSION_DENIED, reason)
+
+        task = asyncio.create_task(end())
+        self._cuts.add(task)
+        task.add_done_callback(self._cuts.discard)
 
 
 def greeted(db: sqlite3.Connection, agent: str, hello: link_pb2.Hello, shown: Certificate | None, now_us: int) -> None:

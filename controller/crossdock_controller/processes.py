@@ -34,6 +34,7 @@ from crossdock.v1 import enrollment_pb2_grpc, link_pb2_grpc
 from crossdock_controller import exits, presence
 from crossdock_controller.apisettings import ApiSettings
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
+from crossdock_controller.commanding import LOOK_SECONDS
 from crossdock_controller.committer import Committer
 from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
@@ -179,7 +180,8 @@ async def _serve(
         )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        link_pb2_grpc.add_LinkServicer_to_server(LinkService(fleet, committer, reader, addresses.enrollment), link)  # type: ignore[no-untyped-call]
+        links = LinkService(fleet, committer, reader, addresses.enrollment)
+        link_pb2_grpc.add_LinkServicer_to_server(links, link)  # type: ignore[no-untyped-call]
         grace_us = int(settings.grace_days * 86400e6)
         service = EnrollmentService(fleet, addresses, grace_us, approve=settings.approve_enrolments)
         enrollment_pb2_grpc.add_EnrollmentServicer_to_server(service, enrollment)  # type: ignore[no-untyped-call]
@@ -198,14 +200,12 @@ async def _serve(
         guard = Guard(ending)
         witness = presence.Witness(data, authority)
 
-        async def beat() -> None:
-            await asyncio.to_thread(holding.beat)
-
         tasks = [
             asyncio.create_task(guard.forever("intake", committer.run)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
+            asyncio.create_task(guard.every(LOOK_SECONDS, "commands", links.commanding.look)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
-            asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", beat)),
+            asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", lambda: asyncio.to_thread(holding.beat))),
             asyncio.create_task(guard.every(HEAD_SECONDS, "audit log", lambda: asyncio.to_thread(witness.step))),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]

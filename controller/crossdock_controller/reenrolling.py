@@ -27,7 +27,7 @@ from crossdock.proof import reenroll_bytes
 from crossdock.tls import agent_of
 from crossdock.v1.enrollment_pb2 import EnrollResponse, ReenrollRequest
 from crossdock_controller import ledger
-from crossdock_controller.authority import SERVER_LIFE, Authority, short
+from crossdock_controller.authority import SERVER_LIFE, UNREADABLE, Authority, short
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.identities import elsewhere
 from crossdock_controller.paths import Addresses
@@ -186,7 +186,7 @@ def _record(db: sqlite3.Connection, shown: Certificate, row: Certificate, reques
 
 def _readable(request: ReenrollRequest) -> x509.Certificate:
     if len(request.certificate) <= MAX_CERTIFICATE_BYTES and len(request.machine) <= MAX_MACHINE:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(*UNREADABLE):
             return x509.load_pem_x509_certificate(request.certificate)
     raise NotLetIn(grpc.StatusCode.INVALID_ARGUMENT, "the request holds no certificate that can be read")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# What msgspec raises for bytes that are not what they should be: its DecodeError is a ValueError, so is that of a text
+# that is no UTF-8, and what is nested too deep is the third.
+UNREADABLE = (ValueError, RecursionError)
+
 
 class CrossdockError(Exception):
     """Root of every error this project raises on purpose.

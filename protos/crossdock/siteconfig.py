@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from crossdock import cron, quiet
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock.limits import Limits
+from crossdock.names import PLAIN
 
 Lane = Literal["critical", "standard", "bulk"]
 LANES: tuple[Lane, ...] = ("critical", "standard", "bulk")
@@ -62,6 +63,8 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     budget: Budget | None = None
 
     def __post_init__(self) -> None:
+        if not PLAIN.fullmatch(self.name):
+            raise ValueError(f"{self.name[:100]!r} is no name for a source: letters, digits, '.', '_' and '-'")
         quiet.parse_all(self.quiet)
 
     @property
@@ -104,7 +107,7 @@ def decode(data: bytes) -> SiteConfig:
     """Raises ConfigError when *data* is not a site configuration, or is an empty one that does not say `stop_all`."""
     try:
         config = msgspec.json.decode(data, type=SiteConfig)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"site configuration cannot be read: {error}") from error
     if not config.sources and not config.stop_all:
         raise ConfigError(

@@ -19,7 +19,8 @@ CONFIG = "config"
 CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
 TRUST = "trust"  # the directive that says which certificate authorities to trust from now on
-CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST)
+COMMANDS = "commands"  # to a site, and their answers
+CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST, COMMANDS)
 
 
 def common(announced: Iterable[str]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import queue
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,15 +10,20 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crossdock import codec
 from crossdock.errors import ConfigError
 from crossdock.machine import machine_digest
 from crossdock.v1 import link_pb2
+from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller import identities
 from crossdock_controller.commands import enrolment, fleet
 from crossdock_controller.store import connection, machines
 from support.gateway import Gateway, Identity, csr_of, new_key, pem, running_gateway, stub, wait_until
+from support.relay import Relay
 
 BY = "local:test"
+ELSEWHERE = "127.0.0.9"
+two_addresses = pytest.mark.skipif(sys.platform == "darwin", reason="only 127.0.0.1 answers there")
 HERE, THERE = machine_digest("here"), machine_digest("there")
 NOW_US = int(dt.datetime.now(dt.UTC).timestamp() * 1e6)
 
@@ -40,9 +46,9 @@ def refusal(error: grpc.RpcError) -> str:
     return str(error.details())
 
 
-def greet(gateway: Gateway, identity: Identity, **fields: object) -> str:
+def greet(gateway: Gateway, identity: Identity, address: str = "", **fields: object) -> str:
     """ "welcome", or why it is refused."""
-    with gateway.link(identity) as channel:
+    with gateway.link(identity, address) as channel:
         try:
             first = next(iter(stub(channel).Control(iter([greeting(**fields)]), timeout=60)))
         except grpc.RpcError as error:
@@ -51,9 +57,9 @@ def greet(gateway: Gateway, identity: Identity, **fields: object) -> str:
     return "welcome"
 
 
-def uplink(gateway: Gateway, identity: Identity) -> str:
+def uplink(gateway: Gateway, identity: Identity, address: str = "") -> str:
     """ "open", or why it is refused."""
-    with gateway.link(identity) as channel:
+    with gateway.link(identity, address) as channel:
         try:
             list(stub(channel).Uplink(iter([]), timeout=60))
         except grpc.RpcError as error:
@@ -166,3 +172,71 @@ def test_a_clone_is_still_shown_after_the_controller_was_restarted(tmp_path: Pat
         wait_until(lambda: "a second process, on wms-copy" in problems(gateway), "it is shown")
     with running_gateway(tmp_path / "controller") as gateway:
         assert "a second process, on wms-copy" in problems(gateway)
+
+
+class Open:
+    """A stream that stays open until it is closed, or cut."""
+
+    def __init__(self, gateway: Gateway, identity: Identity, rpc: str, first: object, address: str = "") -> None:
+        self._outgoing: queue.Queue[object] = queue.Queue()
+        self._outgoing.put(first)
+        self._channel = gateway.link(identity, address)
+        self.call = getattr(stub(self._channel), rpc)(iter(self._outgoing.get, None), timeout=60)
+        next(self.call)  # it is served
+
+    def cut(self) -> str:
+        """Waits until it is cut; why."""
+        with pytest.raises(grpc.RpcError) as ended:
+            next(self.call)
+        return refusal(ended.value)
+
+    def close(self) -> None:
+        self._outgoing.put(None)
+        self._channel.close()
+
+
+def batch(sequence: int) -> link_pb2.Batch:
+    sealed = codec.Sealer().seal(BatchHeader(format="csv", records=1, checkpoint=b"c"), b"1;2\n")
+    return link_pb2.Batch(
+        source="wms", epoch=b"e" * 16, sequence=sequence, lane="standard", sealed=sealed.data, crc32=sealed.crc32
+    )
+
+
+@two_addresses
+@pytest.mark.parametrize("said", [{"machine": THERE, "host": "copy"}, {"machine": HERE, "instance": b"copy"}])
+def test_a_copy_whose_greeting_is_refused_sends_nothing_either_and_the_agent_goes_on(
+    gateway: Gateway, said: dict[str, object]
+) -> None:
+    identity = enrolled(gateway, machine=HERE)
+    agent = Open(gateway, identity, "Control", greeting(machine=HERE))
+    data = Open(gateway, identity, "Uplink", batch(1))
+    with Relay(gateway.addresses.link, source=ELSEWHERE) as relay:
+        elsewhere = f"127.0.0.1:{relay.port}"
+        thief = Open(gateway, identity, "Uplink", batch(2), elsewhere)  # before anybody knows
+        assert greet(gateway, identity, elsewhere, **said) != "welcome"
+        assert "another machine or process uses the identity" in thief.cut()
+        assert "may not send from this address" in uplink(gateway, identity, elsewhere)
+        assert uplink(gateway, identity) == "open"
+        data._outgoing.put(batch(3))
+        assert next(data.call).acknowledged[0].sequence == 3
+        agent.close()
+        wait_until(lambda: greet(gateway, identity, elsewhere, machine=HERE) == "welcome", "it moved to that address")
+        assert uplink(gateway, identity, elsewhere) == "open"
+        thief.close()
+    data.close()
+
+
+def test_what_is_open_under_an_older_certificate_ends_when_the_newer_one_is_used(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "OVERLAP_SECONDS", 0.0)
+    old = enrolled(gateway)
+    new = renewed(gateway, old)
+    thief = Open(gateway, old, "Uplink", batch(1))
+    agent = Open(gateway, new, "Control", greeting())
+    data = Open(gateway, new, "Uplink", batch(2))
+    assert "uses a newer certificate now" in thief.cut()
+    data._outgoing.put(batch(3))
+    assert next(data.call).acknowledged[0].sequence == 3
+    for stream in (agent, data, thief):
+        stream.close()

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from crossdock.errors import ConfigError
 from crossdock.tls import ENROLLMENT_LIMIT_BYTES, ENROLLMENT_OPTIONS, server_only_credentials
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
 from crossdock_agent.identity import parse_token
-from crossdock_controller import processes
+from crossdock_controller import processes, throttle
 from support.gateway import Gateway, csr_of, running_gateway, stub, wait_until
 from support.http2 import (
     CONTINUATION,
@@ -45,8 +46,15 @@ DENIED = grpc.StatusCode.PERMISSION_DENIED
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with running_gateway(tmp_path_factory.mktemp("gateway") / "controller") as running:
+    """Without the waits that guessing costs (`tests/unit/test_throttle.py`): each answer here has its own reason."""
+    with pytest.MonkeyPatch.context() as patch, running_gateway(unhurried(patch, tmp_path_factory)) as running:
         yield running
+
+
+def unhurried(patch: pytest.MonkeyPatch, directories: pytest.TempPathFactory) -> Path:
+    patch.setattr(throttle, "FREE_FAILURES", 100_000)
+    patch.setattr(throttle, "BURST", 1e9)
+    return directories.mktemp("gateway") / "controller"
 
 
 @contextmanager
@@ -82,22 +90,18 @@ def test_a_token_is_not_given_back_by_its_hash_nor_by_a_part_of_it(gateway: Gate
     assert gateway.enroll(token)[1] == gateway.addresses.link
 
 
-def test_every_guess_is_answered_alike_and_takes_half_a_second(gateway: Gateway) -> None:
-    """Unknown, used and expired are told apart by nobody."""
-    used, expired = gateway.token(), gateway.token(seconds=-1)
-    gateway.enroll(used)
-    said = set()
-    with stranger(gateway) as channel:
-        for token in ("unknown", used, expired):
-            begun = time.monotonic()
-            with pytest.raises(grpc.RpcError) as error:
-                enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(
-                    enrollment_pb2.EnrollRequest(token=token, csr=csr_of(ec.generate_private_key(ec.SECP256R1()))),
-                    timeout=60,
-                )
-            said.add((error.value.code(), error.value.details()))
-            assert time.monotonic() - begun >= 0.5
-    assert len(said) == 1
+def test_guesses_from_one_address_soon_wait_and_a_right_one_among_them_is_not_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connections they come over; nothing is looked up for those that wait."""
+    monkeypatch.setattr(throttle, "FREE_FAILURES", 5)
+    with running_gateway(tmp_path / "controller") as gateway:
+        right, said = gateway.token(), []
+        with ThreadPoolExecutor(8) as pool:
+            said += pool.map(lambda n: ask(gateway, token=f"guess {n}"), range(40))
+        assert said.count(DENIED) <= 5 + 8 + 2  # those under way, and one when a second had passed
+        assert set(said) == {DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert ask(gateway, token=right) == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def whole_token(gateway: Gateway) -> str:

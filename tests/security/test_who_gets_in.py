@@ -21,7 +21,7 @@ from crossdock.v1 import link_pb2
 from crossdock_controller.authority import BACKDATE, Authority
 from crossdock_controller.store import agents, connection
 from support.forge import CLIENT, SERVER, Forger, self_signed
-from support.gateway import Gateway, Identity, csr_of, running_gateway, stub
+from support.gateway import Gateway, Identity, csr_of, running_gateway, stub, wait_until
 from support.wire import acknowledged, batch, batches_of, hello
 
 HOUR = dt.timedelta(hours=1)
@@ -230,6 +230,31 @@ def test_a_revoked_agents_streams_are_cut_at_once_and_its_next_calls_refused(gat
         streams.close()
     assert refused(gateway, identity, seconds=20) == NOT_YOU
     assert len(batches_of(gateway, "live")) == 1
+
+
+def gets_in(gateway: Gateway, identity: Identity) -> bool:
+    with gateway.link(identity) as channel:
+        try:
+            return bool(list(stub(channel).Uplink(iter([batch(1, source="probe")]), timeout=20)))
+        except grpc.RpcError:
+            return False
+
+
+def test_what_was_stolen_before_a_revocation_stays_worthless_when_the_site_enrols_again(gateway: Gateway) -> None:
+    """Under the same name, which is the usual case. The thief tries all the time, the new agent starts minutes later:
+    a certificate of before that got in first could renew itself, and lock the new one out as the older of the two."""
+    stolen = gateway.enroll(gateway.token("bos1", "bos1"))[0]
+    with gateway.link(stolen) as channel:
+        next(stub(channel).Control(iter([hello()]), timeout=60))
+    db = connection.connect(gateway.data.state)
+    agents.revoke(db, "bos1")
+    db.close()
+    wait_until(lambda: not gets_in(gateway, stolen), "it is off the list")
+    new = gateway.enroll(gateway.token("bos1", "bos1"))[0]
+    assert refused(gateway, stolen, seconds=20) == NOT_YOU
+    with gateway.link(new) as channel:
+        assert acknowledged(stub(channel).Uplink(iter([batch(1, source="new")]), timeout=60)) == {"new": 1}
+    assert refused(gateway, stolen, seconds=20) == NOT_YOU
 
 
 def test_a_stream_opened_before_the_revocation_that_greets_after_it_gets_nothing(gateway: Gateway) -> None:

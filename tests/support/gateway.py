@@ -60,9 +60,10 @@ class Gateway:
             request = enrollment_pb2.EnrollRequest(**said)  # type: ignore[arg-type]
             return enrollment_pb2_grpc.EnrollmentStub(channel).Enroll(request, timeout=60)  # type: ignore[no-untyped-call]
 
-    def link(self, identity: Identity) -> grpc.Channel:
+    def link(self, identity: Identity, address: str = "") -> grpc.Channel:
+        """*address*: where to reach it, by default its own."""
         credentials = mutual_credentials(identity.bundle, identity.certificate, identity.key)
-        return self.channel(self.addresses.link, credentials)
+        return self.channel(address or self.addresses.link, credentials)
 
     def stored(self) -> dict[str, list[StoredBatch]]:
         reader = IntakeReader(self.data.intake)

@@ -16,6 +16,7 @@ from chaos import power
 from chaos.points import Event, Machine, Point
 from chaos.power import Shadow
 from chaos.shim import Shim
+from crossdock_controller.authority import Authority
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the shim is loaded by LD_PRELOAD")
 
@@ -127,6 +128,36 @@ def test_the_authority_is_still_there_after_a_power_cut(disk: Disk) -> None:
     disk._shadow.restore("strict")
     kept = {p.name: p.stat().st_size > 0 for p in (disk.root / "authority").iterdir()}
     assert kept == {"ca.key": True, "ca.pem": True}
+
+
+ROTATION = """
+import datetime
+from crossdock_controller.authority import Authority
+authority, now = Authority.open(pathlib.Path('authority').absolute()), datetime.datetime.now(datetime.UTC)
+steps = [
+    lambda: authority.added(*authority.prepared(now)), authority.issuing, authority.switched,
+    lambda: authority.retired(authority.states[0].fingerprint, 1),
+]
+for step in steps[:{steps}]:
+    step()
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("outcome", power.OUTCOMES)
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [(1, ["issuing, serving", "trusted"]), (3, ["trusted", "issuing, serving"]), (4, ["retired", "issuing, serving"])],
+    ids=["add", "switch", "retire"],
+)
+def test_a_phase_of_replacing_the_authority_that_was_reported_done_outlives_a_power_cut(
+    disk: Disk, steps: int, words: list[str], outcome: str
+) -> None:
+    assert not disk.run(ROTATION.format(steps=steps))
+    disk._shadow.restore(outcome)
+    authority = Authority.open(disk.root / "authority")
+    assert [state.word for state in authority.states] == words
+    assert len(authority.bundle_fingerprints) == (1 if steps == 4 else 2)
 
 
 SINK = """

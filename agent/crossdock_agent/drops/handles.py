@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import ntpath
+import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,6 @@ _VERBATIM = "\\\\?\\"
 if sys.platform == "win32":
     import ctypes
     import msvcrt
-    import os
     from ctypes import wintypes
 
     _GENERIC_READ = 0x80000000
@@ -49,8 +51,26 @@ if sys.platform == "win32":
 else:
 
     def open_shared(path: Path) -> BinaryIO:
-        """Unbuffered. Raises OSError."""
-        return cast(BinaryIO, path.open("rb", buffering=0))
+        """Unbuffered. Raises OSError; PermissionError also for somebody's link to what is not his."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place does not hold us up
+        try:
+            _refuse_borrowed(descriptor, path)
+            return cast(BinaryIO, os.fdopen(descriptor, "rb", buffering=0))
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _refuse_borrowed(descriptor: int, path: Path) -> None:
+        """Who may write into a folder could put a link there to what only we may read, and have it delivered. So the
+        name must belong to root, to us, or to the owner of what was opened (as Linux's `protected_symlinks`). Looked at
+        after the opening: whatever is swapped meanwhile, the two owners are compared."""
+        named, opened = os.lstat(path), os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode):
+            raise PermissionError(errno.EPERM, "is no file any more", str(path))
+        if named.st_uid not in (0, os.geteuid(), opened.st_uid):
+            raise PermissionError(
+                errno.EPERM, "is a link of somebody who does not own what it leads to (chown -h it)", str(path)
+            )
 
     open_alone: Callable[[Path], BinaryIO] | None = None  # no system but Windows refuses a second open
 

@@ -11,7 +11,7 @@ from collections.abc import Container
 
 import msgspec
 
-from crossdock.errors import Corrupt
+from crossdock.errors import UNREADABLE, Corrupt
 from crossdock_agent.drops.identity import Signature, unit_of
 from crossdock_agent.framing import Position, Spans
 from crossdock_agent.sources.base import Memory
@@ -102,7 +102,7 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         """Raises Corrupt."""
         try:
             return msgspec.msgpack.decode(token, type=cls)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Corrupt(f"what is to be released is no file: {error}", hint=_HINT) from error
 
 
@@ -131,7 +131,7 @@ class InProgress(dict[str, Work]):
             return cls()
         try:
             stored = msgspec.msgpack.decode(checkpoint, type=_Stored)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Corrupt(f"the checkpoint is not one of a file source: {error}", hint=_HINT) from error
         if stored.version != _VERSION:
             raise Corrupt(f"the checkpoint has version {stored.version}, this agent knows {_VERSION}", hint=_HINT)
@@ -203,7 +203,7 @@ def _copy(row: bytes) -> _Copy:
     """Rows of version 0.1 are the name alone: they are kept."""
     try:
         return msgspec.msgpack.decode(row, type=_Copy)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return _Copy(_FOREVER_US, row)
 
 

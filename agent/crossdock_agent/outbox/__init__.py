@@ -4,6 +4,7 @@
 `groupcommit` shares one sync among threads; `outbox` is what the other parts use.
 """
 
+from crossdock_agent.outbox.facts import facts
 from crossdock_agent.outbox.groupcommit import Writer
 from crossdock_agent.outbox.outbox import Outbox
 from crossdock_agent.outbox.rows import Append, Loss, Missing, Position, Stats, StoredBatch
@@ -21,6 +22,7 @@ __all__ = [
     "Store",
     "StoredBatch",
     "Writer",
+    "facts",
     "inspect",
     "quarantine",
 ]

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from crossdock.errors import UNREADABLE
 from crossdock_agent.sql.keyreading import HASH_BYTES
 
 CHUNK_ROWS = 1024  # a chunk is split at twice as many rows, and joined with the next below a quarter
@@ -152,5 +153,5 @@ def forget_gone(absent: dict[bytes, tuple[bytes, int]], seed: int) -> int:
 def _decoded(stored: bytes, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(stored, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise KeptLostError(str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.sql.keychunks import Kept
 from crossdock_agent.sql.overlay import OverlayState
 
@@ -30,7 +30,7 @@ def decoded(checkpoint: bytes | None) -> Position | None:
         return None
     try:
         position = msgspec.msgpack.decode(checkpoint, type=Position)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return position if position.version == POSITION_VERSION else None
 

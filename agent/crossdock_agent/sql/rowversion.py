@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import UNREADABLE, ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.cursor import Position
 from crossdock_agent.sql.doctor import examine
@@ -146,7 +146,7 @@ class RowversionTable(TableReader):
             return None
         try:
             stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=_RENAME
             ) from error

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.brake import SnapshotSettings
 from crossdock_agent.sql.doctor import examine_by_key
@@ -116,7 +116,7 @@ class SnapshotTable(TableReader):
     def _decoded(self, checkpoint: bytes) -> Checkpoint:
         try:
             stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=RENAME
             ) from error

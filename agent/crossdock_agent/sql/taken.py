@@ -24,7 +24,7 @@ from typing import cast
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 
 TOKEN_VERSION = 1
 _WHOLE = 2**61  # differences of two such numbers still fit 63 bits
@@ -65,7 +65,7 @@ def encode(basis: str, columns: Sequence[str], keys: Sequence[Key], hashes: Sequ
 def decode(token: bytes) -> Token:
     try:
         due = msgspec.msgpack.decode(token, type=Token)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"a release of this source cannot be read: {error}",
             hint="a source of another kind had its name: give it a new one",

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError, CrossdockError
+from crossdock.errors import UNREADABLE, ConfigError, CrossdockError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql import taken
 from crossdock_agent.sql.connections import Database, SqliteDatabase
@@ -394,7 +394,7 @@ class Taker:
         rename = "give the source a new name to read the table from its beginning"
         try:
             stored = msgspec.msgpack.decode(checkpoint, type=Checkpoint)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=rename
             ) from error

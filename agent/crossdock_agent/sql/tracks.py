@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.sources.base import SourceContext
 from crossdock_agent.sql.children import Aggregate
 from crossdock_agent.sql.connections import Database
@@ -118,7 +118,7 @@ class Tracks:
         name = self._context.name
         try:
             stored = msgspec.msgpack.decode(checkpoint, type=Position)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ConfigError(f"source {name}: its checkpoint cannot be read: {error}", hint=_RENAME) from error
         tracks = [track.basis for track in stored.tracks]
         if stored.version != CHECKPOINT_VERSION or stored.basis != self._basis or tracks != self._bases:

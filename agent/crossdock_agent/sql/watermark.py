@@ -20,7 +20,7 @@ from dataclasses import replace
 import msgspec
 from loguru import logger
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.sources.base import Draft, Finding, SourceContext
 from crossdock_agent.sql.alarms import Alarms
 from crossdock_agent.sql.connections import Database
@@ -195,7 +195,7 @@ class WatermarkTable(TableReader):
     def _decoded(self, checkpoint: bytes) -> Checkpoint:
         try:
             stored = msgspec.msgpack.decode(live_part(checkpoint, self._context.name), type=Checkpoint)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise ConfigError(
                 f"source {self._context.name}: its checkpoint cannot be read: {error}", hint=_RENAME
             ) from error

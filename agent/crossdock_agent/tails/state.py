@@ -13,7 +13,7 @@ import msgspec
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from crossdock.errors import Corrupt
+from crossdock.errors import UNREADABLE, Corrupt
 from crossdock_agent.sources.base import Memory
 from crossdock_agent.tails.live import Live, Tail
 from crossdock_agent.tails.prints import WEAK_BYTES, unit_of
@@ -194,7 +194,7 @@ class Book:
 def _decode(checkpoint: bytes) -> _Stored:
     try:
         stored = msgpack.decode(checkpoint, type=_Stored)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Corrupt(f"the checkpoint is not one of a file_tail source: {error}", hint=_HINT) from error
     if (stored.kind, stored.version) != ("tail", _VERSION):
         raise Corrupt(f"the checkpoint is {stored.kind} {stored.version}, this is tail {_VERSION}", hint=_HINT)

@@ -28,6 +28,7 @@ from crossdock_controller.authority.signer import (
     BACKDATE,
     CA_LIFE,
     SERVER_LIFE,
+    UNREADABLE,
     Issued,
     ServerPair,
     Signer,
@@ -36,8 +37,8 @@ from crossdock_controller.authority.signer import (
 from crossdock_controller.authority.states import State, States, short
 
 __all__ = [
-    "BACKDATE", "CA_LIFE", "SERVER_LIFE", "Authority", "Issued", "ServerPair", "Signer", "State", "public_key_of",
-    "short", "token_hash", "write_private",
+    "BACKDATE", "CA_LIFE", "SERVER_LIFE", "UNREADABLE", "Authority", "Issued", "ServerPair", "Signer", "State",
+    "public_key_of", "short", "token_hash", "write_private",
 ]  # fmt: skip
 
 

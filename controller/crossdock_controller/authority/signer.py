@@ -25,6 +25,9 @@ from crossdock.tls import SERVER_NAME, TRUST_DOMAIN, agent_uri
 BACKDATE = dt.timedelta(days=7)  # so far a clock may be wrong, here when it is issued or there when it is looked at
 CA_LIFE = dt.timedelta(days=3650)
 SERVER_LIFE = dt.timedelta(days=30)
+UNREADABLE = (  # what `cryptography` raises for bytes that are no certificate and no request, or an odd one
+    ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
 MAX_CSR_BYTES = 16 * 1024
 PATH_LENGTH = 1  # one cross certificate may stand between an authority and the server's certificate
 
@@ -173,7 +176,7 @@ def _public_key_of(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
         csr = x509.load_pem_x509_csr(csr_pem)
         valid = csr.is_signature_valid
         key = csr.public_key()
-    except (ValueError, InvalidSignature) as error:
+    except (*UNREADABLE, InvalidSignature) as error:
         raise Refused(f"certificate request cannot be read: {error}") from error
     if not valid:
         raise Refused("certificate request is not signed by its own key")

@@ -14,6 +14,7 @@ _ENTRIES = {
     "ca": Entry("cli.authorities:ca", "Certificate authorities, and replacing the one in use."),
     "token": Entry("cli.enrolment:token", "Join tokens: one line to paste at a site."),
     "agents": Entry("cli.enrolment:agents", "Agents: who is connected, who is behind, who has a problem."),
+    "command": Entry("cli.command:command", "Ask a site something, or tell it: check, logs, pause ..."),
     "fleet": Entry("cli.risks:fleet", "Who will lock out and when: certificates, clocks, clones."),
     "plan": Entry("cli.configuration:plan", "What a configuration tree would change, and every error in it."),
     "apply": Entry("cli.configuration:apply", "Make a tree the next revision; sites get their part."),
@@ -40,7 +41,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead"],
+    "Mend": ["dead", "command"],
     "Configure": [
         "plan",
         "apply",

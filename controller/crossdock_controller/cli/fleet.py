@@ -66,6 +66,7 @@ def _show(found: list[fleet.AgentView], now_us: int) -> None:
             screen().print(f"[yellow]![/] {agent.agent}: ", end="")
             screen().print(problem, markup=False)
     show_throttled(found)
+    show_paused(found, now_us)
     next_steps(steps(found))
 
 
@@ -109,6 +110,20 @@ def show_throttled(found: list[fleet.AgentView]) -> None:
                 screen().print(limit.sentence, markup=False)
 
 
+def show_paused(found: list[fleet.AgentView], now_us: int) -> None:
+    """Sources that somebody has paused: not to be forgotten."""
+    from crossdock_controller.cli.screen import screen
+
+    for agent, source in paused(found):
+        since = words.ago(source.paused_since_us - agent.clock_offset_us, now_us)
+        screen().print(f"[yellow]=[/] {agent.agent}: ", end="")
+        screen().print(f"{source.source} was paused {since} by {source.paused_by}", markup=False)
+
+
+def paused(found: list[fleet.AgentView]) -> list[tuple[fleet.AgentView, fleet.SourceHealth]]:
+    return [(a, source) for a in found if a.state != "revoked" for source in a.sources if source.paused_since_us]
+
+
 def revision_of(agent: fleet.AgentView) -> str:
     """ "7", or "6, 7 offered" while it has not applied what it is to run, "6, refused 7" when it could not."""
     if agent.config_state == "failed":
@@ -127,4 +142,5 @@ def steps(found: list[fleet.AgentView]) -> list[str]:
         if a.state == "unknown"
     ]
     todo += [f"correct the tree and apply it again: {a.agent} refused it" for a in found if a.config_state == "failed"]
+    todo += [f"crossdock command {a.agent} resume {s.source}: its data waits there" for a, s in paused(found)]
     return list(dict.fromkeys(todo))

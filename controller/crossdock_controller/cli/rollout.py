@@ -14,7 +14,8 @@ from crossdock_controller.cli.output import emit
 from crossdock_controller.paths import DataDirectory
 
 if TYPE_CHECKING:
-    from crossdock_controller.commands.rollout import Prepared, RolloutView
+    from crossdock_controller.commands.rollout import Prepared
+    from crossdock_controller.commands.rollout_views import RolloutView
 
 _STATES = {"rolling": "running", "held": "paused", "reverting": "retrying", "reverted": "failed", "complete": "done"}
 _WAVES = {"waiting": "waiting", "offered": "applying", "holding": "applying", "passed": "done", "taken back": "failed"}

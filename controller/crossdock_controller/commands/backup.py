@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from crossdock import __version__
-from crossdock.errors import ConfigError, Corrupt, Retryable
+from crossdock.errors import UNREADABLE, ConfigError, Corrupt, Retryable
 from crossdock.lock import SingleInstance
 from crossdock_controller.authority import Authority, files, write_private
 from crossdock_controller.heads import Head
@@ -129,7 +129,7 @@ def read_manifest(directory: Path) -> Manifest:
         if msgspec.json.decode(data)["format"] > FORMAT:
             raise ConfigError(f"the backup {directory} is of a later release", hint="use that release or a newer one")
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (*UNREADABLE, KeyError, TypeError) as error:
         raise Corrupt(f"the manifest of {directory} cannot be read: {error}", hint="use another backup") from error
     if any(copies.newer(taken, schema.HEAD) for taken in (manifest.state, manifest.intake)):
         raise ConfigError(

@@ -50,6 +50,8 @@ class SourceHealth:
     counters: dict[str, int]
     blocked_since_us: int = 0
     throttled_by: str = ""
+    paused_since_us: int = 0  # by the agent's clock; 0 unless a person has paused it
+    paused_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,8 @@ def _view(row: rows.AgentRow, now_us: int, patience_seconds: float, refused: Seq
     sources = [
         SourceHealth(
             s["source"], s["state"], s["records"], s["pending_records"], s["last_read_us"], s["error"], s["hint"],
-            s["counters"], s.get("blocked_since_us", 0), s.get("throttled_by", ""),
+            s["counters"], s.get("blocked_since_us", 0), s.get("throttled_by", ""), s.get("paused_since_us", 0),
+            s.get("paused_by", ""),
         )
         for s in health.get("sources", [])
     ]  # fmt: skip

@@ -101,6 +101,11 @@ def prepare(data: DataDirectory, db: sqlite3.Connection, change: Change) -> Prep
     from crossdock_controller.commands import rollout
 
     revisions.refuse_during_rollout(db)  # before anything is said about the waves
+    if change.head.damaged:
+        raise ConfigError(
+            f"revision {change.head.number} is damaged: there is none to go back to",
+            hint="apply this one without --wave",
+        )
     return rollout.prepare(data, change.waves, change.head.tree, planned_tree(change))
 
 

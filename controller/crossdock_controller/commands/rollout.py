@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import msgspec
 
 from crossdock.errors import ConfigError
 from crossdock_controller.access import EVERYWHERE, Sites
+from crossdock_controller.commands.rollout_views import AgentView, RolloutView, WaveView, narrowed
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.rollouts import affected, gate, model, waves
 from crossdock_controller.rollouts.conductor import take_now
@@ -41,62 +42,6 @@ class Prepared:
 
     plan: model.Plan
     later: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentView:
-    """One agent of a site in a wave. *state*: waiting (for its wave), offered, taken, refused, offline or back (on the
-    base revision again)."""
-
-    agent: str
-    site: str
-    state: str
-    revision: int
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class WaveView:
-    """*state*: waiting, offered, holding, passed or taken back. *passes_us* is when its hold is over, 0 when it does
-    not hold now."""
-
-    name: str
-    selector: str
-    state: str
-    sites: list[str]
-    agents: list[AgentView]
-    began_us: int = 0
-    taken_us: int = 0
-    passes_us: int = 0
-    passed_us: int = 0
-    without: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutView:
-    """*doubts* is what the gate sees now that keeps a wave from passing."""
-
-    revision: int
-    base: int
-    state: str
-    why: str
-    evidence: list[str]
-    hold_seconds: float
-    started_us: int
-    ended_us: int
-    waves: list[WaveView]
-    doubts: list[str]
-    left: dict[str, str]
-
-    @property
-    def live(self) -> bool:
-        return self.state in rollouts.LIVE
-
-    @property
-    def at(self) -> str:
-        """ "wave 2 of 3"."""
-        begun = sum(wave.began_us > 0 for wave in self.waves)
-        return f"wave {max(begun, 1)} of {len(self.waves)}"
 
 
 def prepare(
@@ -195,22 +140,6 @@ def rollout(
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
         found = of_store(db, now_us, revision)
     return narrowed(found, within) if found is not None else None
-
-
-def narrowed(view: RolloutView, within: Sites) -> RolloutView:
-    """Of the sites in *within*: what was seen and why, too, once there are others, for it names them."""
-    if within.everything:
-        return view
-    waves = [
-        replace(
-            wave, sites=[s for s in wave.sites if within(s)], agents=[a for a in wave.agents if within(a.site)],
-            without={s: why for s, why in wave.without.items() if within(s)}, selector="",
-        )
-        for wave in view.waves
-    ]  # fmt: skip
-    return replace(
-        view, waves=waves, why="", evidence=[], doubts=[], left={s: w for s, w in view.left.items() if within(s)}
-    )
 
 
 def of_store(db: sqlite3.Connection, now_us: int, revision: int | None = None) -> RolloutView | None:

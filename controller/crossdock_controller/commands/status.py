@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -11,11 +12,20 @@ from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands import approvals, identity
 from crossdock_controller.commands.fleet import AgentView, SourceHealth, judged
 from crossdock_controller.commands.risks import Risk, risks
-from crossdock_controller.commands.rollout import RolloutView, narrowed, of_store
+from crossdock_controller.commands.rollout_views import RolloutView, narrowed
 from crossdock_controller.commands.storage import StorageView, storage
 from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.served import served
-from crossdock_controller.store import agents, connection, dead_letters, normalizer, revisions, strangers, views
+from crossdock_controller.store import (
+    agents,
+    connection,
+    dead_letters,
+    normalizer,
+    revisions,
+    rollouts,
+    strangers,
+    views,
+)
 
 ANSWER_SECONDS = 0.5
 LAG_SECONDS = 60.0  # what waits longer than this is behind
@@ -100,7 +110,7 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
         unknown = strangers.list_all(db) if within.everything else []
         known, number = revisions.list_all(db), revisions.head_number(db)
         head = next((r for r in known if r.number == number), None)
-        rolled = of_store(db, now_us)
+        rolled = _rollout(db, now_us)
         if rolled is not None and not rolled.live and (rolled.state == "complete" or rolled.revision < known[0].number):
             rolled = None
         rolled = narrowed(rolled, within) if rolled is not None else None
@@ -128,6 +138,15 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     if rolled is not None and rolled.why:
         steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
     return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
+
+
+def _rollout(db: sqlite3.Connection, now_us: int) -> RolloutView | None:
+    """What is behind it weighs, and most of the time there is none."""
+    if rollouts.newest(db) is None:
+        return None
+    from crossdock_controller.commands import rollout
+
+    return rollout.of_store(db, now_us)
 
 
 def _on_the_page(risk: Risk) -> bool:

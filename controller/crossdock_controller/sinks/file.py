@@ -19,6 +19,7 @@ from pydantic import field_validator
 from crossdock.disk import sync_directory
 from crossdock.errors import Refused, SinkUnavailable
 from crossdock.lock import SingleInstance
+from crossdock.names import is_device
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.file_ledger import Ledger
 
@@ -37,9 +38,11 @@ class FileSettings(SinkSettings):
     @classmethod
     def _name(cls, value: str) -> str:
         plain = value.replace("{sink}", "").replace("{number}", "")
-        if value.count("{number}") != 1 or _FORBIDDEN & set(plain) or "{" in plain or value.startswith("."):
+        odd = _FORBIDDEN & set(plain) or not plain.isprintable() or "{" in plain or value.startswith(".")
+        if value.count("{number}") != 1 or odd or value != value.rstrip(" .") or is_device(value):
             raise ValueError(
-                "'name' must hold {number} once, may hold {sink}, and is a plain file name without a leading dot"
+                "'name' must hold {number} once, may hold {sink}, and is a plain file name: no leading dot, "
+                "no dot or blank at the end, and none of Windows' devices"
             )
         return value
 

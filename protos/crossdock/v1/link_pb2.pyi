@@ -536,9 +536,13 @@ class SourceHealth(_message.Message):
     COUNTERS_FIELD_NUMBER: _builtins.int
     BLOCKED_SINCE_US_FIELD_NUMBER: _builtins.int
     THROTTLED_BY_FIELD_NUMBER: _builtins.int
+    PAUSED_SINCE_US_FIELD_NUMBER: _builtins.int
+    PAUSED_BY_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     state: _builtins.str
-    """"running", "throttled" (by its budget), "waiting", "quiet", "blocked" (outbox full), "failing", "stopped"."""
+    """"running", "throttled" (by its budget), "waiting", "quiet", "paused" (by a person), "blocked" (outbox full),
+    "failing", "stopped".
+    """
     records: _builtins.int
     batches: _builtins.int
     pending_records: _builtins.int
@@ -550,6 +554,9 @@ class SourceHealth(_message.Message):
     """Since when it is "blocked", by the agent's clock; 0 when it is not."""
     throttled_by: _builtins.str
     """With "throttled": "budget", or the limit of the whole agent that it waits for."""
+    paused_since_us: _builtins.int
+    """Since when it is paused, by the agent's clock, and by whom; 0 and empty when it is not."""
+    paused_by: _builtins.str
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """What a person should know: files skipped as duplicates, files waiting to settle."""
@@ -568,10 +575,12 @@ class SourceHealth(_message.Message):
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         blocked_since_us: _builtins.int = ...,
         throttled_by: _builtins.str = ...,
+        paused_since_us: _builtins.int = ...,
+        paused_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "blocked_since_us", b"blocked_since_us", "counters", b"counters", "error", b"error", "hint", b"hint", "last_read_us", b"last_read_us", "pending_records", b"pending_records", "records", b"records", "source", b"source", "state", b"state", "throttled_by", b"throttled_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "blocked_since_us", b"blocked_since_us", "counters", b"counters", "error", b"error", "hint", b"hint", "last_read_us", b"last_read_us", "paused_by", b"paused_by", "paused_since_us", b"paused_since_us", "pending_records", b"pending_records", "records", b"records", "source", b"source", "state", b"state", "throttled_by", b"throttled_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -781,6 +790,8 @@ class CommandResult(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     ok: _builtins.bool
     output: _builtins.bytes
@@ -790,6 +801,10 @@ class CommandResult(_message.Message):
     part: _builtins.int
     """Long output comes in parts, from 0; all but the last say `more`."""
     more: _builtins.bool
+    started: _builtins.bool
+    """It has begun; nothing else is set."""
+    expired: _builtins.bool
+    """It came after its end and was not begun."""
     def __init__(
         self,
         *,
@@ -800,10 +815,12 @@ class CommandResult(_message.Message):
         refused: _builtins.bool = ...,
         part: _builtins.int = ...,
         more: _builtins.bool = ...,
+        started: _builtins.bool = ...,
+        expired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "id", b"id", "more", b"more", "ok", b"ok", "output", b"output", "part", b"part", "refused", b"refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "expired", b"expired", "id", b"id", "more", b"more", "ok", b"ok", "output", b"output", "part", b"part", "refused", b"refused", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

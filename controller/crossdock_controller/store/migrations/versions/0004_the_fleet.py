@@ -211,6 +211,31 @@ def _approvals() -> None:
 
 def _commands() -> None:
     """Commands to sites and their results."""
+    op.create_table(
+        "commands",
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),  # JSON
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("expires_us", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("sent_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("started_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("ended_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("error", sa.Text(), nullable=False, server_default=""),
+        sa.Column("output_bytes", sa.BigInteger(), nullable=False, server_default="0"),
+    )
+    op.create_index("commands_by_time", "commands", ["created_us"])
+    unanswered = sa.text("state IN ('waiting', 'sent', 'running')")
+    op.create_index("commands_unanswered", "commands", ["agent"], sqlite_where=unanswered, postgresql_where=unanswered)
+    op.create_table(
+        "command_outputs",
+        sa.Column("id", sa.Text(), primary_key=True),
+        sa.Column("part", sa.Integer(), primary_key=True),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+    )
 
 
 def _people() -> None:

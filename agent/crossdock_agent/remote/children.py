@@ -1,0 +1,74 @@
+"""Work for a short process of the same executable: what is heavy is gone from memory afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import threading
+
+import msgspec
+
+from crossdock.errors import CrossdockError, Retryable
+from crossdock.lifecycle import Stop
+from crossdock.sitecommands import OUTPUT_BYTES
+from crossdock_agent.answers import Question
+
+
+def answer(question: Question, seconds: float, stop: Stop) -> bytes:
+    """What `crossdock-agent answer` writes, as it travels. It is ended after *seconds*, and by *stop*.
+
+    Raises CrossdockError with what it said, Retryable when it did not get to its end.
+    """
+    frozen = getattr(sys, "frozen", False)
+    command = [sys.executable] if frozen else [sys.executable, "-m", "crossdock_agent"]
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own executable
+                [*command, "answer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=complaints, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )  # fmt: skip
+        except OSError as error:
+            raise Retryable(f"no process could be started: {error}", hint="is the machine out of memory?") from error
+        output, late = _talk(process, msgspec.json.encode(question), seconds, stop)
+        complaints.seek(0)
+        said = complaints.read(64 * 1024).decode("utf-8", "replace").strip()
+    if stop.is_set():
+        raise Retryable("interrupted: the agent was stopped meanwhile")
+    if late:
+        raise Retryable(f"it did not finish within {seconds:g} s and was ended")
+    if len(output) > OUTPUT_BYTES:
+        raise CrossdockError(f"the answer is larger than {OUTPUT_BYTES >> 20} MiB", hint="ask for less")
+    if process.returncode:
+        told = said.removeprefix("Error: ") if said.startswith("Error: ") else said.rpartition("\n")[2]
+        raise CrossdockError(told or f"it ended with code {process.returncode}")
+    return output
+
+
+def _talk(process: subprocess.Popen[bytes], question: bytes, seconds: float, stop: Stop) -> tuple[bytes, bool]:
+    """Its output, so far as we want it, and whether its time was up."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    stop.on_set(process.kill)
+    try:
+        assert process.stdin is not None  # noqa: S101 - pipes were asked for
+        assert process.stdout is not None  # noqa: S101
+        with contextlib.suppress(OSError), process.stdin:  # it ended before it read: its exit code says so
+            process.stdin.write(question)
+        with process.stdout:
+            output = process.stdout.read(OUTPUT_BYTES + 1)
+        if len(output) > OUTPUT_BYTES:
+            process.kill()
+        process.wait()
+    finally:
+        timer.cancel()
+        stop.forget(process.kill)
+    return output, late.is_set()

@@ -1,0 +1,381 @@
+"""The readers under fire. A target takes any bytes; it returns, or raises one of OWN, or it has a bug.
+
+Whoever adds a reader of bytes from another machine, or from a file that a person edits, adds a function here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from google.protobuf.message import DecodeError
+
+from crossdock import codec, siteconfig
+from crossdock.errors import CrossdockError
+from crossdock.tls import agent_of
+from crossdock.v1 import enrollment_pb2, link_pb2
+from crossdock.v1.batch_pb2 import BatchHeader, Origin
+from crossdock.wire import common, misfit
+from crossdock.yamlfile import parse
+from crossdock_agent import crypto
+from crossdock_agent.configuration import read_last_good
+from crossdock_agent.drops import zipped
+from crossdock_agent.drops.gunzip import Gunzip
+from crossdock_agent.framing import Format, Framer, format_name
+from crossdock_agent.guessing.files import guess
+from crossdock_agent.identity import IdentityStore, parse_token
+from crossdock_agent.status import read_status
+from crossdock_controller import authority
+from crossdock_controller.cli import words
+from crossdock_controller.commands.fleet import judged
+from crossdock_controller.config.load import inspect
+from crossdock_controller.fleet import health_of
+from crossdock_controller.formats.base import kinds
+from crossdock_controller.gateway import _fault_of
+from crossdock_controller.mappings.engine import Engine
+from crossdock_controller.mappings.model import Mapping
+from crossdock_controller.reports import fault_of
+from crossdock_controller.store.agents import AgentRow
+
+OWN: tuple[type[Exception], ...] = (CrossdockError, DecodeError)
+
+Target = Callable[[bytes], None]
+TARGETS: dict[str, Target] = {}
+
+
+def target(function: Target) -> Target:
+    TARGETS[function.__name__] = function
+    return function
+
+
+def run(name: str, data: bytes) -> None:
+    """One input for target *name*. Raises what must not come out."""
+    try:
+        TARGETS[name](data)
+    except OWN:
+        return
+
+
+# --- what the gateway reads
+
+
+@target
+def batch(data: bytes) -> None:
+    """An envelope as it comes from the wire, up to what the normalizer opens."""
+    message = link_pb2.Batch.FromString(data)
+    if _fault_of(message) is None:
+        codec.verify(message.sealed, zlib.crc32(message.sealed))
+        codec.open_header(message.sealed)
+        codec.open_sealed(message.sealed)
+
+
+@target
+def sealed(data: bytes) -> None:
+    codec.open_sealed(data if data[:1] == b"C" else codec.MAGIC + len(data).to_bytes(4, "big")[1:] + data)
+
+
+@target
+def frame(data: bytes) -> None:
+    """A zstd frame of a stranger under a header of ours."""
+    head = BatchHeader(format="csv", records=1, raw_bytes=len(data)).SerializeToString()
+    codec.open_sealed(codec.MAGIC + len(head).to_bytes(4, "big") + head + data)
+
+
+@target
+def report(data: bytes) -> None:
+    """A report, stored and then shown to an operator."""
+    message = link_pb2.Report.FromString(data)
+    if fault_of(message):
+        return
+    if message.WhichOneof("kind") == "heartbeat":
+        now_us = 1_800_000_000_000_000
+        health = msgspec.json.encode(health_of(message.heartbeat, now_us)).decode()
+        row = AgentRow("a", "a", "active", 1, "h", "p", "v", now_us, True, 1, 1, "applied", "", health, now_us)
+        for view in judged([row], now_us):
+            words.ago(view.outbox.oldest_us, now_us)
+            words.ahead(view.outbox.fills_at_us, now_us)
+            for source in view.sources:
+                words.ago(source.last_read_us, now_us)
+    elif message.WhichOneof("kind") == "hello":
+        common(message.hello.capabilities)
+        misfit("this controller", "agent", message.hello.protocol, message.hello.version)
+
+
+@target
+def enroll_request(data: bytes) -> None:
+    message = enrollment_pb2.EnrollRequest.FromString(data)
+    authority.token_hash(message.token)
+    authority._public_key_of(message.csr)
+
+
+@target
+def csr(data: bytes) -> None:
+    authority._public_key_of(data)
+
+
+@target
+def uri(data: bytes) -> None:
+    agent = agent_of(data.decode("utf-8", "replace"))
+    assert agent is None or ("/" not in agent and "\0" not in agent)
+
+
+# --- what the agent reads
+
+
+@target
+def directive(data: bytes) -> None:
+    message = link_pb2.Directive.FromString(data)
+    kind = message.WhichOneof("kind")
+    if kind == "config":
+        siteconfig.digest(message.config.config)
+        siteconfig.decode(message.config.config)
+    elif kind == "certificate":
+        crypto.certificate_facts(message.certificate.certificate, _key())
+    elif kind == "welcome":
+        misfit("this agent", "the controller", message.welcome.protocol, message.welcome.version)
+
+
+@target
+def site_config(data: bytes) -> None:
+    siteconfig.encode(siteconfig.decode(data))
+
+
+@target
+def certificate(data: bytes) -> None:
+    crypto.certificate_facts(data, _key())
+
+
+@target
+def authority_in_token(data: bytes) -> None:
+    crypto.pem_of_der(data)
+
+
+@target
+def signature(data: bytes) -> None:
+    """The first byte says how much of it is the signature."""
+    length = data[0] if data else 0
+    crypto.verify_config(data[1 + length :], data[1 : 1 + length], _ca())
+
+
+@target
+def bundle(data: bytes) -> None:
+    crypto.verify_config(b"config", b"signature", data)
+
+
+@target
+def token(data: bytes) -> None:
+    parse_token(data.decode("utf-8", "surrogateescape"))
+    parse_token("cd1_" + data.decode("latin-1"))
+
+
+@target
+def token_body(data: bytes) -> None:
+    import base64
+
+    parse_token("cd1_" + base64.urlsafe_b64encode(data).decode())
+
+
+@target
+def identity(data: bytes) -> None:
+    folder = _folder() / "identity"
+    folder.mkdir(exist_ok=True)
+    (folder / "identity.json").write_bytes(data)
+    IdentityStore(_folder()).current()
+
+
+@target
+def last_good(data: bytes) -> None:
+    path = _folder() / "last-good.json"
+    path.write_bytes(data)
+    kept = read_last_good(path)
+    if kept is not None:
+        siteconfig.decode(kept.config)
+
+
+@target
+def status(data: bytes) -> None:
+    path = _folder() / "status.json"
+    path.write_bytes(data)
+    read_status(path)
+
+
+# --- what a person writes
+
+
+@target
+def yaml(data: bytes) -> None:
+    found = parse("x.yaml", data.decode("utf-8", "replace"))
+    for problem in found.problems:
+        problem.text()
+
+
+_ROUTE = "routes/archive.yaml"
+_PARTS = ("sites/atl1.yaml", "sources/wms-stock.yaml", "mappings/wms-stock.yaml", _ROUTE, "sinks/archive.yaml")
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "distributor" / "config"
+
+
+@target
+def tree(data: bytes) -> None:
+    """One file of a sound tree is replaced; the first byte says which."""
+    if data:
+        files = dict(_sound())
+        files[_PARTS[data[0] % len(_PARTS)]] = data[1:].decode("utf-8", "replace")
+        inspect(files)
+
+
+@target
+def condition(data: bytes) -> None:
+    route = json.dumps({"when": data.decode("utf-8", "replace"), "to": ["archive"]})
+    loaded, _ = inspect({**_sound(), _ROUTE: route})
+    if loaded is not None:
+        loaded.router()
+
+
+# --- what a source holds
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "csv": {"kind": "csv", "delimiter": ";", "encoding": "cp1252"},
+    "jsonl": {"kind": "jsonl"},
+    "fixed": {"kind": "fixed", "fields": [{"name": "NO", "start": 1, "length": 2}]},
+    "lines": {"kind": "lines", "encoding": "utf-16-le"},
+    "json": {"kind": "json", "path": "a"},
+    "xml": {"kind": "xml", "element": "R/a"},
+    "x12": {"kind": "x12", "encoding": "latin-1"},
+    "edifact": {"kind": "edifact", "encoding": "latin-1"},
+    "binary": {"kind": "binary"},
+    "packed": {
+        "kind": "fixed", "newline": False, "record_bytes": 4, "encoding": "cp037",
+        "fields": [{"name": "NO", "start": 1, "length": 2}, {"name": "N", "start": 3, "length": 2, "type": "packed"}],
+    },
+    "rdw": {"kind": "fixed", "rdw": True, "encoding": "cp500", "fields": [{"name": "NO", "start": 1, "length": 2}]},
+}  # fmt: skip
+
+
+def _file(name: str, data: bytes) -> None:
+    """A file as the agent frames it, fed in two pieces, and as the controller decodes each run; they agree."""
+    settings = FORMATS[name]
+    kind: Any = msgspec.convert(settings, Format)
+    framer = Framer(kind.scanner(), 4096, target_bytes=512, target_records=7)
+    half = len(data) // 2
+    found = [*framer.feed(data[:half]), *framer.feed(data[half:]), *framer.finish()]
+    decoder = _decoder(name)
+    for part in found:
+        prefix = framer.prefix if part.prefix is None else part.prefix
+        header = BatchHeader(
+            format=format_name(kind), records=part.records, prefix=prefix, rejects=part.rejects,
+            record_bytes=part.lengths, origin=Origin(kind="file", name="f", first_record=part.start.record),
+        )  # fmt: skip
+        decoded = decoder.decode(header, part.payload, ("NO",))
+        if decoded.header_fault is None:
+            assert decoded.count == part.records, (decoded.count, part.records)
+            assert len(decoder.contents(decoded)) == len(decoded.rows)
+        for reject in part.rejects:
+            decoder.glimpse(header, reject.sample)
+
+
+for _name in FORMATS:
+    TARGETS[f"file_{_name}"] = lambda data, _name=_name: _file(_name, data)  # type: ignore[misc]
+
+
+@target
+def hostile_batch(data: bytes) -> None:
+    """A header of a stranger over any payload: whatever the mapping makes of it is a fault of this batch alone, but it
+    must end, and soon. The first byte chooses the format, the second how much is header."""
+    if len(data) < 2:
+        return
+    name = sorted(FORMATS)[data[0] % len(FORMATS)]
+    header = BatchHeader.FromString(data[2 : 2 + data[1]])
+    if header.records + len(header.rejects) > 1000:
+        return
+    try:
+        _engine(name).run([(header, data[2 + data[1] :], 0)], _Nothing(), cap_reached=True)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - as `rounds.decide` does
+        return
+
+
+@target
+def archive(data: bytes) -> None:
+    opened = zipped.Zip(io.BytesIO(data))
+    for member in opened.members("*", by_time=True, max_bytes=1_000_000):
+        try:
+            zipped.prove(opened.open(member), 1_000_000, lambda: None, nested_is_fine=False)
+        except CrossdockError:
+            continue
+
+
+@target
+def gzip(data: bytes) -> None:
+    zipped.prove(Gunzip(io.BytesIO(data)), 1_000_000, lambda: None, nested_is_fine=True)
+
+
+@target
+def guessing(data: bytes) -> None:
+    guess(data, whole=True)
+    guess(data, whole=False)
+
+
+# --- what the targets need once
+
+
+class _Nothing:
+    def known(self, _document: str, _keys: set[str]) -> set[str]:
+        return set()
+
+
+@cache
+def _folder() -> Path:
+    return Path(_temporary().name)
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def _pair() -> tuple[bytes, bytes]:
+    import datetime as dt
+
+    key, certificate_ = authority._make_ca(dt.datetime.now(dt.UTC))
+    return authority._key_pem(key), certificate_.public_bytes(serialization.Encoding.PEM)
+
+
+def _key() -> bytes:
+    return _pair()[0]
+
+
+def _ca() -> bytes:
+    return _pair()[1]
+
+
+@cache
+def _decoder(name: str) -> Any:
+    settings = FORMATS[name]
+    found = kinds()[settings["kind"]]
+    return found.create(found.settings.model_validate(settings))
+
+
+@cache
+def _engine(name: str) -> Engine:
+    settings = FORMATS[name]
+    typed = kinds()[settings["kind"]].settings.model_validate(settings)
+    fields = {"location": "NO", "sku": "NO", "on_hand": "NO"}
+    mapping = Mapping.model_validate({"mapping": "wms", "document": "StockLevel", "fields": fields})
+    return Engine("atl1", "wms", "Europe/Berlin", typed, mapping, 1)
+
+
+@cache
+def _sound() -> dict[str, str]:
+    """A sound tree: a part of the example's."""
+    return {part: (_EXAMPLE / part).read_text("utf-8") for part in _PARTS}
