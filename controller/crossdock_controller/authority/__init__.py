@@ -115,6 +115,10 @@ class Authority:
         """When each that is trusted ends, by fingerprint."""
         return {fingerprint: signer.ends for fingerprint, signer in self._held.signers.items()}
 
+    def certificates(self) -> dict[str, str]:
+        """PEM of each that is trusted, by fingerprint."""
+        return {fingerprint: signer.pem.decode() for fingerprint, signer in self._held.signers.items()}
+
     @property
     def serves_until_us(self) -> int:
         """When the one that serves ends, and all that it signs, microseconds UTC."""
