@@ -54,7 +54,7 @@ class Within(Anywhere):
 
     @property
     def words(self) -> str:
-        return "answers of the caller's sites"
+        return "sees its own sites"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Rows(Anywhere):
 
     @property
     def words(self) -> str:
-        return "answers of the caller's sites"
+        return "sees its own sites"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class OfTree(Scope):
             trees,
         )  # the whole configuration, which the remote client has no use for
 
-        return trees.confined(data, arguments[self.name], sites)
+        return trees.confined(data, arguments[self.name], sites, arguments.get("environment"))
 
     @property
     def words(self) -> str:
