@@ -32,6 +32,7 @@ ROLE_OF = {
     "dead.list": "operator", "dead.show": "operator", "dead.retry": "operator", "dead.discard": "operator",
     "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",
     "approve": "engineer", "reject": "engineer", "config.tree": "engineer", "config.environment": "viewer",
+    "config.sites": "viewer", "config.secrets": "engineer", "config.promote": "engineer",
     "config.set-environment": "admin", "rollout": "viewer", "rollout.drift": "viewer", "rollout.pause": "engineer",
     "rollout.resume": "engineer", "rollout.halt": "engineer", "rollout.finish": "engineer",
     "fleet.risks": "viewer", "token.create": "engineer", "token.list": "operator", "token.revoke": "engineer",
@@ -259,7 +260,7 @@ def test_the_description_names_every_operation_and_every_reference_in_it_resolve
     references = set(walk(told))
     assert references
     assert {r.removeprefix("#/components/schemas/") for r in references} <= set(schemas)
-    assert schemas["fleet.AgentView"] != schemas["rollout.AgentView"]
+    assert schemas["people.TokenView"] != schemas["enrolment.TokenView"], "two of one name"
     assert "in" in schemas["account.AccountLine"]["properties"], "as it is sent"
     takes = schemas["agents_revoke"]
     assert set(takes["properties"]) == {"agent", "because"}

@@ -87,6 +87,7 @@ def promote(data: DataDirectory, out: Path, by: str, now_us: int) -> SlipMade:
     return made
 
 
+@served
 def make_slip(data: DataDirectory, by: str, now_us: int) -> SlipMade:
     """`promote`, with the text of the slip in place of a file."""
     from crossdock_controller.authority import Authority
