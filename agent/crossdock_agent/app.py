@@ -165,7 +165,9 @@ class _Life:
         pauses = Pauses(settings.pauses_path, problems)
         pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor, pauses)
         stack.callback(pumps.stop)
-        configuration = Configuration(settings.config_path, identities, pumps, problems, self._ring)
+        configuration = Configuration(
+            settings.config_path, identities, pumps, problems, self._ring, settings.hold_seconds
+        )
         stack.callback(configuration.stop)
 
         def behind() -> None:

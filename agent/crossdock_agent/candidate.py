@@ -2,7 +2,8 @@
 
 `candidate.json` names it from before it first runs. Whoever finds it at a start knows that the process before ended in
 the hold: by a plain stop if it says so, else by a crash. After `MAX_CRASHES` of those it is not run again:
-`refused.json` then says why, until another revision is offered or a person restarts the agent.
+`refused.json` then says why, until another revision is offered or a person restarts the agent. Where there is no last
+good one to run instead, it rests only, longer each time: whatever ended the agent may have been something else.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from crossdock.errors import UNREADABLE
 from crossdock_agent.files import write_atomic
 from crossdock_agent.logring import Line
 
-HOLD_SECONDS = 15.0  # unless the offer says otherwise
 MAX_HOLD_SECONDS = 3600.0
 MAX_CRASHES = 3
+REST_SECONDS = 10.0  # at first; doubled with each crash after that
+MAX_REST_SECONDS = 3600.0
 LOG_LINES = 30  # of a failure's report
 _LOG_BYTES = 256 * 1024
 
@@ -34,7 +36,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     config: bytes
     hold_seconds: float
     crashes: int = 0  # processes that ended in the hold, not by a stop
-    stopped: bool = False  # the last one ended by a stop
+    stopped: bool = False  # the last one ended by a stop, or while this rested
+
+    @property
+    def rest_seconds(self) -> float:
+        """How long it is left alone after its crashes."""
+        return min(MAX_REST_SECONDS, REST_SECONDS * 2.0 ** min(self.crashes - MAX_CRASHES, 20))
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,11 +53,6 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     log: list[str] = []
 
 
-def hold_seconds(offered: int) -> float:
-    """How long to watch an offer that says *offered* (0: nothing)."""
-    return min(float(offered), MAX_HOLD_SECONDS) if offered else HOLD_SECONDS
-
-
 class Probation:
     """The files of the state directory, and nothing of what runs. Used under the configuration's lock."""
 
@@ -59,18 +61,19 @@ class Probation:
         self._refusal_path = directory / "refused.json"
         self._log_path = directory / "candidate.log"
         self.candidate: Candidate | None = None  # what runs on probation now
+        self.resting: Candidate | None = None  # what will be tried again after a while
         self.refusal = _read(self._refusal_path, Refusal)
 
-    def found(self) -> Candidate | None:
+    def found(self, *, has_other: bool) -> Candidate | None:
         """At a start: the candidate to run on, its crash counted; None when there is none, or it has crashed too often
-        and is refused from now on."""
+        and is refused from now on, in favour of the last good one or (not *has_other*) to be tried again later."""
         left = _read(self._candidate_path, Candidate)
         if left is None or siteconfig.digest(left.config) != left.hash:
             self._forget(self._candidate_path)
             return None
         crashes = left.crashes if left.stopped else left.crashes + 1
         if crashes >= MAX_CRASHES:
-            self._refuse_crashed(left, crashes)
+            self._refuse_crashed(left, crashes, has_other=has_other)
             return None
         if crashes > left.crashes:
             logger.bind(revision=left.revision, crashes=crashes).warning("the agent ended while it tried this revision")
@@ -86,11 +89,13 @@ class Probation:
         """A plain stop: no crash. And whoever starts it again may have mended what was refused."""
         if self.candidate is not None:
             self._write(msgspec.structs.replace(self.candidate, stopped=True))
+        elif self.resting is not None:
+            self._write(msgspec.structs.replace(self.resting, stopped=True, crashes=0))
         self._forget(self._refusal_path)
 
     def passed(self) -> None:
         """The hold is over, and the candidate stored as the last good one; or it gave way to another."""
-        self.candidate = None
+        self.candidate = self.resting = None
         self._forget(self._candidate_path)
         self._forget(self._log_path)
 
@@ -102,8 +107,8 @@ class Probation:
         return refusal
 
     def forgive(self) -> None:
-        """Another revision is offered."""
-        self.refusal = None
+        """Another revision is offered, or it has rested."""
+        self.refusal = self.resting = None
         self._forget(self._refusal_path)
 
     def open_log(self) -> TextIO | None:
@@ -122,17 +127,27 @@ class Probation:
         except OSError:
             return  # it is for a report only, and logging it would come back here
 
-    def _refuse_crashed(self, left: Candidate, crashes: int) -> None:
+    def _refuse_crashed(self, left: Candidate, crashes: int, *, has_other: bool) -> None:
         try:
             lines = self._log_path.read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
         except OSError:
             lines = []
-        reason = (
-            f"the agent ended {crashes} times, not by a stop, within {left.hold_seconds:g} s of beginning to run it; "
+        resting = msgspec.structs.replace(left, crashes=crashes, stopped=True)
+        then = (
             "the last good configuration runs, and this one is tried again when another revision is offered or the "
             "agent is restarted by hand"
+            if has_other
+            else f"there is no other to run, so it is tried again after {resting.rest_seconds:g} s"
         )
-        self.refuse(left, reason, lines)
+        self.refuse(
+            left,
+            f"the agent ended {crashes} times, not by a stop, within {left.hold_seconds:g} s of beginning to run it; "
+            + then,
+            lines,
+        )
+        if not has_other:
+            self._write(resting)
+            self.resting = resting
 
     def _write(self, candidate: Candidate) -> None:
         write_atomic(self._candidate_path, msgspec.json.encode(candidate), private=True)

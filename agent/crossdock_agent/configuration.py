@@ -21,7 +21,7 @@ from crossdock.errors import UNREADABLE, ConfigError, CrossdockError
 from crossdock.siteconfig import SiteConfig
 from crossdock.v1.link_pb2 import ConfigOffer, ConfigStatus
 from crossdock_agent import helper
-from crossdock_agent.candidate import LOG_LINES, Candidate, Probation, Refusal, hold_seconds, read_candidate
+from crossdock_agent.candidate import LOG_LINES, MAX_HOLD_SECONDS, Candidate, Probation, Refusal, read_candidate
 from crossdock_agent.files import write_atomic
 from crossdock_agent.hold import Hold
 from crossdock_agent.identity import IdentityStore
@@ -64,15 +64,22 @@ def _nobody(_status: ConfigStatus) -> None:
 
 
 class Configuration:
-    """*revision* and *hash* are of what runs now; 0 and empty before the first. *on_failed* is called, on another
-    thread, when what was reported as applied has failed since."""
+    """*revision* and *hash* are of what runs now; 0 and empty before the first. *on_status* is called, on another
+    thread, when what was reported as applied has failed since, or the reverse."""
 
     def __init__(
-        self, path: Path, identities: IdentityStore, pumps: Pumps, problems: Problems, ring: LogRing | None = None
+        self,
+        path: Path,
+        identities: IdentityStore,
+        pumps: Pumps,
+        problems: Problems,
+        ring: LogRing | None = None,
+        hold_seconds: float = 15.0,
     ) -> None:
+        self._hold_seconds = hold_seconds
         self.revision = 0
         self.hash = ""
-        self.on_failed: Callable[[ConfigStatus], None] = _nobody
+        self.on_status: Callable[[ConfigStatus], None] = _nobody
         self._path = path
         self._identities = identities
         self._pumps = pumps
@@ -91,12 +98,17 @@ class Configuration:
             if self.hash:
                 return
             before = self._probation.refusal
-            candidate = self._probation.found()
+            if self._probation.resting is not None:
+                return
+            candidate = self._probation.found(has_other=self._kept() is not None)
             if candidate is not None and self._resume_candidate(candidate):
                 return
             refusal = self._probation.refusal
             if refusal is not None:
                 self._tell(refusal, new=refusal is not before)
+            if self._probation.resting is not None:
+                self._hold = Hold(self._probation.resting.rest_seconds, lambda: "", self._rested, self._failed)
+                self._hold.start()
             self._resume_last_good()
 
     def offer(self, offer: ConfigOffer) -> ConfigStatus:
@@ -172,9 +184,8 @@ class Configuration:
         config = siteconfig.decode(offer.config)
         if config.site != identity.site:
             raise ConfigError(f"the configuration is for site {config.site}, this agent is at {identity.site}")
-        candidate = Candidate(
-            revision=offer.revision, hash=offer.hash, config=offer.config, hold_seconds=hold_seconds(offer.hold_seconds)
-        )
+        seconds = min(float(offer.hold_seconds), MAX_HOLD_SECONDS) or self._hold_seconds
+        candidate = Candidate(revision=offer.revision, hash=offer.hash, config=offer.config, hold_seconds=seconds)
         self._try(candidate, config)
         logger.bind(revision=offer.revision).info("configuration applied")
 
@@ -232,6 +243,19 @@ class Configuration:
             self._end_hold()
             logger.bind(revision=candidate.revision).info("configuration kept as the last good one")
 
+    def _rested(self, hold: Hold) -> None:
+        """What brought the agent down is tried again: there is nothing else to run."""
+        with self._lock:
+            candidate = self._probation.resting
+            if hold.cancelled or candidate is None:
+                return
+            self._probation.forgive()
+            if not self._resume_candidate(candidate):
+                return
+            self._problems.clear(PROBLEM)
+            status = ConfigStatus(revision=candidate.revision, hash=candidate.hash, state="applied")
+        self.on_status(status)
+
     def _failed(self, hold: Hold, reason: str) -> None:
         with self._lock:
             candidate = self._probation.candidate
@@ -242,7 +266,7 @@ class Configuration:
             self._go_back()
             self._tell(refusal, new=False)
             status = _failed(refusal)
-        self.on_failed(status)
+        self.on_status(status)
 
     def _go_back(self) -> None:
         """To the last good one; without one, what runs of the candidate runs on: it is all there is."""

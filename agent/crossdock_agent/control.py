@@ -105,7 +105,7 @@ class Control:
         self._give_back = GiveBack(outbox, problems, on_given_back)
         self._instance = os.urandom(16)
         self._talk: _Talk | None = None
-        configuration.on_failed = self._report_failed
+        configuration.on_status = self._report_status
         self._compared = False  # the outbox with what the controller knows of it
         self._opened_at = outbox.opening()  # nothing is sent before the welcome: the controller knows no more than this
         self.stream = Stream("Control", self._begin_talk, identities, problems, rng)
@@ -166,7 +166,7 @@ class Control:
         if talk is not None:
             talk.send(reports)
 
-    def _report_failed(self, status: ConfigStatus) -> None:
+    def _report_status(self, status: ConfigStatus) -> None:
         """From any thread. A stream that is not there hears it when the configuration is offered anew."""
         self.send([Report(config=status), Report(heartbeat=self.heartbeat())])
 

@@ -18,7 +18,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """*state* holds identity, outbox, last good configuration and secrets; one agent may use it at a time. *nice* is
     how far the agent steps back behind other programs: POSIX niceness, on Windows a lower priority class.
     *own_log_mb* is the size of each of five files of the log that it keeps for `logs` and `support-bundle`, 0
-    for none; *policy_file* is where this site says what the centre may ask (default: `policy.toml` in *state*)."""
+    for none; *policy_file* is where this site says what the centre may ask (default: `policy.toml` in *state*).
+    *hold_seconds*: how long a new configuration is watched before it is the last good one, unless its offer says."""
 
     state: str
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 5
     own_log_mb: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 2
     policy_file: str | None = None
+    hold_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 15.0
 
     @property
     def directory(self) -> Path:

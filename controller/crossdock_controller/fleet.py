@@ -26,7 +26,17 @@ from crossdock_controller.effective import Effective
 from crossdock_controller.offers import Offers
 from crossdock_controller.refusing import Refusals
 from crossdock_controller.standing import Standing
-from crossdock_controller.store import agents, connection, facts, faults, revisions, sightings, strangers, targets
+from crossdock_controller.store import (
+    agents,
+    connection,
+    facts,
+    faults,
+    revisions,
+    rollouts,
+    sightings,
+    strangers,
+    targets,
+)
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.shared import SharedConnection
 from crossdock_controller.store.targets import Targets
@@ -189,7 +199,8 @@ class Fleet:
         unread = self._offers.unread(found)
         trees, damaged = await self.read(lambda db: revisions.sound(db, unread))
         self._offers.refuse(damaged)
-        await asyncio.to_thread(self._offers.take, found, trees)
+        hold = await self.read(rollouts.hold_seconds) if found.rolling else 0.0
+        await asyncio.to_thread(self._offers.take, found, trees, hold)
 
     async def offer(self, session: Session) -> None:
         """Queue the site's part of the revision it is to run, unless the agent has it or was offered it."""

@@ -13,6 +13,8 @@ from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.config.tree import Tree
 from crossdock_controller.store.targets import Targets
 
+SHORTEST_HOLD_SECONDS = 30.0  # a shorter one is left to the agent, which watches for a while by itself
+
 
 class Offers:
     """*sign* makes the signature over a site's configuration by a CA, named by its fingerprint. `take` may run on a
@@ -23,6 +25,7 @@ class Offers:
         self.targets = Targets(0)
         self._runtimes: dict[int, Runtime] = {}
         self._refused: set[int] = set()
+        self._hold_seconds = 0  # of the rollout's waves: agents watch what is rolled out for as long
         self._last_good = 0  # in force, or the one before it that could be read
         self._offers: dict[tuple[int, str, str], link_pb2.ConfigOffer] = {}  # by revision, site and signer
 
@@ -37,8 +40,9 @@ class Offers:
             self._refused.add(number)
             logger.bind(revision=number).error("revision is not offered to any site: {}", error)
 
-    def take(self, found: Targets, trees: Mapping[int, Tree]) -> None:
-        """Go by *found* from now on. A revision that this release cannot read leaves its sites with what they have."""
+    def take(self, found: Targets, trees: Mapping[int, Tree], hold_seconds: float = 0.0) -> None:
+        """Go by *found* from now on, whose rollout holds each wave for *hold_seconds*. A revision that this release
+        cannot read leaves its sites with what they have."""
         runtimes = dict(self._runtimes)
         for number, tree in trees.items():
             try:
@@ -50,6 +54,7 @@ class Offers:
         kept = {good, found.rolling}
         self._runtimes = {number: runtime for number, runtime in runtimes.items() if number in kept}
         self._offers = {key: offer for key, offer in self._offers.items() if key[0] in kept}
+        self._hold_seconds = int(hold_seconds) if hold_seconds >= SHORTEST_HOLD_SECONDS else 0
         self._last_good, self.targets = good, found
 
     def of(self, site: str, signer: str) -> link_pb2.ConfigOffer | None:
@@ -63,6 +68,10 @@ class Offers:
         if offer is None:  # compiled and signed once: a fleet that comes back asks for all of them at once
             config = runtime.site_config(site)
             offer = self._offers[number, site, signer] = link_pb2.ConfigOffer(
-                revision=number, hash=siteconfig.digest(config), config=config, signature=self._sign(config, signer)
+                revision=number,
+                hash=siteconfig.digest(config),
+                config=config,
+                signature=self._sign(config, signer),
+                hold_seconds=self._hold_seconds if number == self.targets.rolling else 0,
             )
         return offer

@@ -127,6 +127,7 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
         if settings.workers:
             for role in WORKER_ROLES:
                 stack.enter_context(Worker(role, held, settings, stop, ending))
+        data.api.unlink(missing_ok=True)  # of the life before
         if settings.api is not None:
             stack.enter_context(web_worker(settings.api, held, settings, stop, ending))
         manager.status("runs")

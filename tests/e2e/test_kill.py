@@ -142,6 +142,8 @@ def transfer_under_fire(tmp_path: Path, centre: Centre, finance: Path, rng: rand
     business = Business(tmp_path)
     centre.run("apply", str(write_tree(tmp_path / "config", business, finance)))
     agent = centre.enrol("atl1").start()
+    kept = tmp_path / "agent-atl1" / "last-good.json"
+    wait_until(kept.exists, "the configuration is kept: three kills before would let it rest", 120)
     with business:
         for _ in range(KILLS):
             time.sleep(rng.uniform(0.2, 1.2))  # the moment itself is what is random here

@@ -14,7 +14,9 @@ from click.testing import CliRunner, Result
 
 from crossdock.errors import ConfigError, Corrupt, Refused
 from crossdock_controller.authority import Authority
-from crossdock_controller.cli import root
+from crossdock_controller.cli import approvals as cli_approvals
+from crossdock_controller.cli import configuration as cli_configuration
+from crossdock_controller.cli import options, root
 from crossdock_controller.commands import approvals, configuration, diffs, environments, gate, naming
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.config import words as plan_words
@@ -76,9 +78,11 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def run(place: Place) -> Callable[..., Result]:
+def run(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     def run(*arguments: str, code: int = 0, user: str = "anna") -> Result:
-        env = {"CROSSDOCK_DATA": str(place.data.root), "COLUMNS": "220", "LOGNAME": user, "USERNAME": user}
+        for module in (cli_approvals, cli_configuration):
+            monkeypatch.setattr(module, "actor", lambda: f"local:{user}")
+        env = {"CROSSDOCK_DATA": str(place.data.root), "COLUMNS": "220"}
         found = CliRunner().invoke(root, [*arguments], env=env)
         assert found.exit_code == code, f"{found.output}\n{found.stderr}\n{found.exception!r}"
         return found
@@ -174,6 +178,13 @@ def test_a_rule_for_some_sites_leaves_changes_at_others_alone(place: Place) -> N
     us = small_tree()["sites/atl1.yaml"].replace("America/New_York", "America/Chicago")
     assert place.apply(tree_with(policy, sites__rtm1=eu)).changed
     assert place.apply(tree_with(policy, sites__rtm1=eu, sites__atl1=us)).proposal == 1
+
+
+def test_who_takes_the_label_off_a_site_is_governed_by_it(place: Place) -> None:
+    policy = "approvals: [{sites: {region: us}}]\n"
+    place.apply(tree_with(policy))
+    moved = small_tree()["sites/atl1.yaml"].replace("region: us", "region: eu")
+    assert place.apply(tree_with(policy, sites__atl1=moved)).proposal == 1
 
 
 def test_a_proposal_whose_base_is_no_longer_in_force_is_stale(place: Place) -> None:
@@ -302,7 +313,9 @@ def test_a_damaged_revision_is_reported_and_never_offered_or_gone_back_to(
     assert "is damaged" in run("diff", "1", code=1).stderr
 
 
-def test_when_the_revision_in_force_is_damaged_the_last_good_one_runs_and_applying_again_mends_it(place: Place) -> None:
+def test_when_the_revision_in_force_is_damaged_the_last_good_one_runs_and_applying_again_mends_it(
+    place: Place, run: Callable[..., Result]
+) -> None:
     place.apply(tree_with())
     with closing(connection.connect(place.data.state)) as db:
         current: Current[Runtime] = Current(db, Runtime.from_tree)
@@ -313,6 +326,7 @@ def test_when_the_revision_in_force_is_damaged_the_last_good_one_runs_and_applyi
         running = current.get()
         assert running is not None
         assert running.number == 1
+    assert json.loads(run("status", "--json").stdout)["next"][0].startswith("revision 2 is damaged")
     assert place.apply(tree_with(sinks__finance=finance(5))).proposal == 1  # the policy of the last sound one governs
     assert place.apply(tree_with(routes__all="to: [finance]\n")).revision == 3
 
@@ -346,6 +360,8 @@ def test_a_controller_has_one_environment_and_everything_is_compiled_for_it(plac
     assert environments.environment(place.data).serves == "test"
     with pytest.raises(ConfigError, match="which the tree does not have"):
         environments.set_environment(place.data, "lab", "local:anna", 3)
+    with pytest.raises(ConfigError, match="is no name of an environment"):
+        environments.set_environment(place.data, "[red]Prod", "local:anna", 3)
 
 
 def test_with_a_policy_another_environment_needs_a_second_person(place: Place) -> None:
@@ -394,6 +410,26 @@ def test_a_tree_goes_from_test_to_prod_by_a_slip_and_only_that_tree(
     assert back.changed  # it ran here before
 
 
+def test_a_slip_and_a_second_person_may_both_be_asked_for_and_the_page_shows_the_slip(
+    stages: tuple[Place, Place, str], tmp_path: Path
+) -> None:
+    test, prod, policy = stages
+    policy += "approvals: [{environments: [prod]}]\n"
+    prod.apply(staged(policy))
+    new = staged(policy, routes__all="to: [finance]\n")
+    assert test.apply(new).changed  # the rule is for prod
+    test.now_us += 3 * HOUR
+    assert prod.apply(new, promotion=promoted(test, tmp_path / "slip.json")).proposal == 1
+    waited = diffs.page(prod.data, "p1").proposal
+    assert waited is not None
+    assert waited.promoted == "from test, revision 1, 3.0 hours without trouble"
+    assert prod.approve("p1").revision == 2
+    with closing(connection.connect(prod.data.state)) as db:
+        (details,) = db.execute("SELECT details FROM audit WHERE action = 'revision.apply' AND target = '2'").fetchone()
+    assert json.loads(details)["promoted_from"] == "test revision 1"
+    assert json.loads(details)["approved_by"] == "user:bert"
+
+
 def test_a_slip_that_was_altered_or_signed_by_another_controller_is_refused(
     stages: tuple[Place, Place, str], tmp_path: Path
 ) -> None:
@@ -431,7 +467,7 @@ def test_a_slip_says_what_trouble_there_was(place: Place) -> None:
             " state, created_us) VALUES('record', 1, 1, 'x', '', '', 1, '{}', x'', '[]', 'open', ?)",
             (since + HOUR,),
         )
-    slip = environments.promote(place.data, place.data.root / "slip.json", "local:anna", since + 3 * HOUR)
+    slip = environments.promote(place.data, place.data.root / "slip.json", "local:anna", since + 3 * HOUR).slip
     assert (slip.trouble, slip.quiet_hours, slip.in_force_us) == ("a dead letter", 2.0, since)
 
 
@@ -441,6 +477,13 @@ def test_only_what_runs_in_an_environment_can_be_promoted(place: Place, tmp_path
     place.apply(small_tree())
     with pytest.raises(ConfigError, match="put in force for none"):
         environments.promote(place.data, tmp_path / "slip", "local:anna", 1)
+
+
+def test_a_word_in_the_environment_makes_no_second_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = options.author()
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "SUDO_USER"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert options.author() == before
 
 
 def test_persons_are_the_same_however_they_come() -> None:

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from crossdock import siteconfig
 from crossdock.errors import ConfigError
 from crossdock.retry import Backoff
 from crossdock.siteconfig import SourceConfig
 from crossdock_agent import candidate, health, pump, pumps, streams
-from crossdock_agent.candidate import MAX_CRASHES, read_candidate
+from crossdock_agent.candidate import MAX_CRASHES, Candidate, Probation, read_candidate
 from crossdock_agent.configuration import read_last_good
 from support import sources
 from support.agents import RunningAgent, eventually, helpers_in_process, site_config
@@ -30,7 +32,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump, "RETRY", QUICK)
     monkeypatch.setattr(health, "WRITE_SECONDS", 0.05)
     monkeypatch.setattr(pumps, "HOLD_SECONDS", 1.0)
-    monkeypatch.setattr(candidate, "HOLD_SECONDS", 1.0)
     monkeypatch.setattr(streams.Stream.__init__, "__defaults__", (QUICK,))
     helpers_in_process(monkeypatch)
     sources.install()
@@ -229,7 +230,7 @@ def test_a_configuration_that_crashes_the_agent_gives_way_to_the_last_good_one_a
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
-def test_a_first_configuration_that_gets_the_agent_killed_is_left_and_a_restart_by_hand_tries_it_again(
+def test_a_first_configuration_that_gets_the_agent_killed_rests_and_a_restart_by_hand_tries_it_again(
     controller: FakeController, state: Path
 ) -> None:
     controller.offer(site_config(1, crash("kill")), 1, hold_seconds=3600)
@@ -243,10 +244,45 @@ def test_a_first_configuration_that_gets_the_agent_killed_is_left_and_a_restart_
         assert service.process.alive()
         assert last_good(state) == 0
         ended = len(service.ends)
+        assert "no other to run" in failures(controller, 1)[0]
         service.process.stop()  # by hand: somebody has mended the driver, or thinks so
         service.process.start()
         eventually(lambda: service.process.code is not None, "it is tried again", 60)
         assert len(service.ends) == ended
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_first_configuration_that_rested_is_tried_again_by_itself_and_can_become_good(
+    controller: FakeController, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever killed the agent again and again may have been something else: a site must not stay idle for that."""
+    monkeypatch.setattr(candidate, "REST_SECONDS", 0.5)
+    data = site_config(1, config("wms"))
+    left = Candidate(revision=1, hash=siteconfig.digest(data), config=data, hold_seconds=1.0, crashes=MAX_CRASHES - 1)
+    (state / "candidate.json").write_bytes(msgspec.json.encode(left))
+    (state / "outbox.db").touch()
+    controller.offer(data, 1)
+    with RunningAgent(state):
+        controller.wait(lambda: failures(controller, 1), "the failure is reported")
+        controller.wait(lambda: controller.statuses()[-1] == (1, "applied"), "it is tried again")
+        eventually(lambda: last_good(state) == 1, "it is good")
+    assert Candidate(revision=1, hash="", config=b"", hold_seconds=1, crashes=4).rest_seconds == 1.0
+    assert Candidate(revision=1, hash="", config=b"", hold_seconds=1, crashes=90).rest_seconds == 3600.0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_crash_while_it_rests_makes_the_rest_no_longer(controller: FakeController, state: Path) -> None:
+    data = site_config(1, config("wms"))
+    left = Candidate(revision=1, hash=siteconfig.digest(data), config=data, hold_seconds=1.0, crashes=MAX_CRASHES - 1)
+    (state / "candidate.json").write_bytes(msgspec.json.encode(left))
+    for _ in range(3):
+        probation = Probation(state)
+        assert probation.found(has_other=False) is None
+        assert probation.resting is not None
+        assert probation.resting.crashes == MAX_CRASHES
+    probation.stopped()
+    assert (found := Probation(state).found(has_other=False)) is not None
+    assert found.crashes == 0
 
 
 def test_an_empty_configuration_stops_nothing(controller: FakeController, state: Path) -> None:

@@ -12,6 +12,7 @@ from crossdock import siteconfig
 from crossdock.errors import ConfigError
 from crossdock.v1 import link_pb2
 from crossdock_controller.commands.drift import drift
+from crossdock_controller.config.tree import digest
 from crossdock_controller.dispatch import Dispatcher, SinkDef
 from crossdock_controller.effective import Effective
 from crossdock_controller.normalize import Normalizer
@@ -37,7 +38,7 @@ def roll(box: Box, tree: Mapping[str, str] | None = None) -> int:
     """The next revision, in waves."""
     base = revisions.head_number(box.db)
     return revisions.append(
-        box.db, tree or {}, hash_="h", author="test", message="", now_us=2,
+        box.db, tree or {}, hash_=digest(tree or {}), author="test", message="", now_us=2,
         also=lambda number: rollouts.begin(box.db, number, base, PLAN, model.text(model.Progress()), 2),
     )  # fmt: skip
 
@@ -175,13 +176,14 @@ def test_each_site_is_offered_its_part_of_what_it_is_to_run_and_a_lower_number_w
     old, new = small_tree(), small_tree(sites__rtm1=None)
     found = Targets(1, 2, frozenset({"atl1"}))
     assert offers.unread(found) == [1, 2]
-    offers.take(found, {1: old, 2: new})
+    offers.take(found, {1: old, 2: new}, 600.0)
     assert [offers.of(site, "ca").revision for site in ("atl1", "rtm1")] == [2, 1]  # type: ignore[union-attr]
     offered = offers.of("atl1", "ca")
     assert offered is not None
     assert offered.hash == siteconfig.digest(offered.config)
     assert offers.of("atl1", "ca") is offered, "compiled once"
     assert offers.of("new1", "ca") is None
+    assert [offers.of(site, "ca").hold_seconds for site in ("atl1", "rtm1")] == [600, 0]  # type: ignore[union-attr]
     back = Targets(1)
     assert offers.unread(back) == []
     offers.take(back, {})
@@ -213,7 +215,7 @@ def test_counts_since_a_moment_are_those_of_what_came_after_it(box: Box) -> None
     box.normalize()
     (found,) = gauges.since(box.db, mark)
     assert (found.site, found.agent, found.source, found.records, found.dead) == ("atl1", "a1", "wms", 3, 2)
-    assert found.reason == "'bad' is no text"
+    assert found.reason == "bad_text in TEXT", "no value of a record"
     (whole,) = gauges.since(box.db, gauges.Mark(0, 0))
     assert (whole.records, whole.dead) == (5, 3)
 

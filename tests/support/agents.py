@@ -50,7 +50,7 @@ class RunningAgent:
     """`app.run` on a thread. Use in a `with` statement."""
 
     def __init__(self, state: Path) -> None:
-        self.settings = Settings(state=str(state), log_level="DEBUG")
+        self.settings = Settings(state=str(state), log_level="DEBUG", hold_seconds=1.0)
         self._stop = Stop()
         self._failure: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)

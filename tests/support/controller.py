@@ -166,6 +166,8 @@ class FakeController(link_pb2_grpc.LinkServicer, enrollment_pb2_grpc.EnrollmentS
         while context.is_active():
             with self.changed:
                 self.changed.wait_for(lambda: self._outgoing, 0.1)
+                if context not in self._contexts:  # it was cut: what is to be sent is for the next stream
+                    return
                 ready, self._outgoing = self._outgoing, []
             yield from ready
 

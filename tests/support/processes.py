@@ -182,6 +182,7 @@ class Centre:
             capture_output=True, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        (state / "agent.toml").write_text("hold_seconds = 1\n", "utf-8")  # kills are not to be about the hold
         arguments = [command("crossdock-agent"), "run", "--state", str(state)]
         self.agents.append(Process(f"agent-{site}", arguments, self.directory, env))
         return self.agents[-1]

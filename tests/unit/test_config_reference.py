@@ -31,6 +31,8 @@ from crossdock_controller.config.models import (
     Site,
     Source,
 )
+from crossdock_controller.config.policy import ApprovalRule, PromotionRule
+from crossdock_controller.config.scopes import Environment, Group
 from crossdock_controller.config.variables import substitute
 from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
@@ -82,6 +84,9 @@ def documented() -> list[str]:
     keys += [f"limits.{key}" for key in keys_of(Limits) if key != "bandwidth"]
     keys += [f"limits.bandwidth.{key}" for key in keys_of(Bandwidth) if key != "windows"]
     keys += [f"limits.bandwidth.windows[].{key}" for key in keys_of(BandwidthWindow)]
+    keys += [*keys_of(Group), *keys_of(Environment), "include"]
+    keys += [f"approvals[].{key}" for key in keys_of(ApprovalRule)]
+    keys += [f"promotion.{key}" for key in keys_of(PromotionRule)]
     keys += [key for kind in schema.source_kinds() for key in schema.setting_names(kind)]
     keys += [f"connection.{key}" for key in schema.source_schemas()["$defs"]["Connection"]["properties"]]
     keys += [key for kind in sink_kinds().values() for key in keys_of(kind.settings)]

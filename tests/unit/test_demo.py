@@ -178,7 +178,7 @@ def test_the_example_takes_the_folders_of_this_run_and_stays_valid(tmp_path: Pat
     tree, problems = trees.read(target)
     assert problems == []
     plan = diff.plan(None, tree)
-    assert plan.applicable, plan.text()
+    assert plan.applicable, plan.problems
     assert business.erp_file.as_posix() in tree["sites/rtm1.yaml"]
     assert "http://127.0.0.1:9/" in tree["sinks/webshop.yaml"]
 

@@ -151,6 +151,7 @@ def _show_page(page: diffs.Page) -> None:
     proposal = page.proposal
     if proposal is not None:
         head.append(("state", proposal.state + (f": {proposal.reason}" if proposal.reason else "")))
+        head += [("promoted", proposal.promoted)] if proposal.promoted else []
         for given in proposal.approvals:
             comment = f": {given.comment}" if given.comment else ""
             head.append(("approved", f"{given.actor} at {words.minute(given.at_us)}{comment}"))

@@ -79,9 +79,20 @@ _TREE = click.argument("directory", metavar="DIR", type=click.Path(path_type=Pat
 @_TREE
 @click.option("--site", default="", metavar="NAME", help="Only what changes at this site.")
 @click.option("--environment", default=None, metavar="NAME", help="As it would be there, not where this controller is.")
+@_waves_options
 @data_option
 @json_option
-def plan(directory: Path, site: str, environment: str | None, data: DataDirectory, as_json: bool) -> None:
+def plan(
+    directory: Path,
+    site: str,
+    environment: str | None,
+    wave: str | None,
+    then: tuple[str, ...],
+    hold: float,
+    patience: float,
+    data: DataDirectory,
+    as_json: bool,
+) -> None:
     """What the tree in DIR would change, and every error in it. Nothing is changed.
 
     Exit code 1 when the tree has an error.
@@ -89,12 +100,17 @@ def plan(directory: Path, site: str, environment: str | None, data: DataDirector
     from crossdock_controller.cli.screen import working
 
     with working("reading the tree"):
-        planned = configuration.plan(data, directory, environment)
+        planned = configuration.plan(data, directory, environment, _in_waves(wave, then, hold, patience))
     _refuse_unknown(site, planned.plan)
     if as_json:
-        emit({"revision": planned.revision, "needs": planned.needs, **planned.plan.as_json()})
+        waves = {"rollout": planned.rollout} if planned.rollout is not None else {}
+        emit({"revision": planned.revision, "needs": planned.needs, **waves, **planned.plan.as_json()})
     else:
         _show_plan(planned.plan, planned.revision, str(directory), site, planned.needs)
+        if planned.rollout is not None:
+            from crossdock_controller.cli import rollout
+
+            rollout.show_plan(planned.rollout)
     if not planned.plan.applicable:
         raise click.exceptions.Exit(PROBLEM)
 

@@ -105,13 +105,19 @@ def assignments(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def author() -> str:
-    """Who gives the command, for the record."""
-    import getpass
+    """Who gives the command, for the record: whose process this is, whatever LOGNAME and its like say. Four eyes would
+    be worth nothing if a word in the environment made a second person."""
+    if sys.platform == "win32":
+        try:
+            return os.getlogin()  # asks the system, GetUserName
+        except OSError:
+            return ""
+    import pwd
 
     try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user in the system's tables (a container)
-        return ""
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # no such user in the system's tables (a container)
+        return f"uid-{os.getuid()}"
 
 
 def actor() -> str:

@@ -1,4 +1,4 @@
-"""`crossdock fleet risks`: who will lock out and when, one sentence each."""
+"""`crossdock fleet`: who will lock out and when, one sentence each; who runs what it should not."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ def fleet_risks(data: DataDirectory, as_json: bool) -> None:
         _show(found)
     if found.pressing:
         raise click.exceptions.Exit(exits.PRESSING)
+
+
+@fleet.command("drift")
+@data_option
+@json_option
+def fleet_drift(data: DataDirectory, as_json: bool) -> None:
+    """Who runs another revision than it should, since when, and the reason it gave."""
+    from crossdock_controller.cli.rollout import show_drift
+
+    show_drift(data, as_json)
 
 
 def _show(found: commands.Risks) -> None:

@@ -132,12 +132,10 @@ def promote(out: Path, data: DataDirectory, as_json: bool) -> None:
     There: crossdock apply DIR --promotion FILE, with the same tree.
     """
     require_data(data)
-    found = environments.promote(data, out, actor(), time.time_ns() // 1000)
-    from crossdock_controller.authority import Authority
-
-    fingerprint = Authority.open(data.authority).fingerprint
+    made = environments.promote(data, out, actor(), time.time_ns() // 1000)
+    found = made.slip
     if as_json:
-        emit({"slip": found, "authority": fingerprint, "file": str(out)})
+        emit({"slip": found, "authority": made.authority, "file": str(out)})
         return
     from crossdock_controller.cli.screen import next_steps, screen
 
@@ -146,7 +144,7 @@ def promote(out: Path, data: DataDirectory, as_json: bool) -> None:
         f"Revision {found.revision}, tree {found.tree[:12]}, has run in {found.environment} for "
         f"{words.duration(found.quiet_us / 1e6)} without trouble{trouble}.", soft_wrap=True,
     )  # fmt: skip
-    screen().print(f"This controller's CA, for 'authority' in policy.yaml: {fingerprint}", soft_wrap=True)
+    screen().print(f"This controller's CA, for 'authority' in policy.yaml: {made.authority}", soft_wrap=True)
     next_steps([f"on the next controller: crossdock apply DIR --promotion {out}"])
 
 
@@ -167,8 +165,11 @@ def pull(directory: Path, revision: str, force: bool, data: DataDirectory, as_js
 
     same = f", {words.plural(len(found.same), 'file')} the same already" if found.same else ""
     screen().print(
-        f"{words.plural(len(found.written), 'file')} of {found.of} written to {directory}{same}.", soft_wrap=True
+        f"{words.plural(len(found.written), 'file')} of {found.of} written to {directory}{same}.",
+        soft_wrap=True,
+        markup=False,
     )
     if found.others:
-        screen().print(f"Not part of {found.of}, and left alone: {', '.join(found.others)}", soft_wrap=True)
+        others = ", ".join(found.others)
+        screen().print(f"Not part of {found.of}, and left alone: {others}", soft_wrap=True, markup=False)
         next_steps(["remove them, or a plan adds them"])

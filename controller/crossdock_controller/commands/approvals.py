@@ -16,7 +16,7 @@ from crossdock_controller.commands import gate
 from crossdock_controller.commands.naming import Named, named
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import audit, connection, proposals, revisions
+from crossdock_controller.store import audit, connection, facts, proposals, revisions
 from crossdock_controller.store.proposals import Approval, Proposal
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ WAITING = (proposals.OPEN, proposals.UNCONFIRMED)
 @dataclass(frozen=True, slots=True)
 class ProposalView:
     """*name* is "p3". *state*: open, approved, rejected, stale; unconfirmed or confirmed for one that broke the glass,
-    then *revision* is in force and *reason* says why it could not wait. *missing*: how many people still."""
+    then *revision* is in force and *reason* says why it could not wait. *missing*: how many people still. *promoted*:
+    where it ran, when it came with a slip."""
 
     name: str
     state: str
@@ -47,6 +48,7 @@ class ProposalView:
     settled_by: str
     reason: str
     revision: int
+    promoted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,17 @@ def view(db: sqlite3.Connection, proposal: Proposal, head: int) -> ProposalView:
         f"p{proposal.number}", proposals.STALE if stale else proposal.state, proposal.base, proposal.hash,
         proposal.environment, proposal.actor, proposal.action, proposal.message, needs, given,
         _missing(needs, len(given)) if waits else 0, proposal.created_us, proposal.settled_us,
-        proposal.settled_by, proposal.reason, proposal.revision,
+        proposal.settled_by, proposal.reason, proposal.revision, _promoted(proposal),
     )  # fmt: skip
 
 
 def steps(db: sqlite3.Connection) -> tuple[list[str], list[str]]:
-    """For the status: (what is in force without a second person, loudest; what waits for one)."""
+    """For the status: (what is in force and should not be, damaged or without a second person; what waits for one)."""
     head = revisions.head_number(db)
     found = [view(db, proposal, head) for proposal in proposals.list_all(db, WAITING)]
-    loud = [
+    _, damaged = revisions.sound(db, [head])
+    loud = [f"{error.message}; the last good one runs: {error.hint}" for error in damaged.values()]
+    loud += [
         f"revision {p.revision} was put in force by {p.by} without a second person: {p.reason}; look at it, then "
         f"confirm it: crossdock diff {p.name}, crossdock approve {p.name}"
         for p in found
@@ -180,9 +184,10 @@ def _change(db: sqlite3.Connection, proposal: Proposal) -> gate.Change:
     made = diff.plan(current, tree, proposal.environment)
     if not made.applicable:
         raise ConfigInvalid(made.problems)
-    head = gate.Head(proposal.base, current, gate.environment(db))
-    waves = gate.waves_of(proposal.options)
-    return gate.Change(made, head, proposal.actor, proposal.action, proposal.message, waves=waves)
+    head = gate.Head(proposal.base, current, facts.environment(db))
+    slip, waves = gate.slip_of(proposal.options), gate.waves_of(proposal.options)
+    signed = (slip, ()) if slip is not None else None
+    return gate.Change(made, head, proposal.actor, proposal.action, proposal.message, signed, waves=waves)
 
 
 def _approved(
@@ -232,6 +237,14 @@ def _confirm(db: sqlite3.Connection, proposal: Proposal, by: str, comment: str, 
 def _missing(needs: list[Need], given: int) -> int:
     """How many people still. One that broke the glass past a promotion alone is looked at by one."""
     return max(0, max(gate.people(needs), 1) - given)
+
+
+def _promoted(proposal: Proposal) -> str:
+    slip = gate.slip_of(proposal.options)
+    if slip is None:
+        return ""
+    before = f", before that {slip.trouble}" if slip.trouble else ""
+    return f"from {slip.environment}, revision {slip.revision}, {slip.quiet_hours:.1f} hours without trouble{before}"
 
 
 def _only_people(by: str) -> None:

@@ -18,7 +18,7 @@ from crossdock_controller.commands.fleet import agents
 from crossdock_controller.commands.gate import Head
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import connection, proposals, revisions, rollouts
+from crossdock_controller.store import connection, facts, proposals, revisions, rollouts
 
 if TYPE_CHECKING:
     from crossdock.yamlfile import Problem
@@ -35,6 +35,7 @@ class Planned:
     revision: int
     plan: Plan
     needs: tuple[Need, ...] = ()
+    rollout: Prepared | None = None  # the waves, where they were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +71,23 @@ class RevisionView:
     damaged: bool = False
 
 
-def plan(data: DataDirectory, directory: Path, environment: str | None = None) -> Planned:
+def plan(data: DataDirectory, directory: Path, environment: str | None = None, waves: InWaves | None = None) -> Planned:
     """Compare the tree below *directory* with the revision in force; without a controller's data, with nothing.
 
-    *environment* None is the one that the controller serves.
+    *environment* None is the one that the controller serves. With *waves*, which sites would be in which; raises
+    ConfigError when it could not be rolled out so.
     """
     from crossdock_controller.config import tree as trees
 
     tree, problems = trees.read(directory)
-    planned = plan_tree(data, tree, environment)
+    planned = plan_tree(data, tree, environment, waves)
     return replace(planned, plan=_with(planned.plan, problems))
 
 
 @served
-def plan_tree(data: DataDirectory, tree: Mapping[str, str], environment: str | None = None) -> Planned:
+def plan_tree(
+    data: DataDirectory, tree: Mapping[str, str], environment: str | None = None, waves: InWaves | None = None
+) -> Planned:
     """`plan` for a tree that was read already: {path: text}."""
     from crossdock_controller.config import diff
 
@@ -91,7 +95,12 @@ def plan_tree(data: DataDirectory, tree: Mapping[str, str], environment: str | N
     made = diff.plan(head.tree, tree, head.serves if environment is None else environment)
     if not made.applicable or made.nothing_to_do:
         return Planned(head.number, made)
-    return Planned(head.number, made, tuple(gate.required(gate.Change(made, head, "", gate.APPLY, ""))))
+    change = gate.Change(made, head, "", gate.APPLY, "", None, "", waves)
+    rollout = None
+    if waves is not None and data.state.exists():
+        with closing(connection.connect(data.state)) as db:
+            rollout = gate.prepare(data, db, change)
+    return Planned(head.number, made, tuple(gate.required(change)), rollout)
 
 
 def apply(
@@ -207,7 +216,7 @@ def head_of(data: DataDirectory) -> Head:
     """What is in force. A damaged head is compared with, and its policy taken, as of the last sound revision before it:
     the way out of it is to apply again."""
     with closing(connection.connect(data.state)) as db:
-        number, serves = revisions.head_number(db), gate.environment(db)
+        number, serves = revisions.head_number(db), facts.environment(db)
         try:
             return Head(number, revisions.tree(db, number), serves)
         except Corrupt:

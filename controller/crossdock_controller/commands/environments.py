@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,15 @@ class EnvironmentSet:
     applied: Applied | None
 
 
+@dataclass(frozen=True, slots=True)
+class SlipMade:
+    """*text* is the file; *authority* the fingerprint of the CA that signed it."""
+
+    slip: Slip
+    text: str
+    authority: str
+
+
 @served
 def environment(data: DataDirectory) -> EnvironmentView:
     head = head_of(data)
@@ -50,11 +60,16 @@ def set_environment(data: DataDirectory, name: str, by: str, now_us: int, *, bre
     proposal when there is a policy. Raises ConfigError for one that the tree in force does not have."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
+    from crossdock_controller.config.selection import NAME_PATTERN
 
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"{name!r} is no name of an environment", hint="small letters, digits, '-', '_' and '.': prod"
+        )
     head = head_of(data)
     if head.tree is None or not _environments(head.tree):
         with closing(connection.connect(data.state)) as db, connection.transaction(db):
-            facts.put(db, gate.ENVIRONMENT_FACT, name.encode())
+            facts.set_environment(db, name)
             details = {"before": head.serves}
             audit.append(db, actor=by, action=gate.ENVIRONMENT, target=name, details=details, now_us=now_us)
         return EnvironmentSet(name, None)
@@ -68,8 +83,19 @@ def set_environment(data: DataDirectory, name: str, by: str, now_us: int, *, bre
     return EnvironmentSet(name if applied.changed else head.serves, applied)
 
 
-def promote(data: DataDirectory, out: Path, by: str, now_us: int) -> Slip:
+def promote(data: DataDirectory, out: Path, by: str, now_us: int) -> SlipMade:
     """Write a slip of the tree in force to *out*. Raises ConfigError when there is none, or no environment."""
+    made = make_slip(data, by, now_us)
+    try:
+        out.write_text(made.text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}", hint="name another file with --out") from error
+    return made
+
+
+@served
+def make_slip(data: DataDirectory, by: str, now_us: int) -> SlipMade:
+    """`promote`, with the text of the slip in place of a file."""
     from crossdock_controller.authority import Authority
     from crossdock_controller.config import slip
     from crossdock_controller.config.tree import digest
@@ -88,14 +114,11 @@ def promote(data: DataDirectory, out: Path, by: str, now_us: int) -> Slip:
         running, now_us, by,
     )  # fmt: skip
     text = slip.signed(found, authority.sign(slip.payload(found)), authority.bundle)
-    try:
-        out.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}", hint="name another file with --out") from error
+    signers = slip.parse(text.encode(), "the slip")[1]
     with closing(connection.connect(data.state)) as db, connection.transaction(db):
         details = {"hash": found.tree, "environment": found.environment, "quiet_hours": round(found.quiet_hours, 1)}
         audit.append(db, actor=by, action="revision.promote", target=str(head.number), details=details, now_us=now_us)
-    return found
+    return SlipMade(found, text, signers[0])
 
 
 def _record(data: DataDirectory, head: gate.Head, now_us: int) -> tuple[int, int, str, int]:

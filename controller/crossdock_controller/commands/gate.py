@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from crossdock_controller.config.policy import Need, Policy
     from crossdock_controller.config.slip import Slip
 
-ENVIRONMENT_FACT = "environment"
 APPLY, ROLLBACK, ENVIRONMENT = "revision.apply", "revision.rollback", "environment.set"
 
 
@@ -67,11 +66,6 @@ class Outcome:
     rollout: Prepared | None = None
 
 
-def environment(db: sqlite3.Connection) -> str:
-    """The environment that this controller serves, "" when none was set."""
-    return (facts.get(db, ENVIRONMENT_FACT) or b"").decode()
-
-
 def person(actor: str) -> str:
     """Who *actor* ("local:anna", "user:Anna") is: one person, however they came."""
     kind, colon, name = actor.partition(":")
@@ -107,6 +101,11 @@ def prepare(data: DataDirectory, db: sqlite3.Connection, change: Change) -> Prep
     from crossdock_controller.commands import rollout
 
     revisions.refuse_during_rollout(db)  # before anything is said about the waves
+    if change.head.damaged:
+        raise ConfigError(
+            f"revision {change.head.number} is damaged: there is none to go back to",
+            hint="apply this one without --wave",
+        )
     return rollout.prepare(data, change.waves, change.head.tree, planned_tree(change))
 
 
@@ -134,7 +133,7 @@ def store(
         expected=change.head.number, environment=change.plan.environment,
     )  # fmt: skip
     if change.action == ENVIRONMENT:
-        facts.put(db, ENVIRONMENT_FACT, change.plan.environment.encode())
+        facts.set_environment(db, change.plan.environment)
     details = {"hash": change.plan.after, "message": change.message, "changes": len(change.plan.changes)}
     if change.plan.environment:
         details["environment"] = change.plan.environment
@@ -170,12 +169,26 @@ def needs_json(needs: Sequence[Need]) -> str:
     return json.dumps([asdict(need) for need in needs], ensure_ascii=False)
 
 
-def waves_json(waves: InWaves | None) -> str:
-    return json.dumps({"waves": asdict(waves)} if waves is not None else {})
+def options_json(change: Change) -> str:
+    """What a proposal keeps: its waves, and the slip it came with."""
+    options: dict[str, object] = {}
+    if change.waves is not None:
+        options["waves"] = asdict(change.waves)
+    if change.slip is not None:
+        options["slip"] = asdict(change.slip[0])
+    return json.dumps(options, ensure_ascii=False)
+
+
+def slip_of(text: str) -> Slip | None:
+    """The slip that a proposal came with; it was looked at then."""
+    from crossdock_controller.config.slip import Slip
+
+    given = json.loads(text).get("slip")
+    return Slip(**given) if given is not None else None
 
 
 def waves_of(text: str) -> InWaves | None:
-    """What `waves_json` wrote."""
+    """How a proposal is to be brought to the sites."""
     from crossdock_controller.commands.rollout import InWaves
     from crossdock_controller.rollouts.waves import Asked
 
@@ -259,7 +272,7 @@ def _propose(db: sqlite3.Connection, change: Change, needs: list[Need], now_us: 
             return Outcome(change.head.number, False, known.number, tuple(needs))
     number = proposals.add(
         db, dict(change.plan.tree), base=change.head.number, environment=change.plan.environment, actor=change.by,
-        action=change.action, message=change.message, needs=needs_json(needs), options=waves_json(change.waves),
+        action=change.action, message=change.message, needs=needs_json(needs), options=options_json(change),
         now_us=now_us,
     )  # fmt: skip
     details = {

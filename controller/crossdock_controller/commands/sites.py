@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossdock.errors import ConfigError
-from crossdock_controller.commands import gate, naming
+from crossdock_controller.commands import naming
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, revisions
+from crossdock_controller.served import served
+from crossdock_controller.store import connection, facts, revisions
 
 if TYPE_CHECKING:
     from crossdock_controller.config.load import Loaded
@@ -52,17 +53,25 @@ class SecretView:
 
 
 def sites(
-    data: DataDirectory, directory: Path | None = None, *, labels: Iterable[str] = (), revision: str = ""
+    data: DataDirectory, directory: Path | None = None, *, labels: Sequence[str] = (), revision: str = ""
 ) -> list[SiteView]:
     """Of the tree below *directory*, else of *revision*, else of the one in force; those that *labels* select
     ("region=us", "env!=test"). Raises ConfigError, ConfigInvalid."""
+    return sites_of(data, _below(directory), list(labels), revision)
+
+
+@served
+def sites_of(
+    data: DataDirectory, tree: Mapping[str, str] | None = None, labels: Sequence[str] = (), revision: str = ""
+) -> list[SiteView]:
+    """`sites` of a tree that was read already: {path: text}."""
     from crossdock_controller.config import selection
 
     try:
         wanted = selection.parse(labels)
     except ValueError as error:
         raise ConfigError(str(error), hint="--label region=us, --label env!=test") from error
-    loaded, parts, serves = _read(data, directory, revision)
+    loaded, parts, serves = _read(data, tree, revision)
     found: list[SiteView] = []
     for part in parts.sites:
         site = part.model
@@ -81,7 +90,13 @@ def sites(
 
 def secrets(data: DataDirectory, directory: Path | None = None, *, revision: str = "") -> list[SecretView]:
     """What must be set where before the tree can run: of the controller first, then of each site it serves."""
-    loaded, _parts, _serves = _read(data, directory, revision)
+    return secrets_of(data, _below(directory), revision)
+
+
+@served
+def secrets_of(data: DataDirectory, tree: Mapping[str, str] | None = None, revision: str = "") -> list[SecretView]:
+    """`secrets` of a tree that was read already: {path: text}. Never a value."""
+    loaded, _parts, _serves = _read(data, tree, revision)
     needed: dict[tuple[str, str], list[str]] = {}
     for name, sink in sorted(loaded.sinks.items()):
         for secret in _references(sink.settings):
@@ -99,22 +114,24 @@ def secrets(data: DataDirectory, directory: Path | None = None, *, revision: str
     ]  # fmt: skip
 
 
-def _read(data: DataDirectory, directory: Path | None, revision: str) -> tuple[Loaded, Parts, str]:
-    from crossdock_controller.config.load import load
-    from crossdock_controller.config.parts import read_parts
+def _below(directory: Path | None) -> dict[str, str] | None:
     from crossdock_controller.config.tree import read
 
+    return read(directory)[0] if directory is not None else None
+
+
+def _read(data: DataDirectory, tree: Mapping[str, str] | None, revision: str) -> tuple[Loaded, Parts, str]:
+    from crossdock_controller.config.load import load
+    from crossdock_controller.config.parts import read_parts
+
     serves = ""
-    tree: Any = None
     if data.state.exists():
         with closing(connection.connect(data.state)) as db:
-            serves = gate.environment(db)
-            if directory is None:
+            serves = facts.environment(db)
+            if tree is None:
                 number = naming.revision_named(db, revision) if revision else revisions.head_number(db)
-                tree = revisions.tree(db, number)
-                serves = tree.environment if tree is not None else serves
-    if directory is not None:
-        tree = read(directory)[0]
+                stored = revisions.tree(db, number)
+                tree, serves = stored, stored.environment if stored is not None else serves
     if tree is None:
         raise ConfigError(
             "there is no revision yet", hint="name the folder of a tree, or apply one: crossdock apply DIR"

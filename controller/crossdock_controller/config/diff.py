@@ -66,7 +66,8 @@ class Plan:
     environment: str = ""
     moves: bool = False  # to another environment
     touched: tuple[str, ...] = ()  # files, those that take something from a changed one among them
-    sites: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)  # labels of each, old and new
+    sites: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)  # labels of each, after
+    labels_before: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -80,9 +81,11 @@ class Plan:
 
     @property
     def reached(self) -> list[Mapping[str, str]]:
-        """Labels of the sites at which something changes; a change of the controller's own parts reaches them all."""
+        """Labels of the sites at which something changes, before and after: who takes a label off a site reaches it by
+        that label. A change of the controller's own parts reaches them all."""
         untouched = set(self.untouched)
-        return [labels for name, labels in sorted(self.sites.items()) if name not in untouched]
+        of_each = [*sorted(self.labels_before.items()), *sorted(self.sites.items())]
+        return [labels for name, labels in of_each if name not in untouched]
 
     @property
     def applicable(self) -> bool:
@@ -118,9 +121,12 @@ def plan(current: Tree | None, new: Tree, environment: str | None = None) -> Pla
         return Plan(before, after, (), tuple(problems), new, loaded.environment)
     old = inspect(current)[0] if current is not None else None
     changes = [*_site_changes(old, loaded), *_controller_changes(old, loaded)]
-    sites = {**_labels(old), **_labels(loaded)}
+    labels_before = _labels(old)
+    sites = {**labels_before, **_labels(loaded)}
     touched = tuple(reach.touched(old, loaded))
-    return Plan(before, after, tuple(changes), tuple(problems), new, loaded.environment, moves, touched, sites)
+    return Plan(
+        before, after, tuple(changes), tuple(problems), new, loaded.environment, moves, touched, sites, labels_before
+    )
 
 
 def _labels(loaded: Loaded | None) -> dict[str, Mapping[str, str]]:

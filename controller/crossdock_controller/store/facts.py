@@ -32,6 +32,16 @@ def restored(db: sqlite3.Connection) -> tuple[int, int] | None:
     return (int(at), int(of)) if at and of else None
 
 
+def environment(db: sqlite3.Connection) -> str:
+    """The environment that this controller serves, "" when none was set."""
+    return (get(db, "environment") or b"").decode()
+
+
+def set_environment(db: sqlite3.Connection, name: str) -> None:
+    """In a transaction, with the revision that is for it."""
+    put(db, "environment", name.encode())
+
+
 def get(db: sqlite3.Connection, name: str) -> bytes | None:
     row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return bytes(row[0]) if row else None

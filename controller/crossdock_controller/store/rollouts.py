@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import dataclass
 
@@ -51,6 +52,12 @@ def get(db: sqlite3.Connection, revision: int) -> RolloutRow | None:
 def newest(db: sqlite3.Connection) -> RolloutRow | None:
     row = db.execute(f"SELECT {_COLUMNS} FROM rollouts ORDER BY revision DESC LIMIT 1").fetchone()
     return RolloutRow(*row) if row else None
+
+
+def hold_seconds(db: sqlite3.Connection) -> float:
+    """How long the one that runs holds each wave; 0 when none does."""
+    row = live(db)
+    return float(json.loads(row.plan)["hold_seconds"]) if row else 0.0
 
 
 def states(db: sqlite3.Connection) -> dict[int, tuple[str, str]]:
