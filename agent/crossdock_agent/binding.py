@@ -9,7 +9,7 @@ from __future__ import annotations
 from loguru import logger
 
 from crossdock.errors import Refused
-from crossdock_agent.identity import IdentityStore
+from crossdock_agent.identity import Identity, IdentityStore
 
 
 def check(identities: IdentityStore, machine: str) -> None:
@@ -27,6 +27,13 @@ def check(identities: IdentityStore, machine: str) -> None:
         "directory was copied, or the machine was cloned, and nothing is read or sent under it here",
         hint="for a new agent here: on the controller 'crossdock token create --site SITE', here empty the state "
         "directory and 'crossdock-agent enroll --token ...'. If this machine replaces the other, which is off for "
-        f"good: 'crossdock token create --site {identity.site} --agent {identity.agent}' and enroll with it; outbox "
-        "and configuration stay",
+        f"good: on the controller 'crossdock agents move {identity.agent}', here 'crossdock-agent bind'; outbox and "
+        "configuration stay",
     )
+
+
+def bind(identities: IdentityStore, machine: str) -> Identity:
+    """The identity is this *machine*'s from now on: a person says that it replaces the one before. Whether that is so
+    is the controller's to judge. Raises ConfigError when there is none."""
+    identities.update(machine=machine)
+    return identities.current()

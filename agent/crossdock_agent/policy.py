@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock.sitecommands import KINDS
 
 MAX_BYTES = 64 * 1024
@@ -48,7 +48,7 @@ def read(path: Path) -> Policy:
             return Policy()
         found = msgspec.convert(tomllib.loads(_text(path)), type=Policy)
         _check(found)
-    except (OSError, ValueError, ConfigError) as error:  # TOML, UTF-8 and msgspec raise kinds of ValueError
+    except (OSError, *UNREADABLE, ConfigError) as error:  # TOML, UTF-8 and msgspec raise kinds of ValueError
         said = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"policy file {path} cannot be used, so every command is refused: {said}") from error
     return found

@@ -70,7 +70,9 @@ def test_a_site_answers_and_both_ends_have_it_in_writing(site: CommandSite) -> N
     assert said["certificate"]["ok"]
     assert said["controller"]["ok"]
     assert any(line.startswith("ok    outbox: ") for line in check["text"])
-    assert site.audited(check["id"]) == [(ME, "command.give"), ("agent:atl1", "command.answer")]
+    assert site.audited(check["id"]) == [
+        (ME, "command.give"), ("agent:atl1", "command.answer"), (ME, "command.read"),
+    ]  # fmt: skip
     lines = [line for line in site.record().splitlines() if check["id"] in line]
     assert [f'"{ME}" "check"' in line for line in lines] == [True, True]
     assert lines[0].endswith("begins")

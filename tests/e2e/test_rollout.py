@@ -109,6 +109,7 @@ def test_a_mapping_that_rejects_what_it_took_before_is_taken_back_by_its_dead_le
         )
         assert letters == [("s01",)]
         assert "20 of 20 records of source stock became dead letters" in found["why"]
+        assert "s01-after" not in found["why"], "no value of a record"
         fleet.deliver("s01", "again", 20)
         fleet.wait(lambda: fleet.arrived() == 120, "its records go by the old mapping again")
         number = fleet.centre.json("dead", "list")["dead_letters"][0]["id"]
@@ -147,3 +148,50 @@ def test_a_person_pauses_resumes_finishes_and_no_second_revision_begins_meanwhil
 
 def running(fleet: RolloutFleet, revision: int) -> set[str]:
     return {row[0] for row in fleet.ask("SELECT agent FROM agents WHERE revision = ?", revision)}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_wave_waits_for_a_site_that_is_off_then_goes_on_and_the_site_gets_its_revision_when_it_returns(
+    fleet: RolloutFleet,
+) -> None:
+    with fleet:
+        fleet.begin()
+        fleet.agents["s02"].kill()
+        fleet.wait(lambda: fleet.ask("SELECT connected FROM agents WHERE agent = 's02'") == [(0,)], "s02 is off")
+        fleet.stock(lane="critical")
+        waves = ["--wave", "canary=s01", "--then", "s02,s03", "--hold", "1s", "--patience", "3s"]
+        assert "wave 2, s02,s03: s02, s03" in fleet.centre.run("plan", str(fleet.tree), *waves)
+        assert fleet.ask("SELECT count(*) FROM rollouts") == [(0,)]
+        fleet.centre.run("apply", str(fleet.tree), "-m", "urgent", *waves)
+        found = fleet.wait_for("complete")
+        assert list(found["waves"][1]["without"]) == ["s02"]
+        (behind,) = fleet.centre.json("fleet", "drift")["drift"]
+        assert (behind["agent"], behind["kind"], behind["desired"], behind["effective"]) == ("s02", "offline", 2, 1)
+        fleet.start("s02")
+        fleet.wait_until_all_run(2)
+        assert fleet.ever_applied("s02") == [1, 2]
+        fleet.wait(lambda: fleet.centre.json("fleet", "drift")["drift"] == [], "nobody drifts")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_revision_that_a_site_refuses_is_taken_back_with_its_reason_and_its_last_log_lines(
+    fleet: RolloutFleet,
+) -> None:
+    """Only the agent looks where the folders really are."""
+    with fleet:
+        fleet.begin()
+        text = (fleet.tree / "sources/stock.yaml").read_text("utf-8")
+        fleet.write("sources/stock.yaml", text + "afterwards: archive\narchive_directory: ${root}/drop\n")
+        fleet.centre.run(*apply(fleet, "files are kept", "60s"))
+        found = fleet.wait_for("reverted")
+        assert found["why"].startswith(
+            "in wave 1 of 2, site s01: it refused revision 2: source stock: archive_directory is"
+        )
+        assert any("revision=1" in line for line in found["evidence"]), found["evidence"]
+        assert found["why"] in " ".join(fleet.centre.json("history")["revisions"][0]["why"].split())
+        assert any("revision 2 was taken back" in step for step in fleet.centre.json("status")["next"])
+        assert fleet.centre.json("fleet", "drift")["drift"] == []
+    assert fleet.ever_applied("s01")[-1] == 1
+    assert {tuple(fleet.ever_applied(site)) for site in ("s02", "s03")} == {(1,)}

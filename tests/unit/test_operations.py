@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ ROLE_OF = {
     "agents.pending": "operator", "agents.decide": "engineer", "agents.move": "engineer",
     "agents.revoke": "engineer", "agents.adopt": "admin",
     "ca.list": "engineer", "ca.add": "admin", "ca.issue": "admin", "ca.switch": "admin", "ca.retire": "admin",
+    "command.targets": "operator", "command.give": "operator", "command.states": "operator",
+    "command.list": "operator", "command.show": "operator", "command.file": "operator",
     "users.add": "admin", "users.list": "admin", "users.grant": "admin", "users.revoke-role": "admin",
     "users.disable": "admin", "users.remove": "admin", "users.token.create": "admin", "users.token.list": "admin",
     "users.token.revoke": "admin", "audit.list": "admin", "audit.verify": "admin",
@@ -300,3 +303,15 @@ def test_the_description_names_every_operation_and_every_reference_in_it_resolve
     takes = schemas["agents_revoke"]
     assert set(takes["properties"]) == {"agent", "because"}
     assert takes["additionalProperties"] is False
+
+
+def test_the_reference_has_a_row_for_each_operation_with_its_role_and_sites() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "api.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `([a-z.-]+)` \| (\w+) \| (.+?) \| (.+?) \|$", page, re.MULTILINE))
+    told = {(o.name, o.role, o.scope.words, ", ".join(_marks(o)) or "-") for o in OPERATIONS}
+    assert rows == told
+
+
+def _marks(operation: Operation) -> list[str]:
+    marks = (("changes", operation.changes), ("payloads", operation.payloads))
+    return [word for word, is_so in marks if is_so]

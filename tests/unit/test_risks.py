@@ -1,5 +1,12 @@
 """Who will lock out and when: the levels, the sentences, and nothing said of who is well."""
 
+import json
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,14 +14,16 @@ from hypothesis import strategies as st
 from crossdock_controller.commands.authorities import Authorities, AuthorityView
 from crossdock_controller.commands.authority_needs import Need
 from crossdock_controller.commands.fleet import AgentView, OutboxHealth
-from crossdock_controller.commands.risks import agents, authorities, joining, lives
+from crossdock_controller.commands.risks import agents, api, authorities, joining, lives
 from crossdock_controller.commands.risks.lives import Life
 from crossdock_controller.commands.risks.risk import DAY_US, LEVELS, Risk, alarm, in_order
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.enrolments import Enrolment
 from crossdock_controller.store.machines import Machine
+from crossdock_controller.store.people import TokenRow
 from crossdock_controller.store.refusals import Refusal
 from crossdock_controller.store.tokens import Token
+from support.certificates import self_signed
 
 NOW = 1_800_000_000_000_000
 HOUR = 3_600_000_000
@@ -181,6 +190,44 @@ def test_the_controllers_own_certificates_have_alarms_too() -> None:
     assert (server.level, server.kind) == ("urgent", "server")
     (lacks,) = authorities.lacking(known(0, Need("rtm1", "has not confirmed that it trusts x", "let it connect")))
     assert (lacks.subject, lacks.next) == ("rtm1", "let it connect")
+
+
+def test_tokens_of_the_api_have_alarms_unless_they_were_made_to_end() -> None:
+    def told(life_us: int, left_us: int, used_us: int = NOW - HOUR, revoked_us: int = 0) -> list[str]:
+        row = TokenRow("t1", "anna", "ci", NOW + left_us - life_us, "", NOW + left_us, used_us, revoked_us)
+        return [f"{r.level}: {r.sentence}" for r in api.tokens([row], NOW)]
+
+    assert told(365 * DAY_US, 31 * DAY_US) == []
+    assert told(365 * DAY_US, 6 * DAY_US) == ["urgent: API token t1 of anna (ci) ends in 6 d"]
+    assert told(365 * DAY_US, 6 * DAY_US, used_us=0)[0].endswith("never used")
+    assert told(DAY_US, HOUR) == []
+    assert told(365 * DAY_US, -DAY_US, used_us=NOW - 2 * DAY_US)[0].startswith("locked: ")
+    assert told(365 * DAY_US, -DAY_US, used_us=NOW - 30 * DAY_US) == []
+    assert told(365 * DAY_US, -8 * DAY_US, used_us=NOW - 9 * DAY_US) == []
+    assert told(365 * DAY_US, 6 * DAY_US, revoked_us=5) == []
+
+
+def test_the_certificate_that_the_api_shows_is_judged_whoever_made_it(tmp_path: Path) -> None:
+    pair = self_signed(tmp_path)  # for a day from now on
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    address, now_us = tmp_path / "api.json", int(time.time() * 1e6)
+    assert api.certificate(address, now_us) == []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address.write_text(json.dumps({"url": f"https://0.0.0.0:{server.getsockname()[1]}", "pid": 1}))
+
+        def serve() -> None:
+            for _ in range(3):
+                raw, _peer = server.accept()
+                with context.wrap_socket(raw, server_side=True):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        found = [api.certificate(address, now_us + hours * HOUR) for hours in (1, 23, 25)]
+        thread.join()
+    assert [[r.level for r in risks] for risks in found] == [[], ["urgent"], ["locked"]]
+    assert api.certificate(address, now_us) == []  # nobody answers
 
 
 def test_the_most_urgent_stands_first_and_what_has_a_time_before_what_has_none() -> None:

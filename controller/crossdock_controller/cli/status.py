@@ -56,6 +56,8 @@ def _show(found: commands.Status) -> None:
     controller, revision = found.controller, found.revision
     at = f" at {controller.link}" if controller.link else ""
     screen().print("[bold]controller[/]", state(controller.state, controller.state + at))
+    if found.api:
+        screen().print(f"[bold]api[/]        {found.api}", soft_wrap=True)
     screen().print(f"[bold]data[/]       {controller.data}", soft_wrap=True)
     if found.store.held_by:
         screen().print(f"[bold]held by[/]    {found.store.held_by}", soft_wrap=True)
@@ -78,6 +80,8 @@ def _show(found: commands.Status) -> None:
     for summary in found.dead:
         what = words.plural(summary.records, "record")
         screen().print("[bold red]dead[/]", f"{summary.source}: {what}, {summary.code} ({summary.kind})")
+    for reminder in found.reminders:
+        screen().print(f"[bold]note[/]       {reminder}", soft_wrap=True)
     if found.healthy:
         screen().print("[green]All is well.[/]")
     next_steps(found.next)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crossdock.errors import ConfigError
 from crossdock_controller.access import EVERYWHERE, Sites
@@ -93,6 +94,8 @@ class Status:
     dead: list[DeadSummary]
     next: list[str]
     rollout: RolloutView | None = None  # the one that runs, or the last one when its revision was taken back
+    api: str = ""  # where the API answers now
+    reminders: list[str] = field(default_factory=list)  # worth a word, and no trouble
 
     @property
     def healthy(self) -> bool:
@@ -130,14 +133,39 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     ]
     steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
-    if data.first_token.exists() and within.everything:
-        steps.append(f"the first admin's token lies in {data.first_token}: use it once, and it is gone")
     steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
     if rolled is not None and rolled.why:
         steps.append(f"revision {rolled.revision} was taken back: {rolled.why}; crossdock rollout shows more")
-    return Status(now_us, controller, store, revision, fleet, sources, sinks, dead, steps, rolled)
+    return Status(
+        now_us,
+        controller,
+        store,
+        revision,
+        fleet,
+        sources,
+        sinks,
+        dead,
+        steps,
+        rolled,
+        _api(data),
+        _reminders(data, within),
+    )
+
+
+def _api(data: DataDirectory) -> str:
+    try:
+        url = str(json.loads(data.api.read_text("utf-8"))["url"])
+    except (OSError, ValueError, KeyError, TypeError):  # it never ran, or is just being written
+        return ""
+    return url if _answers(url.removeprefix("https://")) else ""
+
+
+def _reminders(data: DataDirectory, within: Sites) -> list[str]:
+    if not (data.first_token.exists() and within.everything):
+        return []
+    return [f"the first admin's token lies in {data.first_token}: with its first use it is gone"]
 
 
 def _rollout(db: sqlite3.Connection, now_us: int) -> RolloutView | None:

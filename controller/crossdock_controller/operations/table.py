@@ -13,9 +13,11 @@ from crossdock_controller.access import Role
 from crossdock_controller.operations.scopes import (
     Anywhere,
     OfAgent,
+    OfCommand,
     OfLetter,
     OfPending,
     OfSite,
+    OfTarget,
     OfTree,
     Rows,
     Scope,
@@ -92,6 +94,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("ca.issue", "authorities:issue", "admin", EVERY_SITE, changes=True),
     Operation("ca.switch", "authorities:switch", "admin", EVERY_SITE, changes=True),
     Operation("ca.retire", "authorities:retire", "admin", EVERY_SITE, changes=True),
+    # Commands to sites
+    Operation("command.targets", "sitecommands:targets", "operator", OfTarget("target")),
+    Operation("command.give", "sitecommands:give", "operator", OfTarget("target"), changes=True),
+    Operation("command.states", "sitecommands:states", "operator", OWN_SITES),
+    Operation("command.list", "sitecommands:listed", "operator", OWN_SITES),
+    Operation("command.show", "sitecommands:show", "operator", OfCommand("prefix"), payloads=True),
+    Operation("command.file", "sitecommands:file_of", "operator", OfCommand("prefix"), payloads=True),
     # People and what they did
     Operation("users.add", "people:add_user", "admin", EVERY_SITE, changes=True),
     Operation("users.list", "people:list_users", "admin", EVERY_SITE),
