@@ -57,12 +57,13 @@ def environment(data: DataDirectory) -> EnvironmentView:
 @served
 def set_environment(data: DataDirectory, name: str, by: str, now_us: int, *, break_glass: str = "") -> EnvironmentSet:
     """From now on this controller serves *name*. What is in force is put in force anew for it: a revision, or a
-    proposal when there is a policy. Raises ConfigError for one that the tree in force does not have."""
+    proposal when there is a policy. Raises ConfigError for one that the tree in force does not have.
+    "" is none, for trees without environments."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
     from crossdock_controller.config.selection import NAME_PATTERN
 
-    if not re.fullmatch(NAME_PATTERN, name):
+    if name and not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(
             f"{name!r} is no name of an environment", hint="small letters, digits, '-', '_' and '.': prod"
         )
