@@ -52,6 +52,7 @@ class _Held:
     states: States
     signers: dict[str, Signer]
     signature: tuple[int, int, int]
+    retired: bytes = b""  # PEM
 
     def one(self, flag: str) -> Signer:
         return next(self.signers[s.fingerprint] for s in self.states if getattr(s, flag))
@@ -95,6 +96,11 @@ class Authority:
     def bundle(self) -> bytes:
         """The CA certificates an agent trusts, PEM, the oldest first."""
         return b"".join(signer.pem for signer in self._held.signers.values())
+
+    @property
+    def record(self) -> bytes:
+        """PEM of all that ever were: what a retired one signed while it was trusted can still be checked."""
+        return self._held.retired + self.bundle
 
     @property
     def bundle_fingerprints(self) -> tuple[str, ...]:
@@ -234,7 +240,8 @@ def _read(directory: Path) -> _Held:
             if files.signature(directory) == signature:
                 raise
         else:
-            return _Held(found, signers, signature)
+            retired = b"".join(files.certificate(directory, s.file) for s in found if not s.trusted)
+            return _Held(found, signers, signature, retired)
         # A command changed it while we read: now it is whole again.
 
 
