@@ -9,7 +9,15 @@ from contextlib import closing
 from typing import Any
 
 from crossdock_controller.authority import Authority
-from crossdock_controller.commands import authorities, configuration, enrolment, people, rollout, sitecommands
+from crossdock_controller.commands import (
+    authorities,
+    configuration,
+    enrolment,
+    environments,
+    people,
+    rollout,
+    sitecommands,
+)
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
 from crossdock_controller.store import commands, connection, enrolments, machines, tokens
@@ -50,6 +58,12 @@ def _proposed(estate: Estate, _site: str) -> Arguments:
     changed = TREE["sinks/files.yaml"].replace("out", "elsewhere")
     configuration.apply_tree(estate.data, {**governed, "sinks/files.yaml": changed}, "local:test", "", 3)
     return {"name": "p1"}
+
+
+def _in_an_environment(estate: Estate, _site: str) -> Arguments:
+    environments.set_environment(estate.data, "prod", by="local:test", now_us=1)
+    estate.apply({**TREE, "environments/prod.yaml": "on: {}\n"})
+    return {}
 
 
 def _rolling(estate: Estate, site: str) -> Arguments:
@@ -146,6 +160,9 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "approve": _proposed,
     "reject": lambda e, s: {**_proposed(e, s), "because": "a test"},
     "config.tree": lambda _e, _s: {},
+    "config.sites": lambda _e, _s: {},
+    "config.secrets": lambda _e, _s: {},
+    "config.promote": _in_an_environment,
     "config.environment": lambda _e, _s: {},
     "config.set-environment": lambda _e, _s: {"name": "test"},
     "rollout": _quiet(_rolling),

@@ -17,6 +17,7 @@ import pytest
 from crossdock_controller import commands
 from crossdock_controller.access import ROLES
 from crossdock_controller.api import openapi
+from crossdock_controller.commands import environments
 from crossdock_controller.operations import carry, plain, table
 from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
@@ -32,6 +33,7 @@ ROLE_OF = {
     "dead.list": "operator", "dead.show": "operator", "dead.retry": "operator", "dead.discard": "operator",
     "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",
     "approve": "engineer", "reject": "engineer", "config.tree": "engineer", "config.environment": "viewer",
+    "config.sites": "viewer", "config.secrets": "engineer", "config.promote": "engineer",
     "config.set-environment": "admin", "rollout": "viewer", "rollout.drift": "viewer", "rollout.pause": "engineer",
     "rollout.resume": "engineer", "rollout.halt": "engineer", "rollout.finish": "engineer",
     "fleet.risks": "viewer", "token.create": "engineer", "token.list": "operator", "token.revoke": "engineer",
@@ -229,6 +231,41 @@ def test_an_engineer_of_some_sites_applies_what_changes_those_and_nothing_that_a
         else:
             with pytest.raises(Forbidden):
                 carry.carry_out(table.BY_NAME[name], estate.data, caller("engineer", "region=us"), body)
+
+
+STAGED = {
+    **TREE,
+    "environments/prod.yaml": "on: {region: us}\n",
+    "environments/test.yaml": "on: {region: eu}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [
+        ({"sites/atl1.yaml": TREE["sites/atl1.yaml"].replace("root: drop", "root: new")}, True),
+        ({"sinks/files.yaml": TREE["sinks/files.yaml"].replace("out", "elsewhere")}, False),
+        ({"sites/rtm1.yaml": TREE["sites/rtm1.yaml"].replace("root: drop", "root: new")}, False),  # served elsewhere
+        ({"environments/prod.yaml": "on: {}\n"}, False),
+        ({"shared/x.yaml": "lane: bulk\n"}, False),
+        ({"groups/eu.yaml": "on: {region: eu}\n"}, False),
+        ({"policy.yaml": "approvals: []\n"}, False),
+    ],
+)
+def test_a_tree_with_environments_is_confined_in_the_one_that_is_served(
+    estate: Estate, change: dict[str, str], allowed: bool
+) -> None:
+    environments.set_environment(estate.data, "prod", by="local:test", now_us=1)
+    estate.apply(STAGED)
+    anna, body = caller("engineer", "region=us"), msgspec.json.encode({"tree": {**STAGED, **change}, "message": ""})
+    if allowed:
+        carry.carry_out(APPLY, estate.data, anna, body)
+    else:
+        with pytest.raises(Forbidden):
+            carry.carry_out(APPLY, estate.data, anna, body)
+    elsewhere = msgspec.json.encode({"tree": STAGED, "environment": "test"})
+    with pytest.raises(Forbidden):
+        carry.carry_out(table.BY_NAME["plan"], estate.data, anna, elsewhere)
 
 
 def test_a_source_of_ones_own_sites_may_be_changed_but_not_spread_to_others(estate: Estate) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from crossdock.errors import ConfigError
 from crossdock_controller.commands import naming
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import served
 from crossdock_controller.store import connection, facts, revisions
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def sites(
     return sites_of(data, _below(directory), list(labels), revision)
 
 
+@served
 def sites_of(
     data: DataDirectory, tree: Mapping[str, str] | None = None, labels: Sequence[str] = (), revision: str = ""
 ) -> list[SiteView]:
@@ -91,6 +93,7 @@ def secrets(data: DataDirectory, directory: Path | None = None, *, revision: str
     return secrets_of(data, _below(directory), revision)
 
 
+@served
 def secrets_of(data: DataDirectory, tree: Mapping[str, str] | None = None, revision: str = "") -> list[SecretView]:
     """`secrets` of a tree that was read already: {path: text}. Never a value."""
     loaded, _parts, _serves = _read(data, tree, revision)

@@ -181,7 +181,7 @@ class OfTree(Scope):
             trees,
         )  # the whole configuration, which the remote client has no use for
 
-        return trees.confined(data, arguments[self.name], sites)
+        return trees.confined(data, arguments[self.name], sites, arguments.get("environment"))
 
     @property
     def words(self) -> str:
