@@ -62,9 +62,11 @@ class PortGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio shi
         async def guarded(request: Any, context: _Context) -> Any:
             address, shown = address_of(str(context.peer())), _shown(request)
             now = time.monotonic()
-            wait = self._addresses.wait(address, now) or self._shown.wait(shown, now)
+            wait, who = self._addresses.wait(address, now), "from this address"
+            if not wait:
+                wait, who = self._shown.wait(shown, now), "with this token or certificate"
             if wait > 0:
-                await self._hold_off(address, wait, context)
+                await self._hold_off(address, wait, who, context)
             watched = _Watched(context)
             try:
                 answer = await serve(request, watched)
@@ -82,15 +84,15 @@ class PortGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio shi
 
         return guarded
 
-    async def _hold_off(self, address: str, wait: float, context: _Context) -> None:
+    async def _hold_off(self, address: str, wait: float, who: str, context: _Context) -> None:
         seconds = math.ceil(wait)
         self._refusals.add("flood", "", address, f"too many attempts; told to wait {seconds} s")
         if time.monotonic() - self._said_at > 60:  # a line a minute, whatever the flood
             self._said_at = time.monotonic()
-            logger.bind(peer=address, wait_seconds=seconds).warning("too many attempts to enrol from one address")
+            logger.bind(peer=address, wait_seconds=seconds).warning("too many attempts to enrol {}", who)
         await context.abort(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"too many attempts to enrol came from this address: try again in {seconds} s",
+            f"too many attempts to enrol came {who}: try again in {seconds} s",
             ((RETRY_AFTER, str(seconds)),),
         )
 
