@@ -100,7 +100,8 @@ class Configuration:
             before = self._probation.refusal
             if self._probation.resting is not None:
                 return
-            candidate = self._probation.found(has_other=self._kept() is not None)
+            kept = self._kept()
+            candidate = self._probation.found(kept.hash if kept is not None else "")
             if candidate is not None and self._resume_candidate(candidate):
                 return
             refusal = self._probation.refusal
