@@ -132,6 +132,11 @@ class Configuration:
             self._problems.clear(PROBLEM)
             return status
 
+    @property
+    def on_probation(self) -> bool:
+        """Whether what runs is not the last good one yet."""
+        return self._probation.candidate is not None
+
     def untold(self) -> list[ConfigStatus]:
         """What an earlier process could not report any more; once."""
         with self._lock:

@@ -100,9 +100,10 @@ def test_a_new_configuration_runs_at_once_and_is_the_last_good_one_only_after_it
         controller.wait(lambda: (1, "applied") in controller.statuses(), "it runs")
         eventually(lambda: last_good(state) == 1, "its hold is over")
         assert read_candidate(state) is None
+        eventually(lambda: (s := agent.status()) and not s.on_probation, "the status says so")
         controller.offer(site_config(2, config("wms", batch=2)), 2, hold_seconds=3600)
         controller.wait(lambda: (2, "applied") in controller.statuses(), "the next one runs")
-        eventually(lambda: (s := agent.status()) and s.revision == 2, "the status says so")
+        eventually(lambda: (s := agent.status()) and s.revision == 2 and s.on_probation, "the status says so")
         assert last_good(state) == 1
         assert (left := read_candidate(state)) is not None
         assert left.revision == 2
