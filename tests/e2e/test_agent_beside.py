@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from crossdock.machine import VARIABLE
 from crossdock_agent.identity import IdentityStore
 from crossdock_agent.keystore import CREDENTIAL, Keystore, scheme_of
 from support.gateway import wait_until
@@ -213,3 +214,31 @@ def test_the_service_of_an_agent_without_an_identity_says_what_to_do(tmp_path: P
     assert done.returncode == 1
     assert ("for Windows services" in done.stderr) == (sys.platform != "win32")
     assert "crossdock-agent run" in done.stderr
+
+
+@pytest.mark.slow
+def test_new_hardware_takes_an_agent_over_by_a_word_at_both_ends(tmp_path: Path) -> None:
+    site = Site(tmp_path, env={VARIABLE: "1" * 32})
+    try:
+        site.agent.start()
+        site.ship(1)
+        wait_until(lambda: site.arrived() == 3, "all is read")
+        site.agent.stop()
+        here = {**os.environ, VARIABLE: "2" * 32}
+        run = [command("crossdock-agent"), "run", "--state", str(site.state)]
+        refused = subprocess.run(run, env=here, capture_output=True, encoding="utf-8", timeout=60, check=False)
+        assert refused.returncode == 1
+        assert "'crossdock agents move atl1', here 'crossdock-agent bind'" in refused.stderr
+        bind = [command("crossdock-agent"), "bind", "--state", str(site.state)]
+        subprocess.run(bind, env=here, capture_output=True, timeout=60, check=True)
+        moved = Process("moved", run, tmp_path, {VARIABLE: "2" * 32})
+        site.centre.agents.append(moved)
+        moved.start()
+        wait_until(lambda: any("control:" in p for p in site.status()["problems"]), "one end alone does not do", 120)
+        moved.stop()
+        site.centre.run("agents", "move", "atl1")
+        moved.start()
+        site.ship(2)
+        wait_until(lambda: site.arrived() == 4, "it goes on here")
+    finally:
+        site.close()
