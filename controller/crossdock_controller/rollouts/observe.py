@@ -60,7 +60,8 @@ def _agent(
     return AgentSeen(
         row.agent, row.site, row.connected, row.last_seen_us, seen.starts, effective, seen.effective_us,
         seen.offered, seen.offered_us, seen.said_of, seen.said, seen.said_us, seen.reason, seen.log,
-        int(health.get("at_us", 0)), _lag_seconds(health), _sources(health), stuck, counts, hour,
+        int(health.get("at_us", 0)), tuple(health.get("problems", ())), _lag_seconds(health), _sources(health),
+        stuck, counts, hour,
     )  # fmt: skip
 
 
