@@ -205,10 +205,12 @@ def helper(task: str) -> None:
 
 @main.command(hidden=True)
 def answer() -> None:
-    """For a running agent that the centre asks: question on stdin, answer on stdout."""
+    """For a running agent that the centre asks: a line of stdin is the question, stdout the answer."""
     from crossdock_agent import answering
 
-    sys.stdout.buffer.write(answering.answer(sys.stdin.buffer.read()))
+    question = sys.stdin.buffer.readline()
+    answering.end_with_the_asker(sys.stdin.fileno())
+    sys.stdout.buffer.write(answering.answer(question))
 
 
 @main.command(name="try")

@@ -10,7 +10,6 @@ everything, and the refusal says why. Nothing that comes from the centre writes 
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +45,8 @@ def read(path: Path) -> Policy:
     try:
         if not path.exists() and not path.is_symlink():
             return Policy()
+        import tomllib  # where there is a file
+
         found = msgspec.convert(tomllib.loads(_text(path)), type=Policy)
         _check(found)
     except (OSError, *UNREADABLE, ConfigError) as error:  # TOML, UTF-8 and msgspec raise kinds of ValueError
