@@ -16,11 +16,15 @@ def check(identities: IdentityStore, machine: str) -> None:
     """Raises Refused when *machine* (a digest, or empty) is not where the identity was made. One of before this was
     noted is bound to the machine it is found on."""
     identity = identities.current()
-    if not machine or identity.machine == machine:
-        return
-    if not identity.machine:
+    judge(identity, machine)
+    if machine and not identity.machine:
         identities.update(machine=machine)
         logger.info("the identity is bound to this machine from now on")
+
+
+def judge(identity: Identity, machine: str) -> None:
+    """As `check`, and changes nothing."""
+    if not machine or identity.machine in {"", machine}:
         return
     raise Refused(
         f"the identity of agent {identity.agent} (site {identity.site}) was made on another machine; its state "

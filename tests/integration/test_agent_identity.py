@@ -229,8 +229,19 @@ def test_a_service_with_a_credential_wraps_the_key_and_never_loads_cryptography(
         loaded = {part for m in psutil.Process(service.pid).memory_maps() for part in Path(m.path).parts}
         assert "cryptography" not in loaded
         assert "grpc" in "".join(loaded)
+        said = subprocess.run(
+            [command("crossdock-agent"), "check", "--state", str(state)],
+            capture_output=True, encoding="utf-8", timeout=60, check=False,
+        )  # fmt: skip
+        assert f"ok    private key: wrapped under the systemd credential {CREDENTIAL}" in said.stdout
     finally:
         service.stop()
+    said = subprocess.run(
+        [command("crossdock-agent"), "check", "--state", str(state)],
+        capture_output=True, encoding="utf-8", timeout=60, check=False,
+    )  # fmt: skip
+    assert "FAIL  private key" in said.stdout
+    assert "systemctl start crossdock-agent" in said.stdout
     by_hand = Process("by-hand", run, tmp_path).start()
     try:
         eventually(lambda: by_hand.code is not None, "it ends", 60)

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from crossdock_controller.commands.fleet import AgentView, OutboxHealth
 from crossdock_controller.commands.risks import agents, api, authorities, joining, lives
 from crossdock_controller.commands.risks.lives import Life
 from crossdock_controller.commands.risks.risk import DAY_US, LEVELS, Risk, alarm, in_order
+from crossdock_controller.store import certificates, connection, migrate
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.enrolments import Enrolment
 from crossdock_controller.store.machines import Machine
@@ -38,13 +40,8 @@ def agent(name: str = "atl1", state: str = "connected", **changes: object) -> Ag
     return AgentView(**fields)  # type: ignore[arg-type]
 
 
-def certificate(issued_us: int, expires_us: int) -> Certificate:
-    return Certificate("s", "atl1", "ca", "key", issued_us, expires_us)
-
-
 def of_certificate(state: str, issued_us: int, expires_us: int, grace_us: int = 0, **changes: object) -> list[Risk]:
-    held = {"atl1": [certificate(issued_us, expires_us)]}
-    return lives.certificates([agent(state=state, **changes)], held, grace_us, NOW)
+    return lives.certificates([agent(state=state, **changes)], {"atl1": Life(issued_us, expires_us)}, grace_us, NOW)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +95,24 @@ def test_an_agent_that_is_away_is_locked_out_when_its_grace_ends_and_not_before(
 
 
 def test_what_the_ledger_does_not_know_is_judged_by_what_the_agent_said() -> None:
-    (risk,) = lives.certificates([agent(state="offline", certificate_expires_us=NOW - 1)], {}, 0, NOW)
+    known = lives.life_of(agent(certificate_expires_us=NOW - 1), None)
+    assert known == Life(0, NOW - 1)
+    (risk,) = lives.certificates([agent(state="offline")], {"atl1": known}, 0, NOW)
     assert risk.level == "locked"
+    assert lives.life_of(agent(), None) is None
     assert lives.certificates([agent(state="offline")], {}, 0, NOW) == []
+
+
+def test_what_an_agent_holds_is_its_last_used_certificate_or_one_it_has_not_used_yet(tmp_path: Path) -> None:
+    migrate(tmp_path / "state.db")
+    with closing(connection.connect(tmp_path / "state.db")) as db:
+        assert certificates.newest(db) == {}
+        for serial, issued_us, expires_us in (("a", 1, 90), ("b", 2, 50), ("c", 3, 60)):
+            shown = Certificate(serial, "atl1", "ca", "key", issued_us, expires_us)
+            certificates.record(db, shown)
+            if serial != "c":
+                certificates.used(db, shown, 5)
+        assert certificates.newest(db) == {"atl1": (3, 60)}  # of what outlives it, the first is refused by now
 
 
 def clock(off_us: int, server_left_us: int = 20 * DAY_US, life_us: int = DAY_US) -> list[str]:

@@ -115,6 +115,7 @@ def _told(done: Step, what: str, *, as_json: bool) -> None:
         click.echo("the controller that runs has not taken it up yet: see its log", err=True)
     for need in done.locked_out:
         click.echo(f"locked out: {need.agent} {need.reason}", err=True)
+    click.echo("next: crossdock backup DIR; a backup from before this step restores what was before it")
     if done.next_step:
         click.echo(f"next, once 'crossdock ca' names nobody in the way: {done.next_step} (see {_GUIDE})")
 

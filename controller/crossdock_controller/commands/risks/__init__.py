@@ -28,7 +28,7 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, wit
     """
     fleet = fleet_commands.agents(data, now_us)
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
-        held = certificates.held(db)
+        newest = certificates.newest(db)
         day_ago = now_us - DAY_US
         identity = refusals.since(db, day_ago, refusals.IDENTITY)
         port = refusals.since(db, day_ago, refusals.PORT)
@@ -37,9 +37,9 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, wit
         names = (facts.GRACE, facts.SERVER_ENDS, facts.AUTHORITY_ENDS)
         grace_us, server_us, authority_us = (int(facts.get(db, name) or b"0") for name in names)
         grace_us = grace_us if facts.get(db, facts.GRACE) else DEFAULT_GRACE_US
-    spans = {a.agent: life for a in fleet if (life := lives.life_of(a, held.get(a.agent, ()))) is not None}
+    spans = {a.agent: life for a in fleet if (life := lives.life_of(a, newest.get(a.agent))) is not None}
     found = [
-        *lives.certificates(fleet, held, grace_us, now_us),
+        *lives.certificates(fleet, spans, grace_us, now_us),
         *authorities.server(server_us, now_us),
         *(_authorities(data, now_us) if authorities_too else authorities.noted(authority_us, now_us)),
         *agents.clocks(fleet, spans, server_us, now_us),
