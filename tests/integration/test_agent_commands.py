@@ -201,6 +201,15 @@ def test_what_has_no_room_to_be_written_down_is_not_run(controller: FakeControll
     assert not agent.settings.pauses_path.exists()
 
 
+def test_where_nothing_can_be_written_what_only_looks_is_answered_all_the_same(
+    controller: FakeController, agent: RunningAgent
+) -> None:
+    agent.settings.commands_path.write_bytes(b"a file where the folder should be")
+    said, told = answer(controller, "rescan", source="wms")
+    assert (said.ok, told["value"]) == (True, {"sources": {"wms": ""}})
+    assert not answer(controller, "restart")[0].ok
+
+
 def test_a_command_past_its_end_is_not_begun(controller: FakeController, agent: RunningAgent) -> None:
     said, _ = answer(controller, "pause", expires_us=time.time_ns() // 1000 - 5_000_000, source="wms")
     assert (said.expired, said.ok) == (True, False)
