@@ -69,6 +69,7 @@ def test_a_site_answers_and_both_ends_have_it_in_writing(site: CommandSite) -> N
     assert (check["state"], check["agent"], check["by"]) == ("done", "atl1", ME)
     said = {finding["name"]: finding for finding in check["value"]}
     assert said["certificate"]["ok"]
+    assert said["policy"]["detail"] == "remote commands: all; values of records are not shown"
     assert said["controller"]["ok"]
     assert any(line.startswith("ok    outbox: ") for line in check["text"])
     assert site.audited(check["id"]) == [
