@@ -351,6 +351,12 @@ def test_deliveries_go_on_while_the_api_is_killed_again_and_again(tmp_path: Path
         assert killed
         assert agent.alive()
         wait_until(api.up, "the API is back", 120)
+        ours, theirs = api.user("ursula", "viewer", "region=us"), api.user("emil", "viewer", "region=eu")
+        assert [a["agent"] for a in api.post("agents", ours).body] == ["atl1"]
+        assert api.post("trace", ours, {"number": "S1"}).body["verdict"] == "delivered to files"
+        assert api.post("agents", theirs).body == []
+        assert api.post("trace", theirs, {"number": "S1"}).body["entries"] == []
+        assert api.post("account", theirs).body["total"]["in"] == 0
         told = api.post("account", admin).body
         assert (told["balanced"], told["total"]["in"], told["total"]["delivered"]) == (True, 3, 3)
     finally:
