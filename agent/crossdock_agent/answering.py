@@ -5,6 +5,8 @@ What is heavy (a trial, a log of megabytes, a zip) is gone from memory when the 
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -33,6 +35,19 @@ def answer(question: bytes) -> bytes:
         KNOWN.learn(secret)
     Secrets(asked.settings.directory).know_all()
     return _ANSWERS[asked.name](asked.settings, asked).encoded()
+
+
+def end_with_the_asker(pipe: int) -> None:
+    """Whoever asked holds the other end of *pipe* until it has the answer: when it dies, however, so do we.
+
+    By its number: Python would wait for a file object that a thread is reading from before it ends.
+    """
+
+    def watch() -> None:
+        os.read(pipe, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="leash", daemon=True).start()
 
 
 def _check(settings: Settings, asked: Question) -> Answer:

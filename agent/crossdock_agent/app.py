@@ -15,6 +15,7 @@ import msgspec
 from loguru import logger
 
 from crossdock import __version__, telemetry
+from crossdock.disk import keep_private
 from crossdock.errors import BufferCorrupt, ConfigError
 from crossdock.keptlog import KeptLog
 from crossdock.lifecycle import Stop, Supervisor, stop_on_signals
@@ -153,6 +154,7 @@ class _Life:
         outbox = stack.enter_context(
             Outbox(settings.outbox_path, OutboxConfig(), migrate=helper.migrate, on_corrupt=self._corrupt)
         )
+        keep_private(settings.outbox_path)
         if outbox.quarantined is not None:
             self._aside.add(outbox.quarantined)
         if outbox.bind(identities.current().agent):

@@ -11,7 +11,7 @@ import grpc
 import msgspec
 
 from crossdock import __version__
-from crossdock.errors import CrossdockError, Refused
+from crossdock.errors import ControllerUnavailable, CrossdockError, Refused
 from crossdock.tls import CLIENT_OPTIONS, server_only_credentials
 from crossdock.v1.enrollment_pb2 import EnrollRequest, EnrollResponse, ReenrollRequest
 from crossdock.v1.enrollment_pb2_grpc import EnrollmentStub
@@ -21,6 +21,7 @@ from crossdock_agent.link import explain
 TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 10.0  # until the next look at a request that waits, where the controller says nothing of it
 MAX_RETRY_SECONDS = 300.0
+RETRY_AFTER = "retry-after-seconds"  # as the enrollment port says it
 
 
 def about_here(machine: str) -> dict[str, str]:
@@ -46,9 +47,17 @@ def ask(address: str, authorities: bytes, request: EnrollRequest | ReenrollReque
 
 
 def _explained(error: grpc.RpcError, address: str) -> CrossdockError:
-    """As of the link; besides, a precondition that is not met (this machine's clock) is an answer and no outage."""
+    """As of the link; besides, a precondition that is not met (this machine's clock) is an answer and no outage, and
+    who is to wait is told for how long."""
     if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
         return Refused(f"controller {address} refused: {error.details()}")
+    if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        told = dict(error.trailing_metadata() or ()).get(RETRY_AFTER, "")
+        return ControllerUnavailable(
+            f"controller {address} asks to wait: {error.details()}",
+            hint="attempts from this network address failed before; is an old token pasted somewhere?",
+            after_seconds=min(float(told), MAX_RETRY_SECONDS) if str(told).isdigit() else None,
+        )
     return explain(error, address)
 
 

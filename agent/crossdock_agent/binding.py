@@ -9,24 +9,35 @@ from __future__ import annotations
 from loguru import logger
 
 from crossdock.errors import Refused
-from crossdock_agent.identity import IdentityStore
+from crossdock_agent.identity import Identity, IdentityStore
 
 
 def check(identities: IdentityStore, machine: str) -> None:
     """Raises Refused when *machine* (a digest, or empty) is not where the identity was made. One of before this was
     noted is bound to the machine it is found on."""
     identity = identities.current()
-    if not machine or identity.machine == machine:
-        return
-    if not identity.machine:
+    judge(identity, machine)
+    if machine and not identity.machine:
         identities.update(machine=machine)
         logger.info("the identity is bound to this machine from now on")
+
+
+def judge(identity: Identity, machine: str) -> None:
+    """As `check`, and changes nothing."""
+    if not machine or identity.machine in {"", machine}:
         return
     raise Refused(
         f"the identity of agent {identity.agent} (site {identity.site}) was made on another machine; its state "
         "directory was copied, or the machine was cloned, and nothing is read or sent under it here",
         hint="for a new agent here: on the controller 'crossdock token create --site SITE', here empty the state "
         "directory and 'crossdock-agent enroll --token ...'. If this machine replaces the other, which is off for "
-        f"good: 'crossdock token create --site {identity.site} --agent {identity.agent}' and enroll with it; outbox "
-        "and configuration stay",
+        f"good: on the controller 'crossdock agents move {identity.agent}', here 'crossdock-agent bind'; outbox and "
+        "configuration stay",
     )
+
+
+def bind(identities: IdentityStore, machine: str) -> Identity:
+    """The identity is this *machine*'s from now on: a person says that it replaces the one before. Whether that is so
+    is the controller's to judge. Raises ConfigError when there is none."""
+    identities.update(machine=machine)
+    return identities.current()

@@ -18,14 +18,17 @@ from crossdock.errors import ConfigError, CrossdockError
 from crossdock.lifecycle import Stop
 from crossdock.limits import Limits
 from crossdock.lock import SingleInstance, is_held
+from crossdock.machine import machine_digest
 from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig, SiteConfig
 from crossdock.v1.link_pb2 import Report, Welcome
 from crossdock.v1.link_pb2_grpc import LinkStub
+from crossdock_agent import binding
 from crossdock_agent.configuration import read_current
 from crossdock_agent.control import SKEW_SECONDS, hello
 from crossdock_agent.files import write_atomic
 from crossdock_agent.identity import Identity, IdentityStore
+from crossdock_agent.keystore import CREDENTIAL
 from crossdock_agent.limits import describe, rules_of
 from crossdock_agent.link import explain, open_channel
 from crossdock_agent.outbox import inspect
@@ -48,7 +51,10 @@ def check(settings: Settings) -> Iterator[Finding]:
         yield Finding("identity", False, error.message, error.hint)
     else:
         yield _certificate(identity)
-        yield from _controller(settings, identities)
+        key = _key(settings, identities)
+        yield key
+        if key.ok:
+            yield from _controller(settings, identities)
     try:
         kept = read_current(settings.config_path)
         config = siteconfig.decode(kept.config) if kept is not None else None
@@ -86,6 +92,25 @@ def _certificate(identity: Identity) -> Finding:
             "check the clock; else 'crossdock token create' on the controller and 'crossdock-agent enroll' here",
         )  # fmt: skip
     return Finding("certificate", True, f"{what}: valid for {left:.1f} h, renewed by the running agent")
+
+
+_STORED = {
+    "plain": "stored as it is, readable by its owner only",
+    "credential": f"wrapped under the systemd credential {CREDENTIAL}",
+    "dpapi": "protected by Windows (DPAPI) for this machine",
+}
+
+
+def _key(settings: Settings, identities: IdentityStore) -> Finding:
+    """Whether it can be opened; a running agent has proved that already, and may be the only one that can."""
+    try:
+        detail = _STORED[identities.scheme()]
+        if not is_held(settings.lock_path):
+            binding.judge(identities.current(), machine_digest())
+            identities.key()
+    except CrossdockError as error:
+        return Finding("private key", False, error.message, error.hint)
+    return Finding("private key", True, detail)
 
 
 def _controller(settings: Settings, identities: IdentityStore) -> Iterator[Finding]:

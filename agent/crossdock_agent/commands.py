@@ -58,7 +58,7 @@ def enroll(token: str, wait: str, state: Path | None, config: Path | None) -> No
     from crossdock.lock import SingleInstance
     from crossdock_agent.enrolment import enroll as exchange
     from crossdock_agent.enrolment import seconds_of
-    from crossdock_agent.files import private_directory
+    from crossdock_agent.files import give_to_owner, private_directory
 
     settings = _settings(state, config)
     try:
@@ -70,7 +70,28 @@ def enroll(token: str, wait: str, state: Path | None, config: Path | None) -> No
         ) from error
     with SingleInstance(settings.lock_path):
         identity = exchange(token, settings.directory, wait_seconds=seconds_of(wait), say=click.echo)
+        give_to_owner(settings.directory)
     click.echo(f"enrolled as agent {identity.agent} at site {identity.site}; now: crossdock-agent run")
+
+
+@main.command()
+@_with_state
+def bind(state: Path | None, config: Path | None) -> None:
+    """This machine takes the place of the one that its state directory was copied from. Stop the agent there first."""
+    from crossdock.lock import SingleInstance
+    from crossdock.machine import machine_digest
+    from crossdock_agent import binding
+    from crossdock_agent.files import give_to_owner
+    from crossdock_agent.identity import IdentityStore
+
+    settings = _settings(state, config)
+    with SingleInstance(settings.lock_path):
+        identity = binding.bind(IdentityStore(settings.directory), machine_digest())
+        give_to_owner(settings.directory)
+    click.echo(
+        f"agent {identity.agent} is this machine's; on the controller 'crossdock agents move {identity.agent}', then "
+        "here: crossdock-agent run"
+    )
 
 
 @main.command()
@@ -184,10 +205,12 @@ def helper(task: str) -> None:
 
 @main.command(hidden=True)
 def answer() -> None:
-    """For a running agent that the centre asks: question on stdin, answer on stdout."""
+    """For a running agent that the centre asks: a line of stdin is the question, stdout the answer."""
     from crossdock_agent import answering
 
-    sys.stdout.buffer.write(answering.answer(sys.stdin.buffer.read()))
+    question = sys.stdin.buffer.readline()
+    answering.end_with_the_asker(sys.stdin.fileno())
+    sys.stdout.buffer.write(answering.answer(question))
 
 
 @main.command(name="try")

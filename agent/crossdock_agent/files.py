@@ -45,6 +45,19 @@ def private_directory(path: Path) -> None:
         path.chmod(0o700)
 
 
+def give_to_owner(directory: Path) -> None:
+    """What root wrote below *directory* becomes its owner's: a person enrols by sudo, the service has its own account.
+    Not what has another name elsewhere: that account may have put it there."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return
+    owner = directory.stat()
+    for path in directory.rglob("*"):
+        found = path.lstat()
+        is_here_alone = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
+        if is_here_alone and found.st_uid == 0 and owner.st_uid != 0:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def protect(path: Path) -> None:
     """Owner only: mode 600, or on Windows an ACL of the current account, Administrators and SYSTEM (best effort)."""
     if sys.platform != "win32":

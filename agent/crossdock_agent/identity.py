@@ -19,7 +19,7 @@ from loguru import logger
 
 from crossdock.errors import UNREADABLE, ConfigError
 from crossdock_agent.files import exposed, private_directory, protect, write_atomic
-from crossdock_agent.keystore import Keystore, scheme_of
+from crossdock_agent.keystore import Keystore, Scheme, scheme_of
 
 TOKEN_PREFIX = "cd1_"  # noqa: S105 - how a join token begins
 RENEW_AT = 2 / 3  # of a certificate's life
@@ -97,6 +97,11 @@ class IdentityStore:
                 self._key = self._keystore.open(self._read_key(name), self._directory / name)
             return self._key
 
+    def scheme(self) -> Scheme:
+        """How the private key lies on disk. Raises ConfigError when it is not there."""
+        name = self.current().key_file
+        return scheme_of(self._read_key(name), self._directory / name)
+
     def save(self, identity: Identity, key: bytes) -> None:
         """Make *identity* (its `key_file` is set here) the current one, with *key*."""
         stored = self._keystore.seal(key)
@@ -123,8 +128,7 @@ class IdentityStore:
         Raises ConfigError when it cannot be opened.
         """
         key, identity = self.key(), self.current()
-        path = self._directory / identity.key_file
-        now, wanted = scheme_of(self._read_key(identity.key_file), path), self._keystore.preferred()
+        now, wanted = self.scheme(), self._keystore.preferred()
         if now != wanted:
             self.save(identity, key)
             logger.bind(before=now, now=wanted).info("the private key is stored by another scheme from now on")

@@ -44,8 +44,9 @@ class LogRing:
         self._listener: Callable[[Line], None] | None = None
 
     def attach(self, level: str = "INFO") -> None:
-        if self._sink is None:
-            self._sink = logger.add(self._write, level=level, format=FORMAT, diagnose=False, backtrace=False)
+        """Again after the log was configured anew."""
+        self.detach()
+        self._sink = logger.add(self._write, level=level, format=FORMAT, diagnose=False, backtrace=False)
 
     def __enter__(self) -> LogRing:
         self.attach()

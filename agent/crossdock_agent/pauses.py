@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from crossdock.errors import UNREADABLE
 from crossdock_agent.files import write_atomic
 from crossdock_agent.problems import Problems
 
@@ -38,7 +39,7 @@ class Pauses:
             self._pauses = msgspec.json.decode(path.read_bytes(), type=dict[str, Pause])
         except FileNotFoundError:
             return
-        except (OSError, msgspec.DecodeError, ValueError) as error:
+        except (OSError, *UNREADABLE) as error:
             if problems is not None:
                 problems.report(PROBLEM, f"{path} cannot be read, so no source is paused: {error}")
 

@@ -10,13 +10,12 @@ everything, and the refusal says why. Nothing that comes from the centre writes 
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 from crossdock.sitecommands import KINDS
 
 MAX_BYTES = 64 * 1024
@@ -46,9 +45,11 @@ def read(path: Path) -> Policy:
     try:
         if not path.exists() and not path.is_symlink():
             return Policy()
+        import tomllib  # where there is a file
+
         found = msgspec.convert(tomllib.loads(_text(path)), type=Policy)
         _check(found)
-    except (OSError, ValueError, ConfigError) as error:  # TOML, UTF-8 and msgspec raise kinds of ValueError
+    except (OSError, *UNREADABLE, ConfigError) as error:  # TOML, UTF-8 and msgspec raise kinds of ValueError
         said = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"policy file {path} cannot be used, so every command is refused: {said}") from error
     return found

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from crossdock.errors import ConfigError
+from crossdock.errors import UNREADABLE, ConfigError
 
 SETTINGS_NAME = "agent.toml"
 
@@ -108,7 +108,7 @@ def _parse(path: Path) -> dict[str, object]:
         raise ConfigError(
             f"settings file {path} cannot be read: {error.strerror}", hint="name it with --config"
         ) from error
-    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"settings file {path} is not valid: {error}") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"settings file {path} is not a table of settings")

@@ -20,7 +20,7 @@ from crossdock_controller.authority import Issued, public_key_of, token_hash
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.paths import Addresses
 from crossdock_controller.reenrolling import Reenrolling
-from crossdock_controller.store import agents, audit, certificates, enrolments, machines, revocations
+from crossdock_controller.store import agents, audit, certificates, enrolments, machines
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
 from crossdock_controller.throttle import address_of
 
@@ -123,7 +123,6 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
                 expires_us=issued.expires_us, now_us=now_us,
             )  # fmt: skip
             machines.bind(db, found.agent, found.machine, found.host, now_us)
-            revocations.lift(db, found.agent)
             enrolments.issued(db, found.id)
             audit.append(
                 db, actor=f"agent:{found.agent}", action="agents.enrol", target=found.agent, now_us=now_us,

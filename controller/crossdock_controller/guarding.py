@@ -19,6 +19,7 @@ from crossdock_controller.refusing import Refusals
 from crossdock_controller.throttle import Throttle, address_of
 
 RETRY_AFTER = "retry-after-seconds"  # in the trailing metadata of a RESOURCE_EXHAUSTED
+REENROLL = "/Reenroll"
 AT_ONCE = 256  # calls of this port; more are told RESOURCE_EXHAUSTED by gRPC itself
 _FAILURES = {
     grpc.StatusCode.PERMISSION_DENIED,
@@ -46,12 +47,14 @@ class PortGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio shi
         if handler is None or handler.unary_unary is None:
             return handler
         return grpc.unary_unary_rpc_method_handler(
-            self._guarded(handler.unary_unary),
+            self._guarded(handler.unary_unary, details.method.endswith(REENROLL)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, serve: _Handler) -> _Handler:
+    def _guarded(self, serve: _Handler, again: bool) -> _Handler:
+        """*again*: it is the call of an agent that wants to come back, whose service counts nothing itself."""
+
         async def guarded(request: Any, context: _Context) -> Any:
             address = address_of(str(context.peer()))
             wait = self._throttle.wait(address, time.monotonic())
@@ -63,6 +66,8 @@ class PortGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio shi
             except BaseException:
                 if watched.code in _FAILURES:
                     self._throttle.failed(address, time.monotonic())
+                    if again:
+                        self._refusals.add("reenrol", "", address, watched.details)
                 raise
             self._throttle.passed(address, time.monotonic())
             return answer
@@ -83,15 +88,16 @@ class PortGuard(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpcio shi
 
 
 class _Watched:
-    """A call's context that remembers with which code it was ended."""
+    """A call's context that remembers with which code it was ended, and what was said."""
 
     def __init__(self, context: _Context) -> None:
         self._context = context
         self.code: grpc.StatusCode | None = None
+        self.details = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
-    async def abort(self, code: grpc.StatusCode, *args: Any) -> None:
-        self.code = code
-        await self._context.abort(code, *args)
+    async def abort(self, code: grpc.StatusCode, details: str = "", *args: Any) -> None:
+        self.code, self.details = code, details
+        await self._context.abort(code, details, *args)

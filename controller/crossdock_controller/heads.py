@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from crossdock.errors import UNREADABLE
 from crossdock_controller.authority import Authority
 
 _PURPOSE = b"crossdock audit head\n"  # no signature over a site's configuration can be taken for one of these
@@ -54,7 +55,7 @@ def read(path: Path) -> list[Head]:
     for line in path.read_bytes().splitlines():
         try:
             found.append(msgspec.json.decode(line, type=Head))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
     return found
 

@@ -20,7 +20,7 @@ from crossdock.machine import is_machine_digest
 from crossdock.v1 import link_pb2
 from crossdock_controller import ledger
 from crossdock_controller.fleet import Caller, Fleet, cut
-from crossdock_controller.store import audit, certificates, enrolments, machines
+from crossdock_controller.store import audit, certificates, enrolments, machines, revocations
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.throttle import address_of
 
@@ -45,14 +45,18 @@ class Identities:
         self._cuts: set[asyncio.Task[None]] = set()
 
     async def outdated(self, caller: Caller, shown: Certificate | None, context: _Context) -> str:
-        """Why the certificate shown is not taken: a newer one of this agent was seen in use. Empty when it is.
+        """Why the certificate shown is not taken: a newer one of this agent was seen in use, or it is of before the
+        agent was revoked. Empty when it is.
 
         One that was issued and never seen in use does not count: the agent may have crashed before it was stored.
         Raises StoreUnavailable.
         """
         if shown is None:
             return ""
-        newer = await self._fleet.read(lambda db: _newer(db, shown))
+        newer, revoked = await self._fleet.read(lambda db: (_newer(db, shown), revocations.voiding(db, shown)))
+        if revoked is not None:
+            self._outdated(caller.agent, shown, context, void(caller.agent))
+            return void(caller.agent)
         if newer is None:
             return ""
         reason = (
@@ -61,10 +65,13 @@ class Identities:
             f" --site {caller.site} --agent {caller.agent}"
         )
         if time.time_ns() // 1000 - newer.first_used_us > SETTLE_SECONDS * 1_000_000:
-            address = address_of(str(context.peer()))
-            logger.bind(agent=caller.agent, peer=address, serial=shown.serial).error("{}", reason)
-            self._fleet.refusals.add("outdated", caller.agent, address, f"certificate {shown.serial}")
+            self._outdated(caller.agent, shown, context, reason)
         return reason
+
+    def _outdated(self, agent: str, shown: Certificate, context: _Context, reason: str) -> None:
+        address = address_of(str(context.peer()))
+        logger.bind(agent=agent, peer=address, serial=shown.serial).error("{}", reason)
+        self._fleet.refusals.add("outdated", agent, address, f"certificate {shown.serial}")
 
     async def elsewhere(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> str:
         """Why this machine may not have the identity: another one has it. Empty when it may, and for an agent that says
@@ -136,6 +143,11 @@ def greeted(db: sqlite3.Connection, agent: str, hello: link_pb2.Hello, shown: Ce
         _settle(db, agent, hello.machine, hello.host[:255], now_us)
     if shown is not None:
         enrolments.seen(db, agent, shown.key_sha256)
+
+
+def void(agent: str) -> str:
+    """Why a certificate of before a revocation lets nobody in, also when its agent enrolled anew."""
+    return f"this certificate was made before agent {agent} was revoked: only the one it enrolled for since is good"
 
 
 def elsewhere(bound: machines.Machine) -> str:

@@ -24,6 +24,7 @@ import grpc.aio
 from loguru import logger
 
 from crossdock.complaints import Complaints
+from crossdock.disk import keep_private
 from crossdock.errors import ConfigError, CrossdockError, Refused
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
@@ -115,6 +116,8 @@ def run_controller(settings: ControllerSettings, stop: Stop) -> None:
             migrate(data.state)
         with faults.told(data.intake):
             writer = IntakeWriter(data.intake)
+        keep_private(data.state)
+        keep_private(data.intake)
         open_files = OpenFiles(raise_open_files())
         holding = Holding(data, seen, settings.min_free_disk_bytes)
         stack.callback(holding.release)

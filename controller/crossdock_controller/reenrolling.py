@@ -29,9 +29,9 @@ from crossdock.v1.enrollment_pb2 import EnrollResponse, ReenrollRequest
 from crossdock_controller import ledger
 from crossdock_controller.authority import SERVER_LIFE, UNREADABLE, Authority, short
 from crossdock_controller.fleet import Fleet
-from crossdock_controller.identities import elsewhere
+from crossdock_controller.identities import elsewhere, void
 from crossdock_controller.paths import Addresses
-from crossdock_controller.store import agents, audit, certificates, machines
+from crossdock_controller.store import agents, audit, certificates, machines, revocations
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.throttle import address_of
 
@@ -158,6 +158,8 @@ def _record(db: sqlite3.Connection, shown: Certificate, row: Certificate, reques
     if listed is None or listed.state != "active":
         word = "is on no list here" if listed is None else f"is {listed.state}"
         raise NotLetIn(grpc.StatusCode.PERMISSION_DENIED, f"agent {shown.agent} {word}")
+    if revocations.voiding(db, shown) is not None:
+        raise NotLetIn(grpc.StatusCode.PERMISSION_DENIED, void(shown.agent))
     bound = machines.barring(db, shown.agent, request.machine if is_machine_digest(request.machine) else "", now_us)
     if bound is not None:
         raise Elsewhere(grpc.StatusCode.PERMISSION_DENIED, elsewhere(bound), "")

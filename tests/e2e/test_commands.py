@@ -16,6 +16,7 @@ import pytest
 
 from support.command_site import CommandSite
 from support.gateway import wait_until
+from support.people import Api
 
 pytestmark = pytest.mark.slow
 ME = f"local:{getpass.getuser()}"
@@ -70,7 +71,9 @@ def test_a_site_answers_and_both_ends_have_it_in_writing(site: CommandSite) -> N
     assert said["certificate"]["ok"]
     assert said["controller"]["ok"]
     assert any(line.startswith("ok    outbox: ") for line in check["text"])
-    assert site.audited(check["id"]) == [(ME, "command.give"), ("agent:atl1", "command.answer")]
+    assert site.audited(check["id"]) == [
+        (ME, "command.give"), ("agent:atl1", "command.answer"), (ME, "command.read"),
+    ]  # fmt: skip
     lines = [line for line in site.record().splitlines() if check["id"] in line]
     assert [f'"{ME}" "check"' in line for line in lines] == [True, True]
     assert lines[0].endswith("begins")
@@ -160,6 +163,8 @@ def test_an_agent_killed_during_a_command_reports_it_interrupted_and_never_runs_
     try:
         site.waiting(given["id"], "running")
         agent.kill()
+        child.resume()
+        wait_until(lambda: not child.is_running(), "what worked for it has ended with it")
     finally:
         end(child)
     agent.start()
@@ -259,3 +264,26 @@ def test_a_support_bundle_is_a_zip_that_tells_how_the_agent_is(site: CommandSite
     again = site.typed("atl1", "support-bundle", "--out", str(target))
     assert again.returncode == 1
     assert "that file is there already" in again.stderr
+
+
+def test_a_person_far_away_gives_commands_as_far_as_their_role_and_their_sites_go(
+    site: CommandSite, tmp_path: Path
+) -> None:
+    api = Api(site.centre)
+    api.wait()
+    operator, viewer = api.user("olga", "operator", "site=atl1"), api.user("vera", "viewer", "all")
+    assert "AAA-9" in api.remote(operator, "command", "atl1", "try", "wms").stdout
+    assert '"user:olga" "try"' in site.record()
+    [done] = json.loads(api.remote(operator, "command", "--all", "rescan", "--json").stdout)["commands"]
+    assert (done["agent"], done["state"], done["by"]) == ("atl1", "done", "user:olga")  # not rtm1, which is not hers
+    assert ("user:olga", "command.give") in site.audited(done["id"])
+    target = tmp_path / "atl1.zip"
+    api.remote(operator, "command", "atl1", "support-bundle", "--out", str(target))
+    assert zipfile.is_zipfile(target)
+    theirs = site.one("rtm1", "check")
+    for words in (["rtm1", "check"], ["show", theirs["id"]]):
+        refused = api.remote(operator, "command", *words, code=1)
+        assert "not for what this command." in " ".join(refused.stderr.split())
+    assert "needs the role operator" in " ".join(api.remote(viewer, "command", "atl1", "check", code=1).stderr.split())
+    listed = json.loads(api.remote(operator, "command", "list", "--json").stdout)["commands"]
+    assert {view["agent"] for view in listed} == {"atl1"}

@@ -69,6 +69,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     del key
     yield "csr", csr
     yield "enroll_request", enrollment_pb2.EnrollRequest(token="t", csr=csr, host="h").SerializeToString()
+    yield from _of_the_fleet(csr)
     yield "uri", b"spiffe://crossdock/agent/atl1"
     yield from _certificates(csr)
     config = siteconfig.encode(_site())
@@ -120,6 +121,22 @@ def _certificates(csr: bytes) -> Iterator[tuple[str, bytes]]:
     body = base64.urlsafe_b64decode(whole.removeprefix("cd1_") + "===")
     yield "token_body", body
     yield "authority_in_token", base64.b64decode(json.loads(body)["c"])
+
+
+def _of_the_fleet(csr: bytes) -> Iterator[tuple[str, bytes]]:
+    begun = b"-----BEGIN CERTIFICATE-----"
+    request = enrollment_pb2.ReenrollRequest(certificate=begun, csr=csr, proof=b"p", machine="m")
+    yield "reenroll", request.SerializeToString()
+    yield "command_result", "ok \x1b[2J \u202e\n".encode()
+    yield "operation_body", b'\x00{"site":"atl1","by":"x"}'
+    yield "heads_of_audit", b'{"seq":1,"hash":"00","at_us":1,"signature":"3006020101020101"}\n'
+    yield "trust", b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+    yield "wrapped_key", b'{"scheme":"credential","data":"AAAA"}'
+    yield "candidate", b'{"revision":1,"hash":"00","config":"e30=","hold_seconds":1.0}'
+    yield "command", link_pb2.Command(id="12345678", name="try", arguments={"source": "wms"}).SerializeToString()
+    yield "policy", b'remote_commands = ["check"]\nsources = ["wms"]\npayloads = false\n'
+    yield "settings_file", b'state = "/x"\nlog_level = "INFO"\nnice = 5\n'
+    yield "redaction", b'PWD={a}}b};token: "x"; https://u:p@h/?sig=1 Bearer abcdefgh -----BEGIN PRIVATE KEY-----'
 
 
 def _site() -> SiteConfig:

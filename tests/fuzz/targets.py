@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
 from google.protobuf.message import DecodeError
 
-from crossdock import codec, siteconfig
+from crossdock import codec, sitecommands, siteconfig
+from crossdock import redaction as redacting
 from crossdock.errors import CrossdockError
 from crossdock.tls import agent_of
 from crossdock.v1 import enrollment_pb2, link_pb2
@@ -26,14 +26,19 @@ from crossdock.v1.batch_pb2 import BatchHeader, Origin
 from crossdock.wire import common, misfit
 from crossdock.yamlfile import parse
 from crossdock_agent import crypto
+from crossdock_agent.candidate import read_candidate
 from crossdock_agent.configuration import read_last_good
 from crossdock_agent.drops import zipped
 from crossdock_agent.drops.gunzip import Gunzip
 from crossdock_agent.framing import Format, Framer, format_name
 from crossdock_agent.guessing.files import guess
 from crossdock_agent.identity import IdentityStore, parse_token
+from crossdock_agent.keystore import scheme_of
+from crossdock_agent.policy import read as read_policy
+from crossdock_agent.settings import load as load_settings
 from crossdock_agent.status import read_status
-from crossdock_controller import authority
+from crossdock_controller import heads
+from crossdock_controller.authority import Authority, public_key_of, token_hash
 from crossdock_controller.cli import words
 from crossdock_controller.commands.fleet import judged
 from crossdock_controller.config.load import inspect
@@ -42,6 +47,8 @@ from crossdock_controller.formats.base import kinds
 from crossdock_controller.gateway import _fault_of
 from crossdock_controller.mappings.engine import Engine
 from crossdock_controller.mappings.model import Mapping
+from crossdock_controller.operations import carry, table
+from crossdock_controller.reenrolling import judge
 from crossdock_controller.reports import fault_of
 from crossdock_controller.store.agents import AgentRow
 
@@ -112,13 +119,43 @@ def report(data: bytes) -> None:
 @target
 def enroll_request(data: bytes) -> None:
     message = enrollment_pb2.EnrollRequest.FromString(data)
-    authority.token_hash(message.token)
-    authority._public_key_of(message.csr)
+    token_hash(message.token)
+    public_key_of(message.csr)
 
 
 @target
 def csr(data: bytes) -> None:
-    authority._public_key_of(data)
+    public_key_of(data)
+
+
+@target
+def reenroll(data: bytes) -> None:
+    """Nobody is known yet who sends this."""
+    request = enrollment_pb2.ReenrollRequest.FromString(data)
+    judge(_authority(), request, 1_800_000_000_000_000, 10**15)
+
+
+@target
+def command_result(data: bytes) -> None:
+    """What an agent answers to a command, and what an operator is shown of it."""
+    from crossdock_controller.cli.screen import harmless
+
+    shown = harmless(data.decode("utf-8", "replace"))
+    assert not any((c < " " and c != "\n") or "\x7f" <= c < "\xa0" for c in shown)
+
+
+@target
+def operation_body(data: bytes) -> None:
+    """A body of the admin API; the first byte says of which operation."""
+    if data:
+        carry.arguments_of(table.OPERATIONS[data[0] % len(table.OPERATIONS)], data[1:])
+
+
+@target
+def heads_of_audit(data: bytes) -> None:
+    path = _folder() / "audit-heads.log"
+    path.write_bytes(data)
+    heads.genuine(heads.read(path), _ca())
 
 
 @target
@@ -181,6 +218,53 @@ def token_body(data: bytes) -> None:
     import base64
 
     parse_token("cd1_" + base64.urlsafe_b64encode(data).decode())
+
+
+@target
+def trust(data: bytes) -> None:
+    crypto.check_authorities(data)
+
+
+@target
+def wrapped_key(data: bytes) -> None:
+    scheme_of(data, Path("key.pem"))
+    crypto.unwrap_key(data, b"s" * 32)
+
+
+@target
+def candidate(data: bytes) -> None:
+    (_folder() / "candidate.json").write_bytes(data)
+    read_candidate(_folder())
+
+
+@target
+def command(data: bytes) -> None:
+    """A command of the centre."""
+    found = link_pb2.Command.FromString(data)
+    sitecommands.fault_of(found.name, found.arguments)
+
+
+@target
+def policy(data: bytes) -> None:
+    path = _folder() / "policy.toml"
+    path.write_bytes(data)
+    read_policy(path)
+
+
+@target
+def settings_file(data: bytes) -> None:
+    for suffix in (".toml", ".json"):
+        path = _folder() / f"agent{suffix}"
+        path.write_bytes(data)
+        load_settings(file=path)
+
+
+@target
+def redaction(data: bytes) -> None:
+    """Whatever a log line holds: it must end, and what was learned must not be in it."""
+    known = redacting.Redactor()
+    known.learn("Canary-7f3a")
+    assert "Canary-7f3a" not in known.clean(data.decode("utf-8", "replace") + " Canary-7f3a")
 
 
 @target
@@ -344,19 +428,17 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 
 
 @cache
-def _pair() -> tuple[bytes, bytes]:
-    import datetime as dt
-
-    key, certificate_ = authority._make_ca(dt.datetime.now(dt.UTC))
-    return authority._key_pem(key), certificate_.public_bytes(serialization.Encoding.PEM)
+def _authority() -> Authority:
+    return Authority.open(_folder() / "authority")
 
 
+@cache
 def _key() -> bytes:
-    return _pair()[0]
+    return crypto.new_key_and_request()[0]
 
 
 def _ca() -> bytes:
-    return _pair()[1]
+    return _authority().bundle
 
 
 @cache

@@ -36,7 +36,7 @@ from support.pki import TestAuthority
 from support.processes import Process, command
 
 QUICK = Backoff(first_seconds=0.05, max_seconds=0.2)
-ONE, TWO = "1" * 32, "2" * 32  # ids of machines
+ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32  # ids of machines
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +197,19 @@ def test_a_state_directory_copied_to_another_machine_is_refused_before_anything_
     finally:
         third.stop()
     assert controller.reports[heard].hello.machine == machine_digest(TWO)
+    heard = len(controller.reports)
+    done = subprocess.run(  # and the third machine replaces the second, as a person says
+        [command("crossdock-agent"), "bind", "--state", str(state)],
+        env={**os.environ, VARIABLE: THREE}, capture_output=True, encoding="utf-8", timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "crossdock agents move atl1" in done.stdout
+    fourth = Process("fourth", run, tmp_path, {VARIABLE: THREE}).start()
+    try:
+        controller.wait(lambda: len(controller.reports) > heard, "it runs on the third")
+    finally:
+        fourth.stop()
+    assert controller.reports[heard].hello.machine == machine_digest(THREE)
 
 
 def test_a_service_with_a_credential_wraps_the_key_and_never_loads_cryptography(
@@ -216,8 +229,19 @@ def test_a_service_with_a_credential_wraps_the_key_and_never_loads_cryptography(
         loaded = {part for m in psutil.Process(service.pid).memory_maps() for part in Path(m.path).parts}
         assert "cryptography" not in loaded
         assert "grpc" in "".join(loaded)
+        said = subprocess.run(
+            [command("crossdock-agent"), "check", "--state", str(state)],
+            capture_output=True, encoding="utf-8", timeout=60, check=False,
+        )  # fmt: skip
+        assert f"ok    private key: wrapped under the systemd credential {CREDENTIAL}" in said.stdout
     finally:
         service.stop()
+    said = subprocess.run(
+        [command("crossdock-agent"), "check", "--state", str(state)],
+        capture_output=True, encoding="utf-8", timeout=60, check=False,
+    )  # fmt: skip
+    assert "FAIL  private key" in said.stdout
+    assert "systemctl start crossdock-agent" in said.stdout
     by_hand = Process("by-hand", run, tmp_path).start()
     try:
         eventually(lambda: by_hand.code is not None, "it ends", 60)

@@ -360,6 +360,8 @@ def test_a_controller_has_one_environment_and_everything_is_compiled_for_it(plac
     assert environments.environment(place.data).serves == "test"
     with pytest.raises(ConfigError, match="which the tree does not have"):
         environments.set_environment(place.data, "lab", "local:anna", 3)
+    with pytest.raises(ConfigError, match="is no name of an environment"):
+        environments.set_environment(place.data, "[red]Prod", "local:anna", 3)
 
 
 def test_with_a_policy_another_environment_needs_a_second_person(place: Place) -> None:

@@ -50,6 +50,59 @@ def test_the_key_of_a_retired_authority_is_in_no_backup_made_since(tmp_path: Pat
     assert [s.word for s in Authority.open(tmp_path / "b" / "authority").states] == ["retired", "issuing, serving"]
 
 
+def taken_over(data: DataDirectory, directory: Path, second: int = 1) -> restore.Restored:
+    return restore.restore(data, directory, second * 1_000_000, quiet, replace=True)
+
+
+def test_a_restore_does_not_go_back_behind_what_agents_have_followed(tmp_path: Path) -> None:
+    data = made(tmp_path / "data")
+    backup.create(data, tmp_path / "b", 1, quiet)
+    old = rotated(data, 3).states[0].fingerprint
+    authorities.retire(data, old, time.time_ns() // 1000, "local:test", force=True)
+    before = Authority.open(data.authority)
+    assert taken_over(data, tmp_path / "b").authorities_kept
+    after = Authority.open(data.authority)
+    assert (after.states, after.bundle) == (before.states, before.bundle)
+    assert not (data.authority / "ca.key").exists(), "what was retired stays so: its key may have been stolen"
+    backup.create(data, tmp_path / "b2", 3, quiet)
+    assert not taken_over(data, tmp_path / "b2", second=2).authorities_kept, "there is nothing that the backup lacks"
+
+
+def test_authorities_that_are_damaged_or_of_another_controller_are_not_kept(tmp_path: Path) -> None:
+    data, other = made(tmp_path / "data"), made(tmp_path / "other")
+    backup.create(data, tmp_path / "b", 1, quiet)
+    fingerprint = rotated(data, 3).states[0].fingerprint
+    rotated(other, 3)
+    assert not taken_over(other, tmp_path / "b").authorities_kept
+    (data.authority / "ca.key").write_bytes(b"noise")
+    assert not taken_over(data, tmp_path / "b").authorities_kept
+    for restored in (data, other):
+        assert [s.fingerprint for s in Authority.open(restored.authority).states] == [fingerprint]
+
+
+def test_a_restore_interrupted_after_the_authorities_were_set_aside_keeps_them_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made(tmp_path / "data")
+    backup.create(data, tmp_path / "b", 1, quiet)
+    before = rotated(data, 2).states
+    real, calls = Path.rename, []
+
+    def rename(path: Path, target: Path) -> Path:
+        calls.append(path.name)
+        if path.parent.name == "restoring.partial":
+            raise OSError("the machine was switched off")
+        return real(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(OSError, match="switched off"):
+            taken_over(data, tmp_path / "b")
+    assert "authority" in calls, "it was set aside"
+    assert taken_over(data, tmp_path / "b").authorities_kept
+    assert Authority.open(data.authority).states == before
+
+
 def test_a_backup_that_lacks_one_authority_is_not_sound(tmp_path: Path) -> None:
     data = made(tmp_path / "data")
     rotated(data, 1)

@@ -13,8 +13,10 @@ from pathlib import Path
 import grpc
 import pytest
 
+from crossdock.errors import ControllerUnavailable
 from crossdock.tls import server_only_credentials
 from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc
+from crossdock_agent import asking
 from crossdock_controller.refusing import AUDITED_PER_HOUR, WAITING, Refusals
 from crossdock_controller.store import connection, migrate, refusals
 from support.gateway import Gateway, csr_of, new_key, running_gateway, wait_until
@@ -59,27 +61,32 @@ def flood(gateway: Gateway, seconds: float, codes: Counter[str], details: set[st
 
 
 @two_addresses
-def test_a_site_enrols_while_another_address_guesses_tokens(gateway: Gateway) -> None:
+@pytest.mark.parametrize("reenroll", [False, True], ids=["tokens", "certificates"])
+def test_a_site_enrols_while_another_address_guesses(gateway: Gateway, reenroll: bool) -> None:
     codes: Counter[str] = Counter()
     details: set[str] = set()
-    guesser = threading.Thread(target=flood, args=(gateway, 3.0, codes, details), kwargs={"reenroll": False})
+    guesser = threading.Thread(target=flood, args=(gateway, 2.0, codes, details), kwargs={"reenroll": reenroll})
     with Relay(gateway.addresses.enrollment, source=ELSEWHERE) as relay:
         guesser.start()
         wait_until(lambda: codes["RESOURCE_EXHAUSTED"] > 20, "the guesser is held off")
         assert gateway.ask(gateway.token(), new_key(), f"127.0.0.1:{relay.port}").agent == "atl1"
         assert guesser.is_alive()
         guesser.join()
-    assert set(codes) == {"PERMISSION_DENIED", "RESOURCE_EXHAUSTED"}, details
-    assert codes["PERMISSION_DENIED"] < 40
+    wrong = "INVALID_ARGUMENT" if reenroll else "PERMISSION_DENIED"
+    assert set(codes) == {wrong, "RESOURCE_EXHAUSTED"}, details
+    assert codes[wrong] < 40
     assert any("try again in" in text for text in details)
     with pytest.raises(grpc.RpcError) as refused:  # the right token does not buy the guesser's address in
         gateway.ask(gateway.token(), new_key())
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    attempts = sum(codes.values()) + 1
+    with pytest.raises(ControllerUnavailable, match="asks to wait: too many attempts") as told:
+        asking.ask(gateway.addresses.enrollment, gateway.authority.bundle, enrollment_pb2.EnrollRequest(token="x"))
+    assert (told.value.after_seconds or 0) >= 1
+    attempts = sum(codes.values()) + 2
     with closing(connection.connect(gateway.data.state)) as db:
         wait_until(lambda: sum(row.count for row in refusals.since(db, 0)) == attempts, "each is counted")
         assert {(row.kind, row.address) for row in refusals.since(db, 0)} == {
-            ("token", "127.0.0.1"), ("flood", "127.0.0.1"),
+            ("reenrol" if reenroll else "token", "127.0.0.1"), ("flood", "127.0.0.1"),
         }  # fmt: skip
         assert db.execute("SELECT count(*) FROM audit WHERE action LIKE 'refused.%'").fetchone() == (2,)
 

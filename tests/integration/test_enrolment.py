@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from crossdock.errors import ConfigError
 from crossdock.machine import key_code, machine_digest
 from crossdock.v1 import link_pb2
-from crossdock_controller.commands import enrolment
+from crossdock_controller.commands import enrolment, fleet
 from crossdock_controller.store import agents, connection, refusals
 from support.gateway import Gateway, Identity, new_key, pem, running_gateway, stub, wait_until
 
@@ -199,6 +199,36 @@ def test_a_revocation_also_ends_what_the_agent_asked_for_before(gateway: Gateway
     assert "the agent was revoked" in turned_away(lambda: gateway.ask(token, key))
     (entry,) = audited(gateway, "agents.revoke")
     assert (entry["actor"], entry["target"], entry["because"]) == (BY, "atl1", "laptop stolen")
+
+
+def test_a_certificate_of_before_a_revocation_is_void_for_ever_also_when_the_agent_enrols_anew(
+    gateway: Gateway,
+) -> None:
+    stolen = gateway.enroll(gateway.token())[0]
+    greet(gateway, stolen)
+    unused = gateway.enroll(gateway.token())[0]
+    enrolment.revoke(gateway.data, "atl1", 7, by=BY, because="laptop stolen")
+    (shown,) = fleet.agents(gateway.data, 7)
+    assert (shown.state, shown.problems) == ("revoked", [f"was revoked by {BY}: laptop stolen"])
+    again = gateway.enroll(gateway.token())[0]
+    for void in (stolen, unused):  # before the new one was ever used
+        assert "before agent atl1 was revoked" in turned_away(lambda identity=void: greet(gateway, identity))  # type: ignore[misc]
+    greet(gateway, again)
+    wait_until(lambda: "outdated" in {kind for kind, _ in counted(gateway)}, "it is shown")
+
+
+def test_what_was_settled_long_ago_is_forgotten_and_what_waits_is_not(gateway: Gateway) -> None:
+    used, waits = gateway.token(agent="old"), gateway.token(agent="waits", approve=True)
+    gateway.ask(used, new_key())
+    gateway.ask(waits, new_key())
+    with closing(connection.connect(gateway.data.state)) as db:
+        db.execute("UPDATE enrolments SET state = 'done' WHERE agent = 'old'")
+        db.execute("UPDATE enrolments SET last_us = 1")
+        db.execute("UPDATE tokens SET expires_us = 1")
+    gateway.ask(gateway.token(agent="new"), new_key())
+    assert [e.agent for e in enrolment.pending(gateway.data)] == ["waits"]
+    assert {t.agent for t in enrolment.list_tokens(gateway.data, 2)} == {"waits", "new"}
+    assert "is unknown" in turned_away(lambda: gateway.ask(used, new_key()))
 
 
 def test_a_request_that_makes_no_sense_uses_nothing_up(gateway: Gateway) -> None:

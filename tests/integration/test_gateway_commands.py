@@ -64,11 +64,13 @@ class Agent:
             self._outgoing.put(link_pb2.Report(command_result=result))
 
     def give(self, name: str = "check", **arguments: str) -> str:
-        given = sitecommands.give(self.gateway.data, [self.name], name, arguments, "local:me", now_us())
+        given = sitecommands.give(
+            self.gateway.data, sitecommands.Target(self.name), name, arguments, "local:me", now_us()
+        )
         return given[0].id
 
     def view(self, id_: str) -> CommandView:
-        return sitecommands.seen(self.gateway.data, [id_])[0]
+        return sitecommands.show(self.gateway.data, id_, "local:me", 1)
 
     def ended(self, id_: str) -> CommandView:
         wait_until(lambda: self.view(id_).ended, "the command has its end")
@@ -211,7 +213,7 @@ def test_an_agent_is_given_no_more_than_it_may_owe(gateway: Gateway) -> None:
 )
 def test_a_command_that_is_none_is_not_given(gateway: Gateway, name: str, arguments: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
-        sitecommands.give(gateway.data, ["x"], name, arguments, "local:me", now_us())
+        sitecommands.give(gateway.data, sitecommands.Target("x"), name, arguments, "local:me", now_us())
 
 
 def test_old_commands_go_and_the_oldest_outputs_go_first(tmp_path: Path) -> None:

@@ -3,21 +3,26 @@
 import datetime as dt
 import queue
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from crossdock import codec
 from crossdock.errors import ConfigError
 from crossdock.machine import machine_digest
-from crossdock.v1 import link_pb2
+from crossdock.proof import reenroll_bytes
+from crossdock.tls import server_only_credentials
+from crossdock.v1 import enrollment_pb2, enrollment_pb2_grpc, link_pb2
 from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller import identities
 from crossdock_controller.commands import enrolment, fleet
-from crossdock_controller.store import connection, machines
+from crossdock_controller.store import connection, machines, refusals
 from support.gateway import Gateway, Identity, csr_of, new_key, pem, running_gateway, stub, wait_until
 from support.relay import Relay
 
@@ -240,3 +245,39 @@ def test_what_is_open_under_an_older_certificate_ends_when_the_newer_one_is_used
     assert next(data.call).acknowledged[0].sequence == 3
     for stream in (agent, data, thief):
         stream.close()
+
+
+def reenrol(gateway: Gateway, identity: Identity, machine: str = "") -> str:
+    """ "back", or why it is refused: as an agent that was away would ask, with its old certificate."""
+    csr, clock_us = csr_of(new_key()), int(time.time() * 1e6)
+    key = serialization.load_pem_private_key(identity.key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signed = reenroll_bytes(csr, identity.certificate, machine, clock_us)
+    request = enrollment_pb2.ReenrollRequest(
+        certificate=identity.certificate, csr=csr, proof=key.sign(signed, ec.ECDSA(hashes.SHA256())),
+        clock_us=clock_us, host="wms-01", machine=machine,
+    )  # fmt: skip
+    credentials = server_only_credentials(gateway.authority.bundle)
+    with gateway.channel(gateway.addresses.enrollment, credentials) as channel:
+        try:
+            enrollment_pb2_grpc.EnrollmentStub(channel).Reenroll(request, timeout=60)  # type: ignore[no-untyped-call]
+        except grpc.RpcError as error:
+            return refusal(error)
+    return "back"
+
+
+def test_who_may_not_greet_may_not_come_back_either(gateway: Gateway) -> None:
+    old = enrolled(gateway, machine=HERE)
+    assert greet(gateway, old, machine=HERE) == "welcome"
+    wait_until(lambda: reenrol(gateway, old, HERE) == "back", "it is away, and comes back")
+    assert "another machine" in reenrol(gateway, old, THERE)
+    assert reenrol(gateway, old) == "back"  # an older release says nothing
+    assert greet(gateway, renewed(gateway, old), machine=HERE) == "welcome"
+    wait_until(lambda: "newer certificate" in reenrol(gateway, old, HERE), "its older certificate is no proof")
+    enrolment.revoke(gateway.data, "atl1", NOW_US, by=BY)
+    assert "revoked" in reenrol(gateway, old, HERE)
+    again = enrolled(gateway, machine=HERE)
+    assert "before agent atl1 was revoked" in reenrol(gateway, old, HERE)
+    assert reenrol(gateway, again, HERE) == "back"
+    with closing(connection.connect(gateway.data.state)) as db:
+        wait_until(lambda: {r.kind for r in refusals.since(db, 0)} >= {"machine", "outdated", "reenrol"}, "all counted")

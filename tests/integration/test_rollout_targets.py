@@ -215,7 +215,7 @@ def test_counts_since_a_moment_are_those_of_what_came_after_it(box: Box) -> None
     box.normalize()
     (found,) = gauges.since(box.db, mark)
     assert (found.site, found.agent, found.source, found.records, found.dead) == ("atl1", "a1", "wms", 3, 2)
-    assert found.reason == "'bad' is no text"
+    assert found.reason == "bad_text in TEXT", "no value of a record"
     (whole,) = gauges.since(box.db, gauges.Mark(0, 0))
     assert (whole.records, whole.dead) == (5, 3)
 

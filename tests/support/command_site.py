@@ -20,7 +20,7 @@ class CommandSite:
 
     def __init__(self, directory: Path, *sites: str, env: Mapping[str, str] | None = None, source: str = "") -> None:
         self.directory = directory
-        self.centre = Centre(directory)
+        self.centre = Centre(directory, api="127.0.0.1:0")
         self.drop = directory / "drop"
         self.drop.mkdir()
         self.agents: dict[str, Process] = {}

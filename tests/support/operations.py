@@ -9,10 +9,18 @@ from contextlib import closing
 from typing import Any
 
 from crossdock_controller.authority import Authority
-from crossdock_controller.commands import authorities, configuration, enrolment, environments, people, rollout
+from crossdock_controller.commands import (
+    authorities,
+    configuration,
+    enrolment,
+    environments,
+    people,
+    rollout,
+    sitecommands,
+)
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import connection, enrolments, machines, tokens
+from crossdock_controller.store import commands, connection, enrolments, machines, tokens
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -52,9 +60,9 @@ def _proposed(estate: Estate, _site: str) -> Arguments:
     return {"name": "p1"}
 
 
-def _served_environment(estate: Estate, _site: str) -> Arguments:
-    environments.set_environment(estate.data, "test", "local:test", 2)
-    estate.apply({**TREE, "environments/test.yaml": "on: {}\n"})
+def _in_an_environment(estate: Estate, _site: str) -> Arguments:
+    environments.set_environment(estate.data, "prod", by="local:test", now_us=1)
+    estate.apply({**TREE, "environments/prod.yaml": "on: {}\n"})
     return {}
 
 
@@ -116,6 +124,22 @@ def _quiet(prepare: Callable[[Estate, str], Arguments]) -> Callable[[Estate, str
     return call
 
 
+def _given(name: str, **arguments: str) -> Callable[[Estate, str], str]:
+    """The id of a command that an agent of the site has answered."""
+
+    def call(estate: Estate, site: str) -> str:
+        view = sitecommands.give(estate.data, sitecommands.Target(site), name, arguments, "local:test", 2)[0]
+        with connection.transaction(estate.db):
+            commands.add_part(estate.db, view.id, 0, b'{"text": ["said"], "value": {"rows": [["%s"]]}}' % site.encode())
+            commands.ended(estate.db, view.id, "done", "", 3)
+        return view.id
+
+    return call
+
+
+_tried, _bundled = _given("try", source="wms"), _given("support-bundle")
+
+
 CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "status": lambda _e, _s: {},
     "storage": lambda _e, _s: {},
@@ -137,8 +161,8 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "reject": lambda e, s: {**_proposed(e, s), "because": "a test"},
     "config.tree": lambda _e, _s: {},
     "config.sites": lambda _e, _s: {},
-    "config.secrets": lambda _e, _s: {"tree": TREE},
-    "config.promote": _served_environment,
+    "config.secrets": lambda _e, _s: {},
+    "config.promote": _in_an_environment,
     "config.environment": lambda _e, _s: {},
     "config.set-environment": lambda _e, _s: {"name": "test"},
     "rollout": _quiet(_rolling),
@@ -161,6 +185,12 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "token.create": lambda _e, s: {"site": s, "agent": "", "ttl_seconds": 60.0},
     "agents.revoke": lambda _e, s: {"agent": s},
     "agents.adopt": lambda _e, _s: {"agent": "ghost", "site": "ghost"},
+    "command.targets": lambda _e, s: {"target": sitecommands.Target(s)},
+    "command.give": lambda _e, s: {"target": sitecommands.Target(s), "name": "check", "arguments": {}},
+    "command.states": lambda e, s: {"ids": [_tried(e, s)]},
+    "command.list": _quiet(lambda e, s: {"id": _tried(e, s)}),
+    "command.show": lambda e, s: {"prefix": _tried(e, s)[:8]},
+    "command.file": lambda e, s: {"prefix": _bundled(e, s)},
     "users.add": lambda _e, _s: {"name": "dora", "role": "viewer", "on": ["all"]},
     "users.list": lambda _e, _s: {},
     "users.grant": lambda e, s: {**_made_user(e, s), "role": "operator", "on": ["region=us"]},

@@ -69,6 +69,7 @@ class RolloutFleet:
         self.tree = directory / "tree"
         self.database = directory / "erp.db"
         self.agents: dict[str, Process] = {}
+        self._read = dict.fromkeys(sites, 0)  # lines of each agent's log that an earlier test is about
         self._write()
 
     def __enter__(self) -> RolloutFleet:
@@ -110,6 +111,38 @@ class RolloutFleet:
         self.enrol()
         self.start_all()
         self.wait_until_all_run(1)
+
+    def settle(self) -> None:
+        """Whatever an earlier test left: no rollout runs, every agent is there and runs the first tree."""
+        if not self.centre.process.alive():
+            self.centre.start()
+        for site, process in self.agents.items():
+            if process.alive():
+                process.resume()
+            else:
+                self.start(site)
+        if self.ask("SELECT 1 FROM rollouts WHERE state IN ('rolling', 'held')"):
+            self.centre.run("rollout", "halt", "-m", "another test begins")
+        self.wait(lambda: not self.ask("SELECT 1 FROM rollouts WHERE state = 'reverting'"), "no rollout runs")
+        for path in (self.tree / "sources").iterdir():
+            path.unlink()
+        self._write()
+        self.centre.run("apply", str(self.tree))
+        self.wait_until_all_run(self.in_force())
+        for site in self.sites:
+            self._read[site] = len(self._log(site))
+
+    def in_force(self) -> int:
+        """The revision."""
+        return next(r["revision"] for r in self.centre.json("history")["revisions"] if r["current"])
+
+    def next(self) -> int:
+        """The number of the revision that is applied next."""
+        return int(self.ask("SELECT max(number) + 1 FROM revisions")[0][0])
+
+    def running(self, revision: int) -> set[str]:
+        """Agents that run *revision*."""
+        return {row[0] for row in self.ask("SELECT agent FROM agents WHERE revision = ?", revision)}
 
     def deliver(self, site: str, name: str, records: int) -> None:
         """A file of so many records at *site*."""
@@ -155,9 +188,8 @@ class RolloutFleet:
         return kept.revision if kept else 0
 
     def ever_applied(self, site: str) -> list[int]:
-        """Every revision that the agent's own log says it applied, in order."""
-        lines = (self.directory / f"agent-{site}.log").read_text("utf-8", "replace").splitlines()
-        return [_revision(line) for line in lines if "configuration applied" in line]
+        """Every revision that the agent's own log says it applied, in order; since `settle`."""
+        return [_revision(line) for line in self._log(site)[self._read[site] :] if "configuration applied" in line]
 
     def rollout(self) -> dict[str, Any]:
         found: dict[str, Any] = self.centre.json("rollout")["rollout"]
@@ -193,11 +225,14 @@ class RolloutFleet:
         wait_until(lambda: condition() or not self.centre.process.alive(), what, seconds)
         assert self.centre.process.alive(), self.centre.process.tail()
 
+    def _log(self, site: str) -> list[str]:
+        return (self.directory / f"agent-{site}.log").read_text("utf-8", "replace").splitlines()
+
     def _write(self) -> None:
         for site in self.sites:
             root = self.directory / "sites" / site
-            (root / "drop").mkdir(parents=True)
-            (root / "logs").mkdir()
+            (root / "drop").mkdir(parents=True, exist_ok=True)
+            (root / "logs").mkdir(exist_ok=True)
             region = "us" if site < "s26" else "eu"
             text = f"site: {site}\nlabels: {{region: {region}}}\nvariables: {{root: {root.as_posix()}}}\n"
             self.write(f"sites/{site}.yaml", text)

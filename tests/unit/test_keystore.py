@@ -12,6 +12,7 @@ import pytest
 from crossdock.errors import ConfigError, Refused
 from crossdock_agent import binding, crypto
 from crossdock_agent.dpapi import LOCAL_MACHINE, UI_FORBIDDEN, Blob, Dpapi
+from crossdock_agent.files import give_to_owner
 from crossdock_agent.identity import Identity, IdentityStore
 from crossdock_agent.keystore import CREDENTIAL, Keystore, scheme_of
 from support.agents import helpers_in_process
@@ -210,8 +211,27 @@ def test_an_identity_is_bound_to_the_machine_it_is_first_found_on_and_refused_on
     with pytest.raises(Refused) as caught:
         binding.check(store, "two")
     assert "another machine" in caught.value.message
-    assert "crossdock token create --site atl1 --agent atl1" in caught.value.hint
+    assert "crossdock agents move atl1" in caught.value.hint
     assert IdentityStore(tmp_path).current().machine == "one"
+    binding.bind(store, "two")  # a person says that it is so
+    binding.check(IdentityStore(tmp_path), "two")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_enrolled_is_given_to_the_account_of_the_service(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12345, 12345)
+    store = IdentityStore(tmp_path, Keystore({}, windows=False))
+    store.save(identity(), KEY)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.touch()
+    give_to_owner(tmp_path)
+    assert {path.lstat().st_uid for path in tmp_path.rglob("*")} == {12345}
+    (tmp_path / "link").symlink_to(outside)
+    (tmp_path / "other name").hardlink_to(outside)
+    give_to_owner(tmp_path)
+    assert outside.stat().st_uid == 0
+    outside.unlink()
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "identity").iterdir())
 
 
 def test_wrapping_is_different_each_time() -> None:

@@ -17,6 +17,7 @@ import pytest
 from crossdock_controller import commands
 from crossdock_controller.access import ROLES
 from crossdock_controller.api import openapi
+from crossdock_controller.commands import environments
 from crossdock_controller.operations import carry, plain, table
 from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
@@ -39,6 +40,8 @@ ROLE_OF = {
     "agents.pending": "operator", "agents.decide": "engineer", "agents.move": "engineer",
     "agents.revoke": "engineer", "agents.adopt": "admin",
     "ca.list": "engineer", "ca.add": "admin", "ca.issue": "admin", "ca.switch": "admin", "ca.retire": "admin",
+    "command.targets": "operator", "command.give": "operator", "command.states": "operator",
+    "command.list": "operator", "command.show": "operator", "command.file": "operator",
     "users.add": "admin", "users.list": "admin", "users.grant": "admin", "users.revoke-role": "admin",
     "users.disable": "admin", "users.remove": "admin", "users.token.create": "admin", "users.token.list": "admin",
     "users.token.revoke": "admin", "audit.list": "admin", "audit.verify": "admin",
@@ -230,6 +233,41 @@ def test_an_engineer_of_some_sites_applies_what_changes_those_and_nothing_that_a
                 carry.carry_out(table.BY_NAME[name], estate.data, caller("engineer", "region=us"), body)
 
 
+STAGED = {
+    **TREE,
+    "environments/prod.yaml": "on: {region: us}\n",
+    "environments/test.yaml": "on: {region: eu}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [
+        ({"sites/atl1.yaml": TREE["sites/atl1.yaml"].replace("root: drop", "root: new")}, True),
+        ({"sinks/files.yaml": TREE["sinks/files.yaml"].replace("out", "elsewhere")}, False),
+        ({"sites/rtm1.yaml": TREE["sites/rtm1.yaml"].replace("root: drop", "root: new")}, False),  # served elsewhere
+        ({"environments/prod.yaml": "on: {}\n"}, False),
+        ({"shared/x.yaml": "lane: bulk\n"}, False),
+        ({"groups/eu.yaml": "on: {region: eu}\n"}, False),
+        ({"policy.yaml": "approvals: []\n"}, False),
+    ],
+)
+def test_a_tree_with_environments_is_confined_in_the_one_that_is_served(
+    estate: Estate, change: dict[str, str], allowed: bool
+) -> None:
+    environments.set_environment(estate.data, "prod", by="local:test", now_us=1)
+    estate.apply(STAGED)
+    anna, body = caller("engineer", "region=us"), msgspec.json.encode({"tree": {**STAGED, **change}, "message": ""})
+    if allowed:
+        carry.carry_out(APPLY, estate.data, anna, body)
+    else:
+        with pytest.raises(Forbidden):
+            carry.carry_out(APPLY, estate.data, anna, body)
+    elsewhere = msgspec.json.encode({"tree": STAGED, "environment": "test"})
+    with pytest.raises(Forbidden):
+        carry.carry_out(table.BY_NAME["plan"], estate.data, anna, elsewhere)
+
+
 def test_a_source_of_ones_own_sites_may_be_changed_but_not_spread_to_others(estate: Estate) -> None:
     own = {**TREE, **EXTRA_MAPPING, "sources/extra.yaml": NEW_SOURCE.replace("on: {}", "on: {region: us}")}
     estate.apply(own)
@@ -260,7 +298,7 @@ def test_the_description_names_every_operation_and_every_reference_in_it_resolve
     references = set(walk(told))
     assert references
     assert {r.removeprefix("#/components/schemas/") for r in references} <= set(schemas)
-    assert schemas["people.TokenView"] != schemas["enrolment.TokenView"], "two of one name"
+    assert schemas["fleet.AgentView"] != schemas["rollout_views.AgentView"]
     assert "in" in schemas["account.AccountLine"]["properties"], "as it is sent"
     takes = schemas["agents_revoke"]
     assert set(takes["properties"]) == {"agent", "because"}

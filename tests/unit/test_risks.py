@@ -1,5 +1,13 @@
 """Who will lock out and when: the levels, the sentences, and nothing said of who is well."""
 
+import json
+import socket
+import ssl
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,14 +15,17 @@ from hypothesis import strategies as st
 from crossdock_controller.commands.authorities import Authorities, AuthorityView
 from crossdock_controller.commands.authority_needs import Need
 from crossdock_controller.commands.fleet import AgentView, OutboxHealth
-from crossdock_controller.commands.risks import agents, authorities, joining, lives
+from crossdock_controller.commands.risks import agents, api, authorities, joining, lives
 from crossdock_controller.commands.risks.lives import Life
 from crossdock_controller.commands.risks.risk import DAY_US, LEVELS, Risk, alarm, in_order
+from crossdock_controller.store import certificates, connection, migrate
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.enrolments import Enrolment
 from crossdock_controller.store.machines import Machine
+from crossdock_controller.store.people import TokenRow
 from crossdock_controller.store.refusals import Refusal
 from crossdock_controller.store.tokens import Token
+from support.certificates import self_signed
 
 NOW = 1_800_000_000_000_000
 HOUR = 3_600_000_000
@@ -29,13 +40,8 @@ def agent(name: str = "atl1", state: str = "connected", **changes: object) -> Ag
     return AgentView(**fields)  # type: ignore[arg-type]
 
 
-def certificate(issued_us: int, expires_us: int) -> Certificate:
-    return Certificate("s", "atl1", "ca", "key", issued_us, expires_us)
-
-
 def of_certificate(state: str, issued_us: int, expires_us: int, grace_us: int = 0, **changes: object) -> list[Risk]:
-    held = {"atl1": [certificate(issued_us, expires_us)]}
-    return lives.certificates([agent(state=state, **changes)], held, grace_us, NOW)
+    return lives.certificates([agent(state=state, **changes)], {"atl1": Life(issued_us, expires_us)}, grace_us, NOW)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +95,24 @@ def test_an_agent_that_is_away_is_locked_out_when_its_grace_ends_and_not_before(
 
 
 def test_what_the_ledger_does_not_know_is_judged_by_what_the_agent_said() -> None:
-    (risk,) = lives.certificates([agent(state="offline", certificate_expires_us=NOW - 1)], {}, 0, NOW)
+    known = lives.life_of(agent(certificate_expires_us=NOW - 1), None)
+    assert known == Life(0, NOW - 1)
+    (risk,) = lives.certificates([agent(state="offline")], {"atl1": known}, 0, NOW)
     assert risk.level == "locked"
+    assert lives.life_of(agent(), None) is None
     assert lives.certificates([agent(state="offline")], {}, 0, NOW) == []
+
+
+def test_what_an_agent_holds_is_its_last_used_certificate_or_one_it_has_not_used_yet(tmp_path: Path) -> None:
+    migrate(tmp_path / "state.db")
+    with closing(connection.connect(tmp_path / "state.db")) as db:
+        assert certificates.newest(db) == {}
+        for serial, issued_us, expires_us in (("a", 1, 90), ("b", 2, 50), ("c", 3, 60)):
+            shown = Certificate(serial, "atl1", "ca", "key", issued_us, expires_us)
+            certificates.record(db, shown)
+            if serial != "c":
+                certificates.used(db, shown, 5)
+        assert certificates.newest(db) == {"atl1": (3, 60)}  # of what outlives it, the first is refused by now
 
 
 def clock(off_us: int, server_left_us: int = 20 * DAY_US, life_us: int = DAY_US) -> list[str]:
@@ -181,6 +202,44 @@ def test_the_controllers_own_certificates_have_alarms_too() -> None:
     assert (server.level, server.kind) == ("urgent", "server")
     (lacks,) = authorities.lacking(known(0, Need("rtm1", "has not confirmed that it trusts x", "let it connect")))
     assert (lacks.subject, lacks.next) == ("rtm1", "let it connect")
+
+
+def test_tokens_of_the_api_have_alarms_unless_they_were_made_to_end() -> None:
+    def told(life_us: int, left_us: int, used_us: int = NOW - HOUR, revoked_us: int = 0) -> list[str]:
+        row = TokenRow("t1", "anna", "ci", NOW + left_us - life_us, "", NOW + left_us, used_us, revoked_us)
+        return [f"{r.level}: {r.sentence}" for r in api.tokens([row], NOW)]
+
+    assert told(365 * DAY_US, 31 * DAY_US) == []
+    assert told(365 * DAY_US, 6 * DAY_US) == ["urgent: API token t1 of anna (ci) ends in 6 d"]
+    assert told(365 * DAY_US, 6 * DAY_US, used_us=0)[0].endswith("never used")
+    assert told(DAY_US, HOUR) == []
+    assert told(365 * DAY_US, -DAY_US, used_us=NOW - 2 * DAY_US)[0].startswith("locked: ")
+    assert told(365 * DAY_US, -DAY_US, used_us=NOW - 30 * DAY_US) == []
+    assert told(365 * DAY_US, -8 * DAY_US, used_us=NOW - 9 * DAY_US) == []
+    assert told(365 * DAY_US, 6 * DAY_US, revoked_us=5) == []
+
+
+def test_the_certificate_that_the_api_shows_is_judged_whoever_made_it(tmp_path: Path) -> None:
+    pair = self_signed(tmp_path)  # for a day from now on
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    address, now_us = tmp_path / "api.json", int(time.time() * 1e6)
+    assert api.certificate(address, now_us) == []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address.write_text(json.dumps({"url": f"https://0.0.0.0:{server.getsockname()[1]}", "pid": 1}))
+
+        def serve() -> None:
+            for _ in range(3):
+                raw, _peer = server.accept()
+                with context.wrap_socket(raw, server_side=True):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        found = [api.certificate(address, now_us + hours * HOUR) for hours in (1, 23, 25)]
+        thread.join()
+    assert [[r.level for r in risks] for risks in found] == [[], ["urgent"], ["locked"]]
+    assert api.certificate(address, now_us) == []  # nobody answers
 
 
 def test_the_most_urgent_stands_first_and_what_has_a_time_before_what_has_none() -> None:

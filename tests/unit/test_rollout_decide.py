@@ -73,6 +73,16 @@ def test_an_agent_that_comes_back_in_time_is_not_left_behind() -> None:
     assert found.agents["b"].ran == [BASE, NEW]
 
 
+def test_an_agent_that_comes_back_and_says_nothing_is_not_waited_for_without_end() -> None:
+    found = world(a="hangs")
+    found.agents["a"].here = False
+    for _ in range(30):
+        found.tick()
+    found.agents["a"].here = True
+    assert found.run() == "reverted"
+    assert "it has not answered and does not run revision 5 after" in found.rollout.why
+
+
 def test_a_wave_without_one_agent_that_took_it_proves_nothing_and_halts() -> None:
     found = world()
     found.agents["a"].here = False
@@ -189,7 +199,7 @@ def _fields(found: World) -> dict[str, object]:
 _SITES = [f"s{i}" for i in range(6)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     hows=st.lists(st.sampled_from(["well"] * 6 + ILL), min_size=6, max_size=6),
     away=st.sets(st.sampled_from(_SITES), max_size=2),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from msgspec.structs import replace as changed
 
-from crossdock_controller.rollouts.gate import Finding, judge
+from crossdock_controller.rollouts.gate import Finding, has_answered, judge
 from crossdock_controller.rollouts.model import AgentSeen, Before, Begun, Counts, Rates, Seen, SourceSeen
 from crossdock_controller.rollouts.thresholds import DEFAULTS
 
@@ -123,6 +123,14 @@ def test_records_that_wait_in_the_intake_since_the_revision_runs_are_an_illness(
     stuck = replace(WELL, stuck={"stock": "no mapping for source stock"})
     assert ill(stuck) == ["site atl1: records of source stock wait in the intake: no mapping for source stock"]
     assert found(stuck, changed(BEFORE, stuck=("stock",))) == []
+
+
+def test_an_answer_from_before_the_offer_is_not_one_to_it() -> None:
+    """The site ran the base once, had the revision since, and is offered the base again."""
+    assert has_answered(WELL, 7)
+    assert not has_answered(replace(WELL, offered_us=WELL.said_us + 1), 7)
+    assert not has_answered(replace(WELL, said="applying"), 7)
+    assert not has_answered(replace(WELL, offered=8), 7)
 
 
 def test_no_grace_is_longer_than_the_hold() -> None:

@@ -24,6 +24,10 @@ def test_a_named_canary_a_share_and_all() -> None:
     assert found[0][1] == ("s07",)
 
 
+def test_a_share_is_not_the_first_of_the_alphabet_and_stays_what_it_was_in_every_release() -> None:
+    assert resolved("10%")[0][1] == ("s13", "s23", "s25", "s39")
+
+
 def test_a_share_is_of_the_sites_that_change_rounded_up() -> None:
     few = {site: FORTY[site] for site in sorted(FORTY)[:11]}
     assert [len(sites) for _, sites in resolved("10%", "all", changing=few)] == [2, 9]

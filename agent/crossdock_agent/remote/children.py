@@ -47,7 +47,7 @@ def answer(question: Question, seconds: float, stop: Stop) -> bytes:
 
 
 def _talk(process: subprocess.Popen[bytes], question: bytes, seconds: float, stop: Stop) -> tuple[bytes, bool]:
-    """Its output, so far as we want it, and whether its time was up."""
+    """Its output, so far as we want it, and whether its time was up. *question* has no line end in it."""
     late = threading.Event()
 
     def end() -> None:
@@ -61,10 +61,11 @@ def _talk(process: subprocess.Popen[bytes], question: bytes, seconds: float, sto
     try:
         assert process.stdin is not None  # noqa: S101 - pipes were asked for
         assert process.stdout is not None  # noqa: S101
-        with contextlib.suppress(OSError), process.stdin:  # it ended before it read: its exit code says so
-            process.stdin.write(question)
-        with process.stdout:
-            output = process.stdout.read(OUTPUT_BYTES + 1)
+        with process.stdin, process.stdout:
+            with contextlib.suppress(OSError):  # it ended before it read: its exit code says so
+                process.stdin.write(question + b"\n")
+                process.stdin.flush()
+            output = process.stdout.read(OUTPUT_BYTES + 1)  # meanwhile the pipe to it is its leash
         if len(output) > OUTPUT_BYTES:
             process.kill()
         process.wait()

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from loguru import logger
 
+from crossdock.errors import UNREADABLE
 from crossdock_agent.files import private_directory, write_atomic
 
 ENTRIES = 2000
@@ -102,7 +103,7 @@ class Journal:
             return msgspec.json.decode(path.read_bytes(), type=Entry)
         except FileNotFoundError:
             return None
-        except (msgspec.DecodeError, ValueError):
+        except UNREADABLE:
             return Entry(
                 id="", name="", by="", begun_us=0, expires_us=0, process="", ended_us=1,
                 error="what was kept of this command is damaged: whether it ran is not known; it is not run again",

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from loguru import logger
 
 from crossdock.disk import sync_directory
-from crossdock.errors import ConfigError, Corrupt
+from crossdock.errors import UNREADABLE, ConfigError, Corrupt
 from crossdock_controller.authority import states
 from crossdock_controller.authority.signer import BACKDATE, Signer
 from crossdock_controller.authority.states import State, States
@@ -51,7 +51,7 @@ def read(directory: Path) -> States:
         if msgspec.json.decode(data)["format"] > FORMAT:
             raise ConfigError(f"{path} is of a later release", hint="use that release or a newer one")
         found = tuple(msgspec.json.decode(data, type=_List).authorities)
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
+    except (*UNREADABLE, KeyError, TypeError) as error:
         raise _unreadable(path, error) from error
     wrong = states.check(found)
     if wrong:

@@ -140,6 +140,19 @@ def next_step(states: States) -> str:
     return f"crossdock ca retire {short(older[0].fingerprint)}" if older else ""
 
 
+def goes_on(later: States, earlier: States) -> bool:
+    """Whether *later* is *earlier* some steps on: what came between is not to be undone, for agents have followed."""
+    if later[: len(earlier)] == earlier and len(later) == len(earlier):
+        return False
+    same = [s.fingerprint for s in later[: len(earlier)]] == [s.fingerprint for s in earlier]
+    duties = all(_place(later, flag) >= _place(earlier, flag) for flag in ("issuing", "serving"))
+    return same and duties and all(b.trusted or not a.trusted for a, b in zip(later, earlier, strict=False))
+
+
+def _place(states: States, flag: str) -> int:
+    return next(n for n, s in enumerate(states) if getattr(s, flag))
+
+
 def check(states: Sequence[State]) -> str:
     """What is wrong with a list that was read; "" for one that the steps above can have made."""
     issuing, serves = [s for s in states if s.issuing], [s for s in states if s.serving]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import author, data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.paths import DataDirectory
 
@@ -48,7 +48,7 @@ def ca_add(data: DataDirectory, as_json: bool) -> None:
     """Make a new authority. Agents learn to trust it beside the one in use; nothing else changes."""
     from crossdock_controller.commands import authorities
 
-    _told(authorities.add(data, _now_us(), _actor()), "is there, agents learn to trust it now", as_json=as_json)
+    _told(authorities.add(data, _now_us(), actor()), "is there, agents learn to trust it now", as_json=as_json)
 
 
 @ca.command("issue")
@@ -58,7 +58,7 @@ def ca_issue(data: DataDirectory, as_json: bool) -> None:
     """Let the new authority make agents' certificates from now on; connected agents renew theirs at once."""
     from crossdock_controller.commands import authorities
 
-    _told(authorities.issue(data, _now_us(), _actor()), "issues agents' certificates from now on", as_json=as_json)
+    _told(authorities.issue(data, _now_us(), actor()), "issues agents' certificates from now on", as_json=as_json)
 
 
 @ca.command("switch")
@@ -69,7 +69,7 @@ def ca_switch(data: DataDirectory, force: bool, as_json: bool) -> None:
     """Let the new authority sign the controller's own certificate, and configurations, from now on."""
     from crossdock_controller.commands import authorities
 
-    done = authorities.switch(data, _now_us(), _actor(), force=force)
+    done = authorities.switch(data, _now_us(), actor(), force=force)
     _told(done, "serves from now on", as_json=as_json)
 
 
@@ -82,7 +82,7 @@ def ca_retire(data: DataDirectory, fingerprint: str, force: bool, as_json: bool)
     """Trust authority FINGERPRINT (or how it begins) no more, and delete its key."""
     from crossdock_controller.commands import authorities
 
-    done = authorities.retire(data, fingerprint, _now_us(), _actor(), force=force)
+    done = authorities.retire(data, fingerprint, _now_us(), actor(), force=force)
     _told(done, "is retired: nobody is to trust it any more, and its key is deleted", as_json=as_json)
 
 
@@ -115,6 +115,7 @@ def _told(done: Step, what: str, *, as_json: bool) -> None:
         click.echo("the controller that runs has not taken it up yet: see its log", err=True)
     for need in done.locked_out:
         click.echo(f"locked out: {need.agent} {need.reason}", err=True)
+    click.echo("next: crossdock backup DIR; a backup from before this step restores what was before it")
     if done.next_step:
         click.echo(f"next, once 'crossdock ca' names nobody in the way: {done.next_step} (see {_GUIDE})")
 
@@ -130,7 +131,3 @@ def _day(at_us: int) -> str:
 
 def _now_us() -> int:
     return time.time_ns() // 1000
-
-
-def _actor() -> str:
-    return f"local:{author() or 'unknown'}"

@@ -88,6 +88,8 @@ def _say(done: restores.Restored) -> None:
         screen().print(f"Revoked in the backup: {', '.join(revoked)}.", soft_wrap=True)
     if done.revoked_again:
         screen().print(f"Revoked since, and revoked again now: {', '.join(done.revoked_again)}.", soft_wrap=True)
+    if done.authorities_kept:
+        screen().print("Certificate authorities are those of the replaced data: they went on since.", soft_wrap=True)
     next_steps(_next(done))
 
 

@@ -13,11 +13,12 @@ import click
 from crossdock.errors import ConfigError
 from crossdock.sitecommands import KINDS, LEVELS
 from crossdock_controller.cli import words
-from crossdock_controller.cli.options import Period, assignments, author, data_option, json_option, require_data
+from crossdock_controller.cli.options import Period, actor, assignments, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.commands import sitecommands
 from crossdock_controller.commands.sitecommands import CommandView
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import Elsewhere
 
 _OF = {"since": "logs", "level": "logs", "grep": "logs", "records": "try", "out": "support-bundle"}
 _EPILOG = """
@@ -71,19 +72,18 @@ def _give(
     target = "" if several else words_[0]
     name, *rest = words_ if several else words_[1:] or ("",)
     arguments = _arguments(name, rest, options)
-    labels = assignments(options["labels"])
-    agents = sitecommands.agents_for(data, target, labels, everyone=options["everyone"])
+    meant = sitecommands.Target(target, assignments(options["labels"]), options["everyone"])
     out: Path | None = options["out"]
-    if out is not None and (len(agents) > 1 or out.exists()):
+    if out is not None and (out.exists() or len(sitecommands.targets(data, meant)) > 1):
         raise ConfigError(
             f"--out {out}: " + ("that file is there already" if out.exists() else "several agents are meant")
         )
-    given = sitecommands.give(data, agents, name, arguments, _actor(), time.time_ns() // 1000, options["lasts"])
+    given = sitecommands.give(data, meant, name, arguments, actor(), time.time_ns() // 1000, options["lasts"])
     ids = [view.id for view in given]
     if options["no_wait"]:
         found = given
     else:
-        found = sitecommands.waited(data, ids, options["timeout"], (lambda _v: None) if as_json else _tell)
+        found = sitecommands.waited(data, ids, options["timeout"], actor(), (lambda _v: None) if as_json else _tell)
     if out is not None and found[0].state == "done":
         _write(out, data, ids[0])
     if as_json:
@@ -116,8 +116,7 @@ def _arguments(name: str, rest: list[str], options: dict[str, Any]) -> dict[str,
 def _list(rest: tuple[str, ...], data: DataDirectory, limit: int, as_json: bool) -> None:
     from crossdock_controller.cli.screen import screen, state, table
 
-    agents = sitecommands.agents_for(data, rest[0], {}, everyone=False) if rest else None
-    found = sitecommands.listed(data, limit, agents)
+    found = sitecommands.listed(data, limit, rest[0] if rest else "")
     if as_json:
         emit({"commands": found})
         return
@@ -137,7 +136,7 @@ def _list(rest: tuple[str, ...], data: DataDirectory, limit: int, as_json: bool)
 def _show(rest: tuple[str, ...], data: DataDirectory, out: Path | None, as_json: bool) -> None:
     if len(rest) != 1:
         raise click.UsageError("crossdock command show ID")
-    view = sitecommands.show(data, rest[0], _actor(), time.time_ns() // 1000)
+    view = sitecommands.show(data, rest[0], actor(), time.time_ns() // 1000)
     if out is not None:
         _write(out, data, view.id)
     elif as_json:
@@ -169,21 +168,17 @@ def _say_open(found: list[CommandView], data: DataDirectory, *, waited: bool) ->
 def _runs(data: DataDirectory) -> bool:
     from crossdock.lock import is_held
 
-    return is_held(data.lock)
+    return isinstance(data, Elsewhere) or is_held(data.lock)
 
 
 def _write(out: Path, data: DataDirectory, id_: str) -> None:
-    content = sitecommands.file_of(data, id_)
+    content = sitecommands.file_of(data, id_, actor(), time.time_ns() // 1000)
     try:
         with out.open("xb") as file:
             file.write(content)
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror or error}", hint="name another file") from error
     click.echo(f"written: {out}, {words.size(len(content))}", err=True)
-
-
-def _actor() -> str:
-    return f"local:{author()}"
 
 
 def shown(text: str) -> str:

@@ -126,7 +126,7 @@ def agents_pending(data: DataDirectory, as_json: bool) -> None:
     for row in found:
         grid.add_row(
             row.agent, row.site, row.code, words.duration((now_us - row.first_us) / 1e6),
-            words.ago(row.last_us, now_us), row.address, f"{row.host} ({row.platform})",
+            words.ago(row.last_us, now_us), row.address, _machine_of(row),
         )  # fmt: skip
     screen().print(grid)
     for row in found:
@@ -136,6 +136,12 @@ def agents_pending(data: DataDirectory, as_json: bool) -> None:
         [f"does {row.host or row.site} show code {row.code}? crossdock agents approve {row.agent} --code {row.code}"
          for row in found]
     )  # fmt: skip
+
+
+def _machine_of(row: enrolment.PendingView) -> str:
+    """ "wms-07 (Windows Server 2016, machine 3f9c21aa)"."""
+    known = [word for word in (row.platform, f"machine {row.machine[:8]}" if row.machine else "") if word]
+    return f"{row.host} ({', '.join(known)})" if known else row.host
 
 
 @agents.command("approve")

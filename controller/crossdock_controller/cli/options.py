@@ -108,7 +108,10 @@ def author() -> str:
     """Who gives the command, for the record: whose process this is, whatever LOGNAME and its like say. Four eyes would
     be worth nothing if a word in the environment made a second person."""
     if sys.platform == "win32":
-        return os.getlogin()  # asks the system, GetUserName
+        try:
+            return os.getlogin()  # asks the system, GetUserName
+        except OSError:
+            return ""
     import pwd
 
     try:

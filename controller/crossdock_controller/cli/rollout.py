@@ -9,7 +9,7 @@ import click
 
 from crossdock_controller.cli import words
 from crossdock_controller.cli.failures import PROBLEM
-from crossdock_controller.cli.options import author, data_option, json_option, require_data
+from crossdock_controller.cli.options import actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
 from crossdock_controller.paths import DataDirectory
 
@@ -168,8 +168,8 @@ def show(found: RolloutView, now_us: int) -> None:
     screen().print(f"[bold]revision {found.revision}[/]", state(_STATES[found.state], found.state + at), end="")
     screen().print(f", over revision {found.base}; each wave is held for {words.duration(found.hold_seconds)}")
     if found.why:
-        screen().print(f"[bold]why[/]  {found.why}" if "[" not in found.why else found.why, markup="[" not in found.why,
-                       soft_wrap=True)  # fmt: skip
+        screen().print("[bold]why[/]  ", end="")
+        screen().print(found.why, markup=False, soft_wrap=True)
     for line in found.evidence:
         screen().print(f"     {line}", markup=False, soft_wrap=True)
     grid = table("wave", "state", ">sites", ">agents", ">have it", "began", "~sites")
@@ -207,7 +207,7 @@ def _tell(what: str, data: DataDirectory, message: str, as_json: bool) -> None:
     from crossdock_controller.commands import rollout as commands
 
     call = {"pause": commands.pause, "resume": commands.resume, "halt": commands.halt, "finish": commands.finish}[what]
-    changed = call(data, f"local:{author()}", message, time.time_ns() // 1000)
+    changed = call(data, actor(), message, time.time_ns() // 1000)
     if as_json:
         emit({"revision": changed.revision, "state": changed.state})
         return

@@ -165,8 +165,11 @@ def pull(directory: Path, revision: str, force: bool, data: DataDirectory, as_js
 
     same = f", {words.plural(len(found.same), 'file')} the same already" if found.same else ""
     screen().print(
-        f"{words.plural(len(found.written), 'file')} of {found.of} written to {directory}{same}.", soft_wrap=True
+        f"{words.plural(len(found.written), 'file')} of {found.of} written to {directory}{same}.",
+        soft_wrap=True,
+        markup=False,
     )
     if found.others:
-        screen().print(f"Not part of {found.of}, and left alone: {', '.join(found.others)}", soft_wrap=True)
+        others = ", ".join(found.others)
+        screen().print(f"Not part of {found.of}, and left alone: {others}", soft_wrap=True, markup=False)
         next_steps(["remove them, or a plan adds them"])

@@ -110,7 +110,7 @@ def create_token(
             tokens.create(db, row)
             certificates.note_token(db, stored, carried)
             audit.append(
-                db, actor=by, action="token.create", target=row.id, now_us=now_us,
+                db, actor=by or "controller", action="token.create", target=row.id, now_us=now_us,
                 details={"site": site, "agent": agent, "uses": uses, "expires_us": expires_us, "approve": approve},
             )  # fmt: skip
     command = f"crossdock-agent enroll --token {secret}"

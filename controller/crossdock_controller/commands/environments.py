@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,12 @@ def set_environment(data: DataDirectory, name: str, by: str, now_us: int, *, bre
     proposal when there is a policy. Raises ConfigError for one that the tree in force does not have."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
+    from crossdock_controller.config.selection import NAME_PATTERN
 
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"{name!r} is no name of an environment", hint="small letters, digits, '-', '_' and '.': prod"
+        )
     head = head_of(data)
     if head.tree is None or not _environments(head.tree):
         with closing(connection.connect(data.state)) as db, connection.transaction(db):

@@ -201,9 +201,9 @@ def _ahead(outbox: OutboxHealth, state: str, last_seen_us: int, offset_us: int) 
 def _problems(
     row: rows.AgentRow, state: str, health: dict[str, Any], refused: Sequence[str], offset_us: int, now_us: int
 ) -> list[str]:
-    """What a person should know, most urgent first; nothing of an agent that was revoked."""
+    """What a person should know, most urgent first; of an agent that was revoked, only why."""
     if state == "revoked":
-        return []
+        return list(refused)
     found: list[str] = []
     if row.config_state == "failed":
         found.append(f"refused revision {row.desired_revision}: {row.config_reason}")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 
-from crossdock_controller.store import refusals
+from crossdock_controller.store import agents, refusals, revocations
 from crossdock_controller.store.refusals import Refusal
 
 OVER_SECONDS = 600.0  # one that is refused tries again within a minute; after this long it has given up
 
 
 def refused(db: sqlite3.Connection, now_us: int) -> dict[str, list[str]]:
-    """{agent: a sentence for each} of what goes on now."""
-    found: dict[str, list[str]] = {}
+    """{agent: a sentence for each} of what goes on now; of a revoked agent, why it was revoked and no more."""
+    active = agents.active(db)
+    found = {agent: [_why(row)] for agent, row in revocations.list_all(db).items() if agent not in active}
     for row in refusals.since(db, now_us - int(OVER_SECONDS * 1_000_000), refusals.IDENTITY):
-        found.setdefault(row.subject, []).append(sentence(row))
+        if row.subject in active:
+            found.setdefault(row.subject, []).append(sentence(row))
     return found
+
+
+def _why(row: revocations.Revocation) -> str:
+    by = f" by {row.by}" if row.by else ""
+    return f"was revoked{by}" + (f": {row.because}" if row.because else "")
 
 
 def sentence(row: Refusal) -> str:

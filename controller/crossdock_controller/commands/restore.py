@@ -14,7 +14,7 @@ from pathlib import Path
 
 from crossdock.errors import ConfigError, CrossdockError, Retryable
 from crossdock.lock import SingleInstance
-from crossdock_controller.commands import backup
+from crossdock_controller.commands import backup, kept_authority
 from crossdock_controller.commands.backup import Progress
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import copies, migrate
@@ -37,6 +37,7 @@ class Restored:
     known_since: bool
     revoked_again: list[str]
     unknown: list[copies.AgentState]
+    authorities_kept: bool = False  # those of the replaced data, which had gone on since the backup
 
 
 def restore(
@@ -80,11 +81,14 @@ def restore(
         copies.free(new / "intake.db")
         for name in ("state.db", "intake.db"):
             copies.sync(new / name)
+        kept = kept_authority.newest(new / "authority", _authorities(data))
+        if kept is not None:
+            kept_authority.put(kept, new / "authority")
         aside = _exchange(data, new, now_us)
         unknown = [a for a in lost.agents if a.agent not in known and a.state == "active"]
         return Restored(
             str(data.root), manifest.created_us, manifest.version, store.hex(), before, str(aside) if aside else "",
-            manifest.agents, lost.known, again, unknown,
+            manifest.agents, lost.known, again, unknown, kept is not None,
         )  # fmt: skip
 
 
@@ -111,6 +115,11 @@ def _lost(data: DataDirectory) -> _Lost:
         last_event, known = max(last_event, last), True
         agents |= {a.agent: a for a in found if a.agent not in agents or a.state == "revoked"}
     return _Lost(list(agents.values()), last_event, known)
+
+
+def _authorities(data: DataDirectory) -> list[Path]:
+    aside = sorted(data.root.glob("replaced-*/authority")) if data.restoring.exists() else []
+    return [data.authority, *aside]
 
 
 def _contents(data: DataDirectory) -> list[Path]:

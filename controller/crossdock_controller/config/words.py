@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from crossdock_controller.config.diff import Change, Plan
 from crossdock_controller.config.errors import errors_of
 
-_NAMED = 5  # sites of a group that are named
+_NAMED = 5  # sites or sources of a group that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,10 @@ def restarts(plan: Plan) -> dict[str, list[str]]:
 
 def summary(plan: Plan) -> list[str]:
     """Lines below the changes: what restarts, and whom it leaves alone."""
-    lines = [
-        f"restarts: {source} at {counted(sites, plan.sites)}" for source, sites in restarts(plan).items()
-    ]  # fmt: skip
+    together: dict[tuple[str, ...], list[str]] = {}
+    for source, sites in restarts(plan).items():
+        together.setdefault(tuple(sites), []).append(source)
+    lines = [f"restarts: {_names(names)} at {counted(sites, plan.sites)}" for sites, names in together.items()]
     if plan.untouched:
         lines.append(f"untouched: {counted(plan.untouched, plan.sites)}")
     return lines
@@ -99,6 +100,6 @@ def _label_of(sites: set[str], known: Mapping[str, Mapping[str, str]]) -> str:
     return ""
 
 
-def _names(sites: list[str] | tuple[str, ...]) -> str:
-    more = len(sites) - _NAMED
-    return ", ".join(sites) if more <= 1 else f"{', '.join(sites[:_NAMED])} and {more} more"
+def _names(names: list[str] | tuple[str, ...]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names) if more <= 1 else f"{', '.join(names[:_NAMED])} and {more} more"

@@ -15,7 +15,7 @@ from typing import Any
 from crossdock.errors import Refused
 from crossdock_controller.access import Sites
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import agents, connection, dead_letters, enrolments
+from crossdock_controller.store import agents, commands, connection, dead_letters, enrolments
 
 Arguments = Mapping[str, Any]
 
@@ -181,11 +181,48 @@ class OfTree(Scope):
             trees,
         )  # the whole configuration, which the remote client has no use for
 
-        return trees.confined(data, arguments[self.name], sites)
+        return trees.confined(data, arguments[self.name], sites, arguments.get("environment"))
 
     @property
     def words(self) -> str:
         return "on every site that the tree changes, and on all for what all share"
+
+
+@dataclass(frozen=True, slots=True)
+class OfTarget(Scope):
+    """The argument *name* says whom a command is for: the site that it names, or that of the agent that it names. By
+    label, or for everyone: the function leaves out what is not the caller's (`within`)."""
+
+    name: str = "target"
+
+    def covers(self, sites: Sites, data: DataDirectory, arguments: Arguments) -> bool:
+        target = arguments[self.name]
+        if sites.everything or target.labels or target.everyone:
+            return True
+        site = _site_of(data, target.name)
+        return sites(site if site is not None else target.name)
+
+    @property
+    def words(self) -> str:
+        return f"on the site of `{self.name}`"
+
+
+@dataclass(frozen=True, slots=True)
+class OfCommand(Scope):
+    """The argument *name* is how the id of a command begins: the site of its agent. One that is not is nobody's."""
+
+    name: str = "prefix"
+
+    def covers(self, sites: Sites, data: DataDirectory, arguments: Arguments) -> bool:
+        if sites.everything:
+            return True
+        with closing(connection.connect(data.state)) as db:
+            found = commands.beginning_with(db, arguments[self.name])
+        return any((site := _site_of(data, row.agent)) is not None and sites(site) for row in found)
+
+    @property
+    def words(self) -> str:
+        return f"on the site of command `{self.name}`"
 
 
 def _site_of(data: DataDirectory, agent: str) -> str | None:

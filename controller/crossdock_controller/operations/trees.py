@@ -7,7 +7,7 @@ from contextlib import closing
 from functools import lru_cache
 
 from crossdock_controller.access import Labels, Sites
-from crossdock_controller.config import diff, load, tree
+from crossdock_controller.config import diff, load, parts, tree
 from crossdock_controller.config.load import Loaded
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import connection, facts, revisions
@@ -32,11 +32,14 @@ def _loaded(state: str, number: int) -> Loaded | None:
     return load.inspect(found)[0] if found is not None else None
 
 
-def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites) -> bool:
+def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites, environment: str | None = None) -> bool:
     """Whether everything that *new* changes takes effect at *sites* only: by the labels of now (*sites* goes by them)
-    and by those the new tree gives. A tree with errors changes nothing, and whoever wrote it may hear of them."""
+    and by those the new tree gives. A tree with errors changes nothing, and whoever wrote it may hear of them. The
+    labels of here say nothing of another *environment*."""
     with closing(connection.connect(data.state)) as db:
-        found, serves = revisions.head(db), (facts.get(db, "environment") or b"").decode()
+        found, serves = revisions.head(db), facts.environment(db)
+    if environment is not None and environment != serves:
+        return False
     current = found[1] if found is not None else {}
     changed = {path for path in {*current, *new} if current.get(path) != new.get(path)}
     if any(tree.folder_of(path) not in OWN_FOLDERS for path in changed):
@@ -45,14 +48,23 @@ def confined(data: DataDirectory, new: Mapping[str, str], sites: Sites) -> bool:
     if after is None:
         return True
     before = load.inspect(current)[0] if current else None
-    if current and before is None:
+    if current and (before is None or before.environment != serves):
         return False
     known = before.sites if before is not None else {}
     relabelled = sites.under(lambda site: after.sites[site].labels if site in after.sites else {})
-    for site in _affected(before, after, current, new, serves):
+    for site in (*_affected(before, after, current, new, serves), *_elsewhere(before, after, changed)):
         if site is None or (site in known and not sites(site)) or (site in after.sites and not relabelled(site)):
             return False
     return True
+
+
+def _elsewhere(before: Loaded | None, after: Loaded, changed: set[str]) -> Iterator[None]:
+    """None for a changed site of another environment: whose it is there cannot be told by the grants of here."""
+    for loaded in (before, after):
+        if loaded is not None and after.environment:
+            for part in parts.read_parts(loaded.tree).sites:
+                if part.file.name in changed and part.name not in loaded.sites:
+                    yield None
 
 
 def _affected(

@@ -17,6 +17,7 @@ from crossdock_controller.rollouts.thresholds import DEFAULTS, Thresholds
 
 _SECOND = 1_000_000
 _STOPPED = {"failing", "stopped", "blocked"}
+SENTENCE = 600  # characters of a reason that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,9 @@ def _away(agent: AgentSeen, seen: Seen) -> str:
 def _sentence(rollout: Rollout, ill: list[Finding]) -> str:
     more = f"; and {len(ill) - 1} more" if len(ill) > 1 else ""
     number = len(rollout.progress.begun)
-    return f"in wave {number} of {len(rollout.plan.waves)}, {ill[0].text}{more}"
+    said = " ".join(ill[0].text.split())  # an agent's reason may be of several lines
+    said = said if len(said) <= SENTENCE else f"{said[: SENTENCE - 1]}…"
+    return f"in wave {number} of {len(rollout.plan.waves)}, {said}{more}"
 
 
 def _evidence(ill: list[Finding]) -> tuple[str, ...]:

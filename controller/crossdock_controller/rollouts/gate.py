@@ -85,16 +85,26 @@ class _Judge:
         starts = agent.starts - before.starts
         if starts >= limits.restarts:
             yield f"it started {starts} times since it was offered revision {self.revision}", True
+        if agent.connected and not taken:
+            yield from self._unanswered()
         if not (before.connected or taken):
-            return  # it was away before, and has not come back: that is no news
+            return  # it was away before: that it is away is no news
         away = self._seconds(agent.last_seen_us)
         missed = min(away, self._seconds(self.seen.listening_us))
         if not agent.connected:
             yield f"it disconnected, {away:.0f} s ago", missed > limits.grace_seconds
         elif missed > self.seen.silent_seconds:
             yield f"it has said nothing for {away:.0f} s", missed > self.seen.silent_seconds + limits.grace_seconds
-        waited = self._seconds(self.wave.began_us)
-        if agent.connected and not taken and waited > limits.apply_seconds:
+
+    def _unanswered(self) -> Iterator[tuple[str, bool]]:
+        """One that is here; if it was away when its wave began, from when it was offered the revision."""
+        agent, since = self.agent, self.wave.began_us
+        if agent.offered == self.revision:
+            since = max(since, agent.offered_us)
+        elif not self.before.connected:
+            return  # it came this moment
+        waited = self._seconds(since)
+        if waited > self.limits.apply_seconds:
             said = f"said {agent.said!r} of it" if agent.said_of == self.revision else "has not answered"
             yield f"it {said} and does not run revision {self.revision} after {waited:.0f} s", True
 

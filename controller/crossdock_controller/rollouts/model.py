@@ -92,7 +92,7 @@ class SourceSeen:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Of one source since its wave began; *reason* is that of its newest dead letter."""
+    """Of one source since its wave began; *reason* is why its newest dead letter is one, without a value of it."""
 
     records: int = 0
     dead: int = 0

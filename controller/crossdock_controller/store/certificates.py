@@ -97,6 +97,16 @@ def held(db: sqlite3.Connection) -> dict[str, list[Certificate]]:
     return found
 
 
+def newest(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    """{agent: (when it was issued, when it ends)} of the one with the latest end among those it may hold."""
+    rows = db.execute(
+        "SELECT c.agent, c.issued_us, max(c.expires_us)"
+        " FROM (SELECT agent, max(use_order) AS last FROM certificates GROUP BY agent) u"
+        " JOIN certificates c ON c.agent = u.agent AND c.use_order IN (0, u.last) GROUP BY c.agent"
+    )
+    return {agent: (issued_us, expires_us) for agent, issued_us, expires_us in rows}
+
+
 def newer_in_use(db: sqlite3.Connection, certificate: Certificate) -> Certificate | None:
     """A certificate of the same agent that was first used after *certificate*, or, where that was never used, one that
     came later and was: whoever holds *certificate* is behind its agent. None when there is no such."""

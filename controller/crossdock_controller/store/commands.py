@@ -67,9 +67,9 @@ def get(db: sqlite3.Connection, id_: str) -> CommandRow | None:
 
 
 def beginning_with(db: sqlite3.Connection, prefix: str) -> list[CommandRow]:
-    """Those whose id begins with *prefix*, two at most: to know whether it names one."""
+    """Those whose id begins with *prefix*, newest first, a hundred at most: to know whether it names one."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM commands WHERE substr(id, 1, length(?1)) = ?1 ORDER BY created_us DESC LIMIT 2",
+        f"SELECT {_COLUMNS} FROM commands WHERE substr(id, 1, length(?1)) = ?1 ORDER BY created_us DESC LIMIT 100",
         (prefix,),
     )
     return [_row(row) for row in rows]

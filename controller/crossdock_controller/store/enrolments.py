@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from crossdock_controller.store import tokens
 
 NAME_CHARACTERS = 63
+FORGET_DAYS = 90
 _COLUMNS = (
     "id, token, key_sha256, code, agent, site, host, platform, version, machine, address, state, first_us, last_us,"
     " decided_us, decided_by, because"
@@ -77,6 +78,7 @@ def request(db: sqlite3.Connection, ask: Ask, *, approve_all: bool, now_us: int)
     if not tokens.take(db, ask.token, now_us):
         state = token.state(now_us)
         return Turned("other_key" if state == "used" and token.uses == 1 else state, token)
+    _forget_before(db, now_us - FORGET_DAYS * 86_400_000_000)
     agent = token.agent or free_name(db, agent_name(token.site, ask.host))
     state = "pending" if approve_all or token.approve else "approved"
     row = db.execute(
@@ -88,6 +90,14 @@ def request(db: sqlite3.Connection, ask: Ask, *, approve_all: bool, now_us: int)
         ),
     ).fetchone()  # fmt: skip
     return Enrolment(*row)
+
+
+def _forget_before(db: sqlite3.Connection, before_us: int) -> None:
+    """What was settled long ago; the audit log has it. Its token has ended long since, and lets nobody in."""
+    db.execute("DELETE FROM enrolments WHERE state IN ('done', 'denied') AND last_us < ?", (before_us,))
+    gone = "SELECT hash FROM tokens WHERE expires_us < ? AND hash NOT IN (SELECT token FROM enrolments)"
+    for table in ("token_terms", "token_authorities", "tokens"):
+        db.execute(f"DELETE FROM {table} WHERE hash IN ({gone})", (before_us,))
 
 
 def _find(db: sqlite3.Connection, ask: Ask) -> Enrolment | None:

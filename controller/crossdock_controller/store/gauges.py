@@ -29,7 +29,7 @@ class Gauge:
     records: int = 0
     dead: int = 0
     dead_deliveries: int = 0
-    reason: str = ""  # of the newest dead letter
+    reason: str = ""  # code and field of the newest dead letter: its own words may hold values of the record
 
 
 def now(db: sqlite3.Connection) -> Mark:
@@ -68,10 +68,10 @@ def _gauge(db: sqlite3.Connection, source: int, counts: list[int], mark: Mark) -
     reason = ""
     if counts[1] or counts[2]:
         row = db.execute(
-            "SELECT reason FROM dead_letters WHERE id > ? AND source_id = ? ORDER BY id DESC LIMIT 1",
+            "SELECT code, field FROM dead_letters WHERE id > ? AND source_id = ? ORDER BY id DESC LIMIT 1",
             (mark.letter, source),
         ).fetchone()
-        reason = row[0] if row else ""
+        reason = " in ".join(text for text in row if text) if row else ""
     records, dead, deliveries = counts
     return Gauge(site, agent, name, records, dead, deliveries, reason)
 

@@ -1,8 +1,9 @@
 """What was refused, counted: one row for each (kind, who, from where), however often it is tried again.
 
 Kinds at the link: "twin" (a second live process with one identity), "machine" (another machine), "outdated" (an older
-certificate than the one in use). At the enrollment port: "token", "flood", "request". Rows of the port are limited in
-number: what comes from yet another address is counted under "others". Functions are for a transaction of the caller.
+certificate than the one in use). At the enrollment port: "token", "flood", "request" (one that makes no sense) and
+"reenrol". Rows of the port are limited in number: what comes from yet another address is counted under "others".
+Functions are for a transaction of the caller.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 IDENTITY = ("twin", "machine", "outdated")
-PORT = ("token", "flood", "request")
+PORT = ("token", "flood", "request", "reenrol")
 PORT_ROWS = 500
 OTHERS = "others"
 

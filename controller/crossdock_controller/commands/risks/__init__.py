@@ -6,11 +6,11 @@ from contextlib import closing
 
 from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.commands import fleet as fleet_commands
-from crossdock_controller.commands.risks import agents, authorities, joining, lives
+from crossdock_controller.commands.risks import agents, api, authorities, joining, lives
 from crossdock_controller.commands.risks.risk import DAY_US, LEVELS, Risk, Risks, in_order
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import certificates, connection, enrolments, facts, machines, refusals, tokens
+from crossdock_controller.store import certificates, connection, enrolments, facts, machines, people, refusals, tokens
 
 __all__ = ["LEVELS", "Risk", "Risks", "risks"]
 
@@ -28,17 +28,18 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, wit
     """
     fleet = fleet_commands.agents(data, now_us)
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
-        held = certificates.held(db)
+        newest = certificates.newest(db)
         day_ago = now_us - DAY_US
         identity = refusals.since(db, day_ago, refusals.IDENTITY)
         port = refusals.since(db, day_ago, refusals.PORT)
         bound, waiting, open_tokens = machines.list_all(db), enrolments.waiting(db), tokens.list_all(db)
+        people_tokens = people.tokens(db)
         names = (facts.GRACE, facts.SERVER_ENDS, facts.AUTHORITY_ENDS)
         grace_us, server_us, authority_us = (int(facts.get(db, name) or b"0") for name in names)
         grace_us = grace_us if facts.get(db, facts.GRACE) else DEFAULT_GRACE_US
-    spans = {a.agent: life for a in fleet if (life := lives.life_of(a, held.get(a.agent, ()))) is not None}
+    spans = {a.agent: life for a in fleet if (life := lives.life_of(a, newest.get(a.agent))) is not None}
     found = [
-        *lives.certificates(fleet, held, grace_us, now_us),
+        *lives.certificates(fleet, spans, grace_us, now_us),
         *authorities.server(server_us, now_us),
         *(_authorities(data, now_us) if authorities_too else authorities.noted(authority_us, now_us)),
         *agents.clocks(fleet, spans, server_us, now_us),
@@ -49,6 +50,8 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, wit
         *joining.waiting(waiting, now_us),
         *joining.open_tokens(open_tokens, now_us),
         *joining.refused(port, now_us),
+        *api.tokens(people_tokens, now_us),
+        *(api.certificate(data.api, now_us) if authorities_too else ()),
     ]
     if not within.everything:
         known = {agent.agent for agent in fleet if within(agent.site)}

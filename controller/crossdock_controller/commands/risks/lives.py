@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from crossdock_controller.commands.fleet import AgentView
 from crossdock_controller.commands.risks.risk import Risk, alarm
 from crossdock_controller.commands.risks.said import duration
-from crossdock_controller.store.certificates import Certificate
 
 RENEW_AT = 2 / 3  # of its life an agent renews its certificate
 SLACK = 0.1  # of what is left then may pass before a renewal is late
@@ -33,22 +32,19 @@ class Life:
         return self.expires_us - int(self.length_us * (1 - RENEW_AT))
 
 
-def life_of(agent: AgentView, held: Sequence[Certificate]) -> Life | None:
-    """None when nothing is known of it."""
-    if held:
-        newest = max(held, key=lambda c: c.expires_us)
-        return Life(newest.issued_us, newest.expires_us)
+def life_of(agent: AgentView, newest: tuple[int, int] | None) -> Life | None:
+    """*newest*: when its newest certificate was issued and ends, by the ledger. None when nothing is known of it."""
+    if newest is not None:
+        return Life(*newest)
     return Life(0, agent.certificate_expires_us) if agent.certificate_expires_us else None
 
 
-def certificates(
-    fleet: Sequence[AgentView], held: Mapping[str, Sequence[Certificate]], grace_us: int, now_us: int
-) -> list[Risk]:
+def certificates(fleet: Sequence[AgentView], known: Mapping[str, Life], grace_us: int, now_us: int) -> list[Risk]:
     """One for each agent whose certificate was not renewed when it was due. *grace_us*: how long after its end an agent
     may come back by itself."""
     found = []
     for agent in fleet:
-        life = life_of(agent, held.get(agent.agent, ())) if agent.state != "revoked" else None
+        life = known.get(agent.agent) if agent.state != "revoked" else None
         if life is None:
             continue
         if agent.state in {"connected", "silent"} and now_us < life.expires_us:

@@ -122,6 +122,7 @@ def _enrolment() -> None:
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("by_whom", sa.Text(), nullable=False),
         sa.Column("because", sa.Text(), nullable=False),
+        sa.Column("until_seq", sa.BigInteger(), nullable=False),  # of the ledger: these are void for ever
     )
 
 
