@@ -42,18 +42,18 @@ class FromAuthority:
         self._names = list(names)
         self._life_us = life.total_seconds() * 1e6
         self._expires_us = 0
-        self._bundle = b""
+        self._states: object = None  # of the authorities: which serves, which vouches for it, which are trusted
         self.renew()
 
     def renew(self) -> bool:
         """Whether there was a reason to. From the event loop only: a handshake must not meet half a pair."""
         authority = Authority.open(self._directory)
         left_us = self._expires_us - time.time_ns() / 1000
-        if self._bundle == authority.bundle and self._life_us / 3 < left_us <= self._life_us:
+        if self._states == authority.states and self._life_us / 3 < left_us <= self._life_us:
             return False
         pair = authority.issue_server(self._names, dt.datetime.now(dt.UTC))
         _load(self._context, pair.certificate, pair.key, self._directory.parent)
-        self._expires_us, self._bundle = pair.expires_us, authority.bundle
+        self._expires_us, self._states = pair.expires_us, authority.states
         return True
 
 
