@@ -159,6 +159,7 @@ def test_bodies_that_are_huge_nested_or_broken_are_refused_in_json_and_harm_nobo
     assert api.post("agents", admin).status == 200
 
 
+@pytest.mark.slow
 def test_who_sends_no_whole_request_is_hung_up_on(api: Api, admin: str) -> None:
     host, _, port = api.url.removeprefix("https://").rpartition(":")
     context = ssl.create_default_context(cafile=str(api.ca))
