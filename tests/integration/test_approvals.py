@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crossdock.errors import ConfigError, Corrupt, Refused
+from crossdock_controller.access import Grant
 from crossdock_controller.authority import Authority
 from crossdock_controller.cli import approvals as cli_approvals
 from crossdock_controller.cli import configuration as cli_configuration
@@ -22,6 +23,8 @@ from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.config import words as plan_words
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.current import Current
+from crossdock_controller.operations.carry import Caller, carry_out
+from crossdock_controller.operations.table import BY_NAME
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.rollouts.waves import Asked
 from crossdock_controller.store import agents, connection, migrate, proposals, revisions, rollouts
@@ -364,6 +367,16 @@ def test_a_controller_has_one_environment_and_everything_is_compiled_for_it(plac
         environments.set_environment(place.data, "[red]Prod", "local:anna", 3)
 
 
+def test_an_environment_that_was_set_by_mistake_is_taken_back(place: Place, run: Callable[..., Result]) -> None:
+    place.apply(small_tree())
+    run("config", "environment", "prod")
+    with pytest.raises(ConfigError, match="the tree has no environments"):
+        place.apply(small_tree(routes__all="to: [finance]\n"))
+    assert "serves no environment" in run("config", "environment", "--none").stdout
+    assert place.apply(small_tree(routes__all="to: [finance]\n")).changed
+    run("config", "environment", "prod", "--none", code=2)
+
+
 def test_with_a_policy_another_environment_needs_a_second_person(place: Place) -> None:
     environments.set_environment(place.data, "prod", "local:anna", 1)
     place.apply(staged(POLICY))
@@ -477,6 +490,25 @@ def test_only_what_runs_in_an_environment_can_be_promoted(place: Place, tmp_path
     place.apply(small_tree())
     with pytest.raises(ConfigError, match="put in force for none"):
         environments.promote(place.data, tmp_path / "slip", "local:anna", 1)
+
+
+def test_through_the_api_a_user_of_the_same_name_is_the_same_person_and_no_glass_is_broken(place: Place) -> None:
+    place.apply(tree_with())
+    place.apply(tree_with(sinks__finance=finance(5)))
+
+    def call(operation: str, user: str, **body: object) -> dict[str, object]:
+        who = Caller(user, [Grant("engineer", "all")])
+        answer = carry_out(BY_NAME[operation], place.data, who, json.dumps(body).encode())
+        found: dict[str, object] = json.loads(answer)
+        return found
+
+    with pytest.raises(Refused, match="nobody approves their own change"):
+        call("approve", "anna", name="p1")
+    changed = tree_with(sinks__finance=finance(6))
+    with pytest.raises(Refused, match="own machine"):
+        call("apply", "cleo", tree=changed, message="", break_glass="quick")
+    assert call("approve", "bert", name="p1")["revision"] == 2
+    assert call("diff", "bert", name="2")["by"] == "anna"
 
 
 def test_a_word_in_the_environment_makes_no_second_person(monkeypatch: pytest.MonkeyPatch) -> None:

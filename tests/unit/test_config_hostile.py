@@ -16,6 +16,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.config import includes, names, parts, tree
 from crossdock_controller.config.errors import errors_of
 from crossdock_controller.config.load import inspect
+from crossdock_controller.store.revisions import StoredTree
 from support.trees import small_tree
 
 
@@ -103,6 +104,17 @@ def test_two_names_that_are_one_file_on_other_systems_are_refused() -> None:
     files["sites/cafe\u0301.yaml"] = "site: c2\n"
     found = errors(files)
     assert sum("has the same name as" in text for text in found) == 2
+
+
+def test_what_an_older_release_stored_under_such_a_name_stays_in_force_and_no_new_tree_gets_in_with_it() -> None:
+    files = small_tree()
+    files["sites/a:b.yaml"] = "site: ab\nvariables: {wms_root: x}\n"
+    files["sites/ATL1.yaml"] = "site: other\nvariables: {wms_root: x}\n"
+    assert len(errors(files)) == 2
+    loaded, problems = inspect(StoredTree(files))
+    assert loaded is not None
+    assert sum(p.severity == "warning" for p in problems) == 2
+    assert inspect(StoredTree(files | {"../evil.yaml": "x: 1\n"}))[0] is None
 
 
 def test_names_in_other_languages_are_names() -> None:

@@ -189,6 +189,29 @@ def test_a_controller_and_a_tree_must_agree_on_the_environment() -> None:
     assert "and the tree has no environments (add environments/prod.yaml)" in error(small_tree(), "prod")
 
 
+def test_a_rule_that_guards_nothing_is_a_warning() -> None:
+    policy = "approvals:\n  - paths: [sink/*, 'sinks/*', shared/*, policy.yaml]\n    sites: {region: mars}\n"
+    found = [p.text() for p in inspect(small_tree() | {"policy.yaml": policy})[1]]
+    assert found == [
+        "policy.yaml:2: approvals[0].paths[0]: no file of the tree is called so: 'sink/*' (write it like sinks/*)",
+        "policy.yaml:2: approvals[0].paths[2]: no file of the tree is called so: 'shared/*' (write it like sinks/*)",
+        "policy.yaml:3: approvals[0].sites: selects no site (no site has region: mars; known: eu, us)",
+    ]
+
+
+def test_a_policy_must_name_environments_that_exist() -> None:
+    fingerprint = "AB:" * 31 + "ab"
+    policy = f"promotion: {{from: tset, authority: '{fingerprint}'}}\napprovals: [{{environments: [prodd]}}]\n"
+    found = [p.text() for p in errors_of(inspect(staged() | {"policy.yaml": policy}, "prod")[1])]
+    assert found == [
+        "policy.yaml:1: promotion.from: there is no environment 'tset' (did you mean 'test'?)",
+        "policy.yaml:2: approvals[0].environments[0]: there is no environment 'prodd' (did you mean 'prod'?)",
+    ]
+    short = policy.replace("AB:", "", 1)
+    found = [p.text() for p in errors_of(inspect(staged() | {"policy.yaml": short}, "prod")[1])]
+    assert any("promotion.authority: is no fingerprint" in text for text in found)
+
+
 def test_a_site_of_no_environment_is_a_warning_and_is_served_nowhere() -> None:
     tree = staged() | {"environments/prod.yaml": "on: {env: prod}\nvariables: {share: x, finance_db: y}\n"}
     loaded, problems = inspect(tree, "prod")

@@ -186,7 +186,7 @@ def history(data: DataDirectory, as_json: bool) -> None:
         if revision.damaged:
             mark = state("damaged")
         elif revision.approval == "unconfirmed":
-            mark = state("open", "unconfirmed")
+            mark = state("open", "in force, unconfirmed" if revision.current else "unconfirmed")
         grid.add_row(
             str(revision.revision), revision.hash[:12], mark, words.minute(revision.created_us), revision.author,
             revision.message or "-", _run_by(revision.agents),

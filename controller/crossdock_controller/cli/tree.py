@@ -85,14 +85,18 @@ def secrets(directory: Path | None, revision: str, data: DataDirectory, as_json:
 
 @config.command()
 @click.argument("name", metavar="[NAME]", required=False)
+@click.option("--none", "no_environment", is_flag=True, help="Serve none: for trees without environments.")
 @click.option(
     "--break-glass", default="", metavar="REASON", help="In force without the second person a policy asks for."
 )
 @data_option
 @json_option
-def environment(name: str | None, break_glass: str, data: DataDirectory, as_json: bool) -> None:
+def environment(name: str | None, no_environment: bool, break_glass: str, data: DataDirectory, as_json: bool) -> None:
     """The environment that this controller serves; with NAME, serve that one from now on."""
     require_data(data)
+    if no_environment and name is not None:
+        raise click.UsageError("NAME and --none are two answers")
+    name = "" if no_environment else name
     if name is None:
         found = environments.environment(data)
         if as_json:

@@ -14,7 +14,7 @@ from crossdock_controller.commands.configuration import Applied, head_of, put
 from crossdock_controller.commands.fleet import agents
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import audit, connection, dead_letters, facts, revisions
+from crossdock_controller.store import audit, connection, dead_letters, facts, revisions, rollouts
 
 if TYPE_CHECKING:
     from crossdock_controller.config.slip import Slip
@@ -57,12 +57,13 @@ def environment(data: DataDirectory) -> EnvironmentView:
 @served
 def set_environment(data: DataDirectory, name: str, by: str, now_us: int, *, break_glass: str = "") -> EnvironmentSet:
     """From now on this controller serves *name*. What is in force is put in force anew for it: a revision, or a
-    proposal when there is a policy. Raises ConfigError for one that the tree in force does not have."""
+    proposal when there is a policy. Raises ConfigError for one that the tree in force does not have.
+    "" is none, for trees without environments."""
     from crossdock_controller.config import diff
     from crossdock_controller.config.errors import ConfigInvalid
     from crossdock_controller.config.selection import NAME_PATTERN
 
-    if not re.fullmatch(NAME_PATTERN, name):
+    if name and not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(
             f"{name!r} is no name of an environment", hint="small letters, digits, '-', '_' and '.': prod"
         )
@@ -126,12 +127,14 @@ def _record(data: DataDirectory, head: gate.Head, now_us: int) -> tuple[int, int
     with closing(connection.connect(data.state)) as db:
         rows = [row for row in revisions.list_all(db) if row.number <= head.number]
         last_dead = dead_letters.newest_us(db)
+        rolled = rollouts.get(db, head.number)
     here = next(row for row in rows if row.number == head.number)
     since = here.created_us
     for row in rows:
         if (row.hash, row.environment) != (here.hash, here.environment):
             break
         since = row.created_us
+    since = max(since, rolled.ended_us) if rolled is not None and since == here.created_us else since
     fleet = [agent for agent in agents(data, now_us) if agent.state != "revoked"]
     refused = [agent.agent for agent in fleet if agent.config_state == "failed"]
     running = sum(1 for agent in fleet if agent.revision == head.number and agent.config_state != "failed")

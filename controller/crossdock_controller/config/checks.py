@@ -12,6 +12,8 @@ from crossdock_controller.config import route_checks, selection, source_checks
 from crossdock_controller.config.errors import Problem, errors_of
 from crossdock_controller.config.part import Part
 from crossdock_controller.config.parts import Parts
+from crossdock_controller.config.policy import Policy, covers
+from crossdock_controller.config.tree import POLICY
 from crossdock_controller.hints import did_you_mean
 
 MAX_PAIRS = 4_000_000  # of a site and a source
@@ -120,11 +122,26 @@ def _policy_names_what_exists(parts: Parts) -> Iterator[Problem]:
         if policy.promotion is not None and policy.promotion.from_ not in known:
             message = f"there is no environment {policy.promotion.from_!r}"
             yield part.file.problem(("promotion", "from"), message, did_you_mean(policy.promotion.from_, known))
+        yield from _rules_govern_something(parts, part, policy)
         for i, rule in enumerate(policy.approvals):
             for j, name in enumerate(rule.environments or ()):
                 if name not in known:
                     path = ("approvals", i, "environments", j)
                     yield part.file.problem(path, f"there is no environment {name!r}", did_you_mean(name, known))
+
+
+def _rules_govern_something(parts: Parts, part: Part[Policy], policy: Policy) -> Iterator[Problem]:
+    """Warnings: a rule with a mistyped path or label guards nothing, and looks as if it did."""
+    files = [POLICY, *parts.shared, *(other.file.name for other in parts.all())]
+    sites = [site.model.all_labels() for site in parts.sites if site.model is not None]
+    for i, rule in enumerate(policy.approvals):
+        for j, pattern in enumerate(rule.paths):
+            if not any(covers(pattern, name) for name in files):
+                message = f"no file of the tree is called so: {pattern!r}"
+                yield part.file.problem(("approvals", i, "paths", j), message, "write it like sinks/*", warning=True)
+        if rule.sites is not None and not any(selection.matches(rule.sites, labels) for labels in sites):
+            advice = selection.hint(rule.sites, sites)
+            yield part.file.problem(("approvals", i, "sites"), "selects no site", advice, warning=True)
 
 
 _CHECKS: tuple[_Check, ...] = (

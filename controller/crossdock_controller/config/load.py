@@ -81,7 +81,12 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
     if environment is None:
         environment = tree.environment if isinstance(tree, StoredTree) else ""
     read = parts.read_parts(tree)
-    found = [*check_tree(tree), *read.problems(), *checks.cross_check(read), *_serves(read, environment)]
+    found = [
+        *check_tree(tree, lenient=isinstance(tree, StoredTree)),
+        *read.problems(),
+        *checks.cross_check(read),
+        *_serves(read, environment),
+    ]
     problems = ordered(found)
     if errors_of(problems):
         return None, problems

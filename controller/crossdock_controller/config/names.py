@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 MAX_NAME = 200  # characters, the folders included
 MAX_PARTS = 8
+NO_PATH = "is not a relative path with forward slashes"
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(10)), *(f"lpt{n}" for n in range(10))}
 _FORBIDDEN = set('<>:"|?*\\')
@@ -20,7 +21,7 @@ def wrong(name: str) -> str:
     """What is wrong with *name* as a path in a tree, as a message; empty when nothing is."""
     parts = name.split("/")
     if not name or name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\\" in name:
-        return "is not a relative path with forward slashes"
+        return NO_PATH
     if len(name) > MAX_NAME or len(parts) > MAX_PARTS:
         return f"is a longer name than {MAX_NAME} characters, or lies more than {MAX_PARTS} folders deep"
     if any(c in _FORBIDDEN or unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in name):

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from crossdock import yamlfile
 from crossdock_controller.config import scoping, secrets, typed, variables
 from crossdock_controller.config.errors import Problem
+from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.includes import Includes
 from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, Route, SinkDef, Site, Source
 from crossdock_controller.config.part import File, Part
@@ -44,6 +45,7 @@ class Parts:
     groups: list[Part[Group]]
     environments: list[Part[Environment]]
     policies: list[Part[Policy]]
+    shared: list[str]
     others: list[Problem]
 
     def all(self) -> list[Part[Any]]:
@@ -70,6 +72,7 @@ def read_parts(tree: Tree) -> Parts:
         groups=groups,
         environments=environments,
         policies=[_part(f, "approvals", _policy) for f in files[POLICY]],
+        shared=[name for name in sorted(tree) if folder_of(name) == SHARED],
         others=[*others, *clashes],
     )
 

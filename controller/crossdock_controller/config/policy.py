@@ -76,6 +76,11 @@ class Need:
     paths: tuple[str, ...]
 
 
+def covers(pattern: str, path: str) -> bool:
+    """Whether a rule for *pattern* is about the file *path*. `*` also stands for folders."""
+    return fnmatch.fnmatchcase(path, pattern)
+
+
 def needs(policy: Policy | None, touched: Iterable[str], sites: Iterable[Any], environment: str) -> list[Need]:
     """What *policy* asks for a change that touches the files *touched* and takes effect at *sites* (label mappings).
 
@@ -89,7 +94,7 @@ def needs(policy: Policy | None, touched: Iterable[str], sites: Iterable[Any], e
     for rule in policy.approvals:
         if rule.environments is not None and environment not in rule.environments:
             continue
-        hit = tuple(p for p in paths if any(fnmatch.fnmatchcase(p, pattern) for pattern in rule.paths))
+        hit = tuple(p for p in paths if any(covers(pattern, p) for pattern in rule.paths))
         if hit and _reaches(rule, labels):
             found.append(Need(rule.text(), rule.people, hit))
     return found

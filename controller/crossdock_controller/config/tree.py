@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from crossdock.errors import ConfigError, Corrupt
@@ -63,8 +64,12 @@ def read(directory: Path) -> tuple[dict[str, str], list[Problem]]:
     return dict(sorted(tree.items())), problems
 
 
-def check(tree: Tree) -> list[Problem]:
-    """The same rules for a tree that did not come from a directory (an API, a stored revision)."""
+def check(tree: Tree, *, lenient: bool = False) -> list[Problem]:
+    """The same rules for a tree that did not come from a directory (an API, a stored revision).
+
+    *lenient*, for a revision that an older release stored: a name that not every system allows is a warning, so that
+    what is in force stays in force.
+    """
     problems = [p for name in tree if (p := _misplaced(name) or _unread(name)) is not None]
     for name, text in tree.items():
         if len(text) > MAX_FILE_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_FILE_BYTES:
@@ -72,7 +77,11 @@ def check(tree: Tree) -> list[Problem]:
     for name, other in names.collisions(tree):
         message = f"has the same name as {other} where capitals do not count (Windows, macOS)"
         problems.append(Problem(name, 0, "", message, "rename one of them"))
-    return problems
+    return [_lenient(p) for p in problems] if lenient else problems
+
+
+def _lenient(problem: Problem) -> Problem:
+    return problem if problem.message == names.NO_PATH else replace(problem, severity="warning")
 
 
 def dumps(tree: Tree) -> str:
