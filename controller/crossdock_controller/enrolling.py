@@ -20,6 +20,7 @@ from crossdock_controller.authority import Issued, public_key_of, token_hash
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.paths import Addresses
 from crossdock_controller.reenrolling import Reenrolling
+from crossdock_controller.reports import one_line
 from crossdock_controller.store import agents, audit, certificates, enrolments, machines
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
 from crossdock_controller.throttle import address_of
@@ -82,8 +83,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             raise AssertionError("abort raises") from error
         return Ask(
-            token_hash(request.token), hashlib.sha256(key).hexdigest(), key_code(key), request.host[:255],
-            request.platform[:255], request.version[:50], request.machine, address,
+            token_hash(request.token), hashlib.sha256(key).hexdigest(), key_code(key), one_line(request.host, 255),
+            one_line(request.platform, 255), one_line(request.version, 50), request.machine, address,
         )  # fmt: skip
 
     async def _turn_away(self, turned: Turned, ask: Ask, context: _Context) -> enrollment_pb2.EnrollResponse:

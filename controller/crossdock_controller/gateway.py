@@ -29,7 +29,7 @@ from crossdock_controller.committer import Committer
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
-from crossdock_controller.reports import MAX_UNANSWERED, fault_of
+from crossdock_controller.reports import MAX_UNANSWERED, fault_of, one_line
 from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, certificates, sightings
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
@@ -180,7 +180,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         shown = ledger.shown(context, caller.agent, self._fleet.authority)
         session = Session(
             caller, hello.instance, context, standing=Standing.of(caller.agent, hello, shown),
-            version=hello.version[:50], capabilities=common(hello.capabilities),
+            version=one_line(hello.version, 50), capabilities=common(hello.capabilities),
         )  # fmt: skip
         self._fleet.sessions[caller.agent] = session
         self._fleet.opened(caller.agent, context)
@@ -206,7 +206,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
         def record(db: Any) -> None:
             agents.record_hello(
-                db, caller.agent, host=hello.host[:255], platform=hello.platform[:255], version=hello.version[:50],
+                db, caller.agent, host=one_line(hello.host, 255), platform=one_line(hello.platform, 255),
+                version=one_line(hello.version, 50),
                 revision=hello.revision, now_us=now_us,
             )  # fmt: skip
             session.standing.record(db, now_us)
@@ -217,9 +218,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"
-        reason = misfit("this controller", agent, hello.protocol, hello.version[:50], OLDEST_PROTOCOL)
-        logger.bind(agent=caller.agent, version=hello.version[:50]).error("{}", reason)
-        await self._fleet.note_misfit(caller, hello.version[:50], reason)
+        reason = misfit("this controller", agent, hello.protocol, one_line(hello.version, 50), OLDEST_PROTOCOL)
+        logger.bind(agent=caller.agent, version=one_line(hello.version, 50)).error("{}", reason)
+        await self._fleet.note_misfit(caller, one_line(hello.version, 50), reason)
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)  # what every release shows to a person
 
     async def _close_session(self, session: Session, context: _Context) -> None:

@@ -20,6 +20,7 @@ from crossdock.machine import is_machine_digest
 from crossdock.v1 import link_pb2
 from crossdock_controller import ledger
 from crossdock_controller.fleet import Caller, Fleet, cut
+from crossdock_controller.reports import one_line
 from crossdock_controller.store import audit, certificates, enrolments, machines, revocations
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.throttle import address_of
@@ -83,7 +84,7 @@ class Identities:
         if bound is None:
             return ""
         reason = elsewhere(bound)
-        logger.bind(agent=caller.agent, host=hello.host[:255], peer=str(context.peer())).error("{}", reason)
+        logger.bind(agent=caller.agent, host=one_line(hello.host, 255), peer=str(context.peer())).error("{}", reason)
         self._refuse("machine", caller, hello, context)
         return reason
 
@@ -112,7 +113,7 @@ class Identities:
 
     def _refuse(self, kind: str, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         address = address_of(str(context.peer()))
-        self._fleet.refusals.add(kind, caller.agent, address, hello.host[:255])
+        self._fleet.refusals.add(kind, caller.agent, address, one_line(hello.host, 255))
         if self._at_home(caller.agent, address):
             return
         self._barred[caller.agent, address] = time.monotonic() + BAR_SECONDS
@@ -140,7 +141,7 @@ class Identities:
 def greeted(db: sqlite3.Connection, agent: str, hello: link_pb2.Hello, shown: Certificate | None, now_us: int) -> None:
     """*agent* was let in: its machine has the identity, and its token is worth nothing any more."""
     if is_machine_digest(hello.machine):
-        _settle(db, agent, hello.machine, hello.host[:255], now_us)
+        _settle(db, agent, hello.machine, one_line(hello.host, 255), now_us)
     if shown is not None:
         enrolments.seen(db, agent, shown.key_sha256)
 

@@ -357,7 +357,7 @@ def web_worker(
     """The process of the API. Whatever becomes of it, nothing else waits for it."""
     worker = Worker("web", data, settings, stop, ending)
     start = ["web"] if getattr(sys, "frozen", False) else ["-m", "crossdock_controller.web"]
-    arguments = api.arguments(_names(settings))
+    arguments = api.arguments(list(dict.fromkeys([*_names(settings), _host_of(api.listen)])))
     worker.command = [sys.executable, *start, "--data", str(data.root), "--holder", data.holder, *arguments]
     return worker
 

@@ -31,6 +31,7 @@ from crossdock_controller.authority import SERVER_LIFE, UNREADABLE, Authority, s
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.identities import elsewhere, void
 from crossdock_controller.paths import Addresses
+from crossdock_controller.reports import one_line
 from crossdock_controller.store import agents, audit, certificates, machines, revocations
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.throttle import address_of
@@ -113,7 +114,7 @@ class Reenrolling:
         shown = await asyncio.to_thread(judge, self._fleet.authority, request, now_us, self._grace_us)
         agent = shown.agent
         if agent in self._fleet.sessions:
-            self._fleet.refusals.add("twin", agent, address, request.host[:255])
+            self._fleet.refusals.add("twin", agent, address, one_line(request.host, 255))
             raise NotLetIn(
                 grpc.StatusCode.ALREADY_EXISTS, f"agent {agent} is connected now, from another process",
                 "is this machine a copy of another one? then enrol it under a name of its own",
@@ -123,12 +124,14 @@ class Reenrolling:
         try:
             site = await self._fleet.do(lambda db: _record(db, shown, row, request, now_us))
         except Elsewhere:
-            self._fleet.refusals.add("machine", agent, address, request.host[:255])
+            self._fleet.refusals.add("machine", agent, address, one_line(request.host, 255))
             raise
         except Copied as error:
             await self._tell(shown, request, error, address, now_us)
             raise
-        logger.bind(agent=agent, site=site, host=request.host[:255]).info("agent is back with a new certificate")
+        logger.bind(agent=agent, site=site, host=one_line(request.host, 255)).info(
+            "agent is back with a new certificate"
+        )
         return EnrollResponse(
             agent=agent, site=site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
             link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
@@ -138,7 +141,7 @@ class Reenrolling:
         self, shown: Certificate, request: ReenrollRequest, error: Copied, address: str, now_us: int
     ) -> None:
         """A person should know of a copy: in the audit log, and beside the agent."""
-        host = request.host[:255]
+        host = one_line(request.host, 255)
         logger.bind(agent=shown.agent, host=host).error("{}", error)
         self._fleet.refusals.add("outdated", shown.agent, address, f"certificate {shown.serial}, host {host}")
         details = {"host": host, "serial": shown.serial, "reason": error.message}
@@ -175,7 +178,7 @@ def _record(db: sqlite3.Connection, shown: Certificate, row: Certificate, reques
     certificates.record(db, row)
     agents.record_certificate(db, shown.agent, row.expires_us)
     details = {
-        "host": request.host[:255],
+        "host": one_line(request.host, 255),
         "ended_us": shown.expires_us,
         "serial": row.serial,
         "of": short(row.authority),

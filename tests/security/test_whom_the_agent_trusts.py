@@ -213,9 +213,7 @@ def test_a_configuration_is_neither_run_nor_kept_that_is(
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff", b"[" * 100_000, b'{"revision":1}', b"\0" * 4096, b'"\\ud800"'])
-def test_a_damaged_file_of_the_agents_own_is_a_problem_with_a_next_step_and_no_crash(
-    tmp_path: Path, data: bytes
-) -> None:
+def test_a_damaged_file_of_the_agents_own_is_a_problem_and_no_crash(tmp_path: Path, data: bytes) -> None:
     """A configuration that is damaged is asked for again; an identity that is damaged is enrolled again."""
     state = tmp_path / "state"
     (state / "identity").mkdir(parents=True)

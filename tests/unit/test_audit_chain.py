@@ -13,7 +13,7 @@ import pytest
 from crossdock_controller import heads, presence
 from crossdock_controller.authority import Authority
 from crossdock_controller.commands import backup
-from crossdock_controller.commands.audit import audit_list, audit_verify
+from crossdock_controller.commands.audit import Kept, audit_list, audit_verify
 from crossdock_controller.store import audit, connection
 from support.pipeline import Box
 
@@ -151,7 +151,7 @@ def test_a_backup_is_a_second_witness_of_what_was_cut_off(box: Box, tmp_path: Pa
     made = backup.create(box.data, tmp_path / "b", 5, lambda _w, _d, _o: None)
     assert made.audit is not None
     assert made.audit.seq == 8
-    witness = {"seq": made.audit.seq, "hash": made.audit.hash}
+    witness = Kept(made.audit.seq, made.audit.hash)
     assert audit_verify(box.data, witness).sound
     _tampered(box, "DELETE FROM audit WHERE seq > 5")
     assert audit_verify(box.data).sound, "no head stands beside it"

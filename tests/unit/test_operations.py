@@ -298,7 +298,7 @@ def test_the_description_names_every_operation_and_every_reference_in_it_resolve
     references = set(walk(told))
     assert references
     assert {r.removeprefix("#/components/schemas/") for r in references} <= set(schemas)
-    assert schemas["fleet.AgentView"] != schemas["rollout_views.AgentView"]
+    assert schemas["people.TokenView"] != schemas["enrolment.TokenView"], "two of one name"
     assert "in" in schemas["account.AccountLine"]["properties"], "as it is sent"
     takes = schemas["agents_revoke"]
     assert set(takes["properties"]) == {"agent", "because"}
@@ -315,3 +315,20 @@ def test_the_reference_has_a_row_for_each_operation_with_its_role_and_sites() ->
 def _marks(operation: Operation) -> list[str]:
     marks = (("changes", operation.changes), ("payloads", operation.payloads))
     return [word for word, is_so in marks if is_so]
+
+
+def test_counts_are_of_the_callers_sites_alone(estate: Estate) -> None:
+    def told(name: str, *on: str, **body: Any) -> Any:
+        who = caller("admin", *on)
+        return json.loads(carry.carry_out(table.BY_NAME[name], estate.data, who, msgspec.json.encode(body)))
+
+    for on, letters, records in (("all", 2, 4), ("region=us", 1, 2), ("region=apac", 0, 0)):
+        assert sum(dead["letters"] for dead in told("status", on)["dead"]) == letters
+        assert told("account", on)["total"]["in"] == records
+        assert told("top", on, interval=0.01)["dead"] == letters
+        assert len(told("dead.list", on)) == letters
+        assert len(told("dead.list", on, limit=1)) == min(letters, 1), "others' letters take no place on the page"
+    estate.db.execute("UPDATE dead_letters SET created_us = created_us + id")
+    newest = told("dead.list", "all", limit=1)[0]["site"]
+    other = "region=eu" if newest == US else "region=us"
+    assert len(told("dead.list", other, limit=1)) == 1, "an older one of the caller's own is found behind it"

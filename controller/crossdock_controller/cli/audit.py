@@ -90,14 +90,14 @@ def _since_us(seconds: float | None) -> int:
     return time.time_ns() // 1000 - int(seconds * 1_000_000) if seconds is not None else 0
 
 
-def _witness(backup: Path) -> dict[str, object]:
+def _witness(backup: Path) -> commands.Kept:
     from crossdock.errors import ConfigError
     from crossdock_controller.commands.backup import read_manifest
 
     head = read_manifest(backup).audit
     if head is None:
         raise ConfigError(f"the backup {backup} is older than the audit log", hint="name a newer one")
-    return {"seq": head.seq, "hash": head.hash}
+    return commands.Kept(head.seq, head.hash)
 
 
 def _show(found: list[commands.AuditEntry]) -> None:

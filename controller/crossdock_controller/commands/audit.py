@@ -52,6 +52,14 @@ class Verified:
     covered_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A head of the log that was kept elsewhere: entry *seq* had this digest, hex."""
+
+    seq: int
+    hash: str
+
+
 @served
 def audit_list(
     data: DataDirectory,
@@ -73,12 +81,12 @@ def audit_list(
 
 
 @served
-def audit_verify(data: DataDirectory, witness: dict[str, Any] | None = None) -> Verified:
-    """Every digest computed again, and the log compared with its signed heads, and with *witness*: a head kept
-    elsewhere ({"seq", "hash"}, as in a backup's manifest)."""
+def audit_verify(data: DataDirectory, witness: Kept | None = None) -> Verified:
+    """Every digest computed again, and the log compared with its signed heads, and with *witness*, as of a
+    backup's manifest."""
     written = heads.read(data.audit_heads)
     known = heads.genuine(written, Authority.open(data.authority).bundle)
-    told = [*known, *([Head(int(witness["seq"]), str(witness["hash"]), 0)] if witness else [])]
+    told = [*known, *([Head(witness.seq, witness.hash, 0)] if witness else [])]
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
         walked = store.walk(db)
         last = store.head(db)[0]
