@@ -372,6 +372,16 @@ def test_a_controller_has_one_environment_and_everything_is_compiled_for_it(plac
     assert moved.applied.revision == 2
     assert list(Runtime.from_tree(place.in_force()[1], 2).sites) == ["rtm1"]
     assert environments.environment(place.data).serves == "test"
+    waves = InWaves((Asked("all", "all"),), 60, 60)
+    with closing(connection.connect(place.data.state)) as db:
+        for site in ("atl1", "rtm1"):
+            agents.record_enrolled(
+                db, f"{site}-a", site, host="h", platform="Linux", version="1", expires_us=2**60, now_us=1
+            )
+    source = small_tree()["sources/shipments.yaml"] + "poll_seconds: 9\n"
+    rolled = place.apply(staged(sources__shipments=source), waves=waves).rollout
+    assert rolled is not None
+    assert [wave.sites for wave in rolled.plan.waves] == [("rtm1",)]  # atl1 is of the other environment
     with pytest.raises(ConfigError, match="which the tree does not have"):
         environments.set_environment(place.data, "lab", "local:anna", 3)
     with pytest.raises(ConfigError, match="is no name of an environment"):
