@@ -99,7 +99,7 @@ def test_what_is_gone_is_removed_where_it_was() -> None:
         "site rtm1",
         "  site rtm1 removed",
         "  source wms-shipments removed",
-        "restarts: wms-shipments at rtm1",
+        "stops: wms-shipments at rtm1",
     ]
 
 
