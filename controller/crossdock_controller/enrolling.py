@@ -67,7 +67,12 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
             return await self._turn_away(found, ask, context)
         if found.state == "pending":
             return self._pending(found)
-        issued = await self._issue(found, request.csr)
+        try:
+            issued = await self._issue(found, request.csr)
+        except Refused as error:
+            self._refusals.add("token", found.token[:8], ask.address, str(error))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            raise AssertionError("abort raises") from error
         return enrollment_pb2.EnrollResponse(
             agent=found.agent, site=found.site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
             link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
@@ -118,6 +123,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
 
         def enrolled(db: Any) -> None:
             before = agents.get(db, found.agent)
+            if before is not None and before.site != found.site:  # it was nobody's when the token was made
+                raise Refused(
+                    f"the name {found.agent} belongs to an agent of site {before.site} by now",
+                    hint=f"crossdock token create --site {found.site} --agent NAME",
+                )
             certificates.record(db, row)
             if before is not None and before.state == "revoked":  # what it had before must not get in ahead of this one
                 certificates.used(db, row, now_us)
