@@ -18,6 +18,7 @@ from loguru import logger
 
 from crossdock import siteconfig
 from crossdock.errors import UNREADABLE, ConfigError, CrossdockError
+from crossdock.redaction import KNOWN
 from crossdock.siteconfig import SiteConfig
 from crossdock.v1.link_pb2 import ConfigOffer, ConfigStatus
 from crossdock_agent import helper
@@ -126,7 +127,7 @@ class Configuration:
                 self._apply(offer)
             except (CrossdockError, OSError) as error:
                 self._problems.report(PROBLEM, f"configuration {offer.revision} was not applied: {error}")
-                status.state, status.reason = "failed", str(error)
+                status.state, status.reason = "failed", KNOWN.clean(str(error))
                 status.log.extend(self._last_lines())
                 return status
             self._problems.clear(PROBLEM)
@@ -268,7 +269,7 @@ class Configuration:
             if hold.cancelled or candidate is None:
                 return
             self._end_hold()
-            refusal = self._probation.refuse(candidate, reason, self._last_lines())
+            refusal = self._probation.refuse(candidate, KNOWN.clean(reason), self._last_lines())
             self._go_back()
             self._tell(refusal, new=False)
             status = _failed(refusal)
