@@ -23,7 +23,7 @@ from crossdock_controller.reenrolling import Reenrolling
 from crossdock_controller.reports import one_line
 from crossdock_controller.store import agents, audit, certificates, enrolments, machines
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
-from crossdock_controller.throttle import address_of
+from crossdock_controller.throttle import address_of, proved
 
 RETRY_SECONDS = 5  # how often an agent asks that waits for a person
 NEW_TOKEN = "make a new one with 'crossdock token create'"  # noqa: S105 - words, no secret
@@ -94,6 +94,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
 
     async def _turn_away(self, turned: Turned, ask: Ask, context: _Context) -> enrollment_pb2.EnrollResponse:
         token = turned.token
+        if token is not None:
+            proved(context)
         where = f" of site {token.site}" if token else ""
         logger.bind(peer=ask.address, token=token.id if token else "").warning(
             "an enrolment was refused: the join token{} is {}", where, turned.kind

@@ -6,8 +6,10 @@ import base64
 import datetime as dt
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +28,9 @@ from crossdock.machine import VARIABLE, machine_digest
 from crossdock.proof import reenroll_bytes
 from crossdock.retry import Backoff
 from crossdock.v1 import enrollment_pb2, link_pb2
-from crossdock_agent import health, reenrolment, streams, trust
+from crossdock_agent import expiry, health, reenrolment, streams, trust
 from crossdock_agent.enrolment import enroll
-from crossdock_agent.identity import IdentityStore
+from crossdock_agent.identity import Identity, IdentityStore
 from crossdock_agent.keystore import CREDENTIAL
 from support.agents import RunningAgent, eventually, helpers_in_process, site_config
 from support.fleet_controller import FleetController
@@ -378,6 +380,59 @@ def test_an_agent_whose_own_clock_says_the_certificate_is_good_asks_when_it_is_t
     assert len(controller.reenrolments) >= 1
 
 
+def test_where_a_new_certificate_changes_nothing_the_controller_is_not_asked_for_one_after_the_other(
+    controller: FleetController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall that hangs up on the link, say, and leaves the enrollment port open."""
+    monkeypatch.setattr(reenrolment, "REFUSED", Backoff(first_seconds=3600.0, max_seconds=3600.0))
+    store = controller.identity(tmp_path)
+    with socket.socket() as rude:
+        rude.bind(("127.0.0.1", 0))
+        rude.listen(64)
+        store.update(
+            link_address=f"127.0.0.1:{rude.getsockname()[1]}",
+            enrollment_address=f"127.0.0.1:{controller.enrollment_port}",
+        )
+        controller.again = lambda request, _context: enrollment_pb2.EnrollResponse(
+            agent="atl1", site="atl1", ca_bundle=controller.authority.bundle,
+            certificate=controller.authority.for_request(request.csr, "atl1", dt.timedelta(hours=3)),
+        )  # fmt: skip
+        hung_up = 0
+        over = threading.Event()
+
+        def hang_up() -> None:
+            nonlocal hung_up
+            rude.settimeout(0.1)
+            while not over.is_set():
+                try:
+                    rude.accept()[0].close()
+                    hung_up += 1
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            with RunningAgent(tmp_path):
+                controller.wait(lambda: controller.reenrolments, "it asks once")
+                at = hung_up
+                eventually(lambda: hung_up > at + 20, "it is hung up on again and again")
+            assert len(controller.reenrolments) == 1
+        finally:
+            over.set()
+            thread.join(10)
+
+
+def test_what_a_person_reads_says_whose_clock_it_is_by() -> None:
+    identity = Identity(
+        agent="atl1", site="s", link_address="h:1", certificate=b"", ca_bundle=b"", key_file="", issued_us=0,
+        expires_us=1_700_000_000_000_000,
+    )  # fmt: skip
+    assert "ended on 2023-11-14 22:13 UTC by this machine's clock" in expiry.asking(identity, 1 << 60, "h:2")
+    assert "hangs up on the certificate of agent atl1, which is good until 2023" in expiry.refused(identity, 5, "no")
+    assert "code ABC" in expiry.waiting(identity, 5, "ABC")
+
+
 def test_an_agent_that_is_connected_never_asks_though_its_clock_says_the_certificate_ended(
     controller: FleetController, tmp_path: Path
 ) -> None:
@@ -433,8 +488,6 @@ def test_a_new_certificate_for_another_agent_or_key_is_not_taken(controller: Fle
 
 
 def test_an_identity_that_was_never_told_where_to_ask_tries_the_next_port() -> None:
-    from crossdock_agent.identity import Identity
-
     known = Identity(
         agent="a", site="s", link_address="10.0.0.5:7443", certificate=b"", ca_bundle=b"", key_file="", issued_us=0,
         expires_us=1,
