@@ -66,7 +66,7 @@ def _try(settings: Settings, asked: Question) -> Answer:
 
 def _logs(settings: Settings, asked: Question) -> Answer:
     path = settings.own_log_path
-    if path is None:
+    if path is None:  # the agent itself answers from memory
         raise CrossdockError("this agent keeps no log of its own", hint="own_log_mb in agent.toml is 0 there")
     since = datetime.now(UTC) - timedelta(seconds=int(asked.arguments.get("since_seconds", LOGS_SECONDS)))
     level, grep = asked.arguments.get("level", "DEBUG"), asked.arguments.get("grep", "")

@@ -188,7 +188,7 @@ class _Life:
             lambda: (control.stream.connected, control.stream.error, control.clock_offset_us),
         )  # fmt: skip
         writer = StatusWriter(health, settings.status_path, self._aside.look)
-        deeds = Deeds(settings, pumps, self._begin_anew, writer.write_now)
+        deeds = Deeds(settings, pumps, self._begin_anew, writer.write_now, self._ring)
         link = Link(
             lambda reports: control.send(reports),  # noqa: PLW0108 - it is made below
             lambda: control.clock_offset_us,

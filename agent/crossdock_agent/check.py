@@ -23,7 +23,7 @@ from crossdock.secrets import Secrets
 from crossdock.siteconfig import OutboxConfig, SiteConfig
 from crossdock.v1.link_pb2 import Report, Welcome
 from crossdock.v1.link_pb2_grpc import LinkStub
-from crossdock_agent import binding
+from crossdock_agent import binding, policy
 from crossdock_agent.configuration import read_current
 from crossdock_agent.control import SKEW_SECONDS, hello
 from crossdock_agent.files import write_atomic
@@ -37,6 +37,7 @@ from crossdock_agent.settings import Settings
 from crossdock_agent.sources import base
 from crossdock_agent.sources.base import Finding
 from crossdock_agent.status import read_status
+from crossdock_agent.trust import fingerprints
 
 REACH_SECONDS = 10.0
 
@@ -64,6 +65,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     else:
         yield _configuration(config)
     yield _outbox(settings, config.outbox if config else OutboxConfig())
+    yield _policy(settings)
     if config is not None and config.limits is not None:
         yield _limits(config.limits, config.zone)
     for source in config.sources if config else []:
@@ -146,6 +148,7 @@ def _greet(identities: IdentityStore) -> tuple[Welcome, int]:
         try:
             started = time.monotonic()
             report = Report(hello=hello(os.urandom(16), b""))
+            report.hello.authorities.extend(fingerprints(identities.current().ca_bundle))
             call = LinkStub(channel).Control(iter([report]), timeout=REACH_SECONDS)  # type: ignore[no-untyped-call]
             for directive in call:
                 if directive.WhichOneof("kind") == "welcome":
@@ -188,6 +191,15 @@ def _outbox(settings: Settings, limits: OutboxConfig) -> Finding:
     if held >= limits.max_bytes:
         return Finding("outbox", False, what, "it is full: is the controller reachable? else raise outbox.max_bytes")
     return Finding("outbox", True, what)
+
+
+def _policy(settings: Settings) -> Finding:
+    """What the centre may ask here."""
+    try:
+        found = policy.read(settings.policy_path)
+    except ConfigError as error:
+        return Finding("policy", False, error.message, "correct the file: docs/guide/fleet/commands.md")
+    return Finding("policy", True, found.words)
 
 
 def _limits(limits: Limits, zone: str) -> Finding:

@@ -18,6 +18,7 @@ from loguru import logger
 
 from crossdock import siteconfig
 from crossdock.errors import UNREADABLE, ConfigError, CrossdockError
+from crossdock.redaction import KNOWN
 from crossdock.siteconfig import SiteConfig
 from crossdock.v1.link_pb2 import ConfigOffer, ConfigStatus
 from crossdock_agent import helper
@@ -100,7 +101,8 @@ class Configuration:
             before = self._probation.refusal
             if self._probation.resting is not None:
                 return
-            candidate = self._probation.found(has_other=self._kept() is not None)
+            kept = self._kept()
+            candidate = self._probation.found(kept.hash if kept is not None else "")
             if candidate is not None and self._resume_candidate(candidate):
                 return
             refusal = self._probation.refusal
@@ -125,11 +127,16 @@ class Configuration:
                 self._apply(offer)
             except (CrossdockError, OSError) as error:
                 self._problems.report(PROBLEM, f"configuration {offer.revision} was not applied: {error}")
-                status.state, status.reason = "failed", str(error)
+                status.state, status.reason = "failed", KNOWN.clean(str(error))
                 status.log.extend(self._last_lines())
                 return status
             self._problems.clear(PROBLEM)
             return status
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether what runs is not the last good one yet."""
+        return self._probation.candidate is not None
 
     def untold(self) -> list[ConfigStatus]:
         """What an earlier process could not report any more; once."""
@@ -262,7 +269,7 @@ class Configuration:
             if hold.cancelled or candidate is None:
                 return
             self._end_hold()
-            refusal = self._probation.refuse(candidate, reason, self._last_lines())
+            refusal = self._probation.refuse(candidate, KNOWN.clean(reason), self._last_lines())
             self._go_back()
             self._tell(refusal, new=False)
             status = _failed(refusal)

@@ -36,6 +36,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return f"this site does not take commands about source {source!r}"
         return ""
 
+    @property
+    def words(self) -> str:
+        """ "remote commands: check, logs; about sources: wms; values of records are not shown"."""
+        commands = self.remote_commands if isinstance(self.remote_commands, str) else ", ".join(self.remote_commands)
+        about = f"; about sources: {', '.join(self.sources) or 'none'}" if self.sources is not None else ""
+        values = "may be shown" if self.payloads else "are not shown"
+        return f"remote commands: {commands or 'none'}{about}; values of records {values}"
+
     def covers(self, source: str) -> bool:
         return self.sources is None or source in self.sources
 

@@ -7,6 +7,7 @@ import threading
 from loguru import logger
 
 from crossdock.errors import CrossdockError
+from crossdock.redaction import KNOWN
 
 
 def explain(error: CrossdockError) -> str:
@@ -22,6 +23,7 @@ class Problems:
         self._open: dict[str, str] = {}
 
     def report(self, key: str, sentence: str) -> None:
+        sentence = KNOWN.clean(sentence)  # it travels to the centre
         with self._lock:
             new = self._open.get(key) != sentence
             self._open[key] = sentence

@@ -19,6 +19,7 @@ from loguru import logger
 from crossdock.codec import Sealer
 from crossdock.errors import BufferCorrupt, BufferFull, ConfigError, CrossdockError
 from crossdock.lifecycle import Stop, Supervisor
+from crossdock.redaction import KNOWN
 from crossdock.retry import Backoff
 from crossdock.siteconfig import SourceConfig
 from crossdock_agent.budget import Throttle
@@ -420,10 +421,10 @@ class Pump:
     def _failed(self, error: Exception) -> None:
         progress = self.progress
         progress.failures += 1
-        said = str(getattr(error, "message", error)) or type(error).__name__
+        said = KNOWN.clean(str(getattr(error, "message", error))) or type(error).__name__  # it travels to the centre
         if progress.failures == 1 or progress.error != said:
             self._log.warning("source cannot be read, trying again: {}", error)
-        progress.state, progress.error, progress.hint = "failing", said, str(getattr(error, "hint", ""))
+        progress.state, progress.error, progress.hint = "failing", said, KNOWN.clean(str(getattr(error, "hint", "")))
         progress.misconfigured = isinstance(error, ConfigError)
         self.settled.set()
 

@@ -20,6 +20,7 @@ from loguru import logger
 from crossdock.complaints import Complaints
 from crossdock.errors import ConfigError, Corrupt, CrossdockError, Retryable
 from crossdock.lifecycle import Stop, Supervisor
+from crossdock.redaction import KNOWN
 from crossdock.retry import Backoff
 from crossdock.secrets import Secrets
 from crossdock_controller.current import Current
@@ -235,7 +236,13 @@ class Dispatcher:
         except (CrossdockError, sqlite3.Error, OSError) as error:
             with transaction(db):
                 sinks.report(
-                    db, number, self._station.owner, failures=1, problem=str(error), next_try_us=0, now_us=now_us()
+                    db,
+                    number,
+                    self._station.owner,
+                    failures=1,
+                    problem=KNOWN.clean(str(error)),
+                    next_try_us=0,
+                    now_us=now_us(),
                 )
             if isinstance(error, CrossdockError):
                 raise

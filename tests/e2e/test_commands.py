@@ -69,6 +69,7 @@ def test_a_site_answers_and_both_ends_have_it_in_writing(site: CommandSite) -> N
     assert (check["state"], check["agent"], check["by"]) == ("done", "atl1", ME)
     said = {finding["name"]: finding for finding in check["value"]}
     assert said["certificate"]["ok"]
+    assert said["policy"]["detail"] == "remote commands: all; values of records are not shown"
     assert said["controller"]["ok"]
     assert any(line.startswith("ok    outbox: ") for line in check["text"])
     assert site.audited(check["id"]) == [
@@ -145,7 +146,10 @@ def test_a_restart_ends_the_parts_in_order_comes_back_by_itself_and_is_answered(
         assert (done["state"], done["value"]) == ("done", {"in_order": True})
         assert (agent.alive(), agent.pid) == (True, process)
         assert agent.tail(400).count("the agent begins anew, as the centre told it to") == 1
-        assert "keeps no log of its own" in site.one("atl1", "logs")["error"]  # agent.toml was read anew
+        remembered = site.one("atl1", "logs", "--grep", "COMMAND BEGINS", "--level", "INFO")["text"]
+        assert "own_log_mb is 0" in remembered[0]  # agent.toml was read anew
+        assert any("command=restart" in line for line in remembered[1:])
+        assert len(site.one("atl1", "logs", "--level", "ERROR")["text"]) == 1
         settings.write_text("own_log_mb = oops\n")
         assert site.one("atl1", "restart")["state"] == "done"
         wait_until(lambda: "runs on with the settings it had" in str(site.view()["problems"]), "a person is told")

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from crossdock.errors import ConfigError
 from crossdock.retry import Backoff
+from crossdock.secrets import Secrets
 from crossdock.v1.link_pb2 import Command, CommandResult, Directive
 from crossdock_agent import health, pump, streams
 from crossdock_agent.remote import children
@@ -199,6 +201,15 @@ def test_what_has_no_room_to_be_written_down_is_not_run(controller: FakeControll
     assert not agent.settings.pauses_path.exists()
 
 
+def test_where_nothing_can_be_written_what_only_looks_is_answered_all_the_same(
+    controller: FakeController, agent: RunningAgent
+) -> None:
+    agent.settings.commands_path.write_bytes(b"a file where the folder should be")
+    said, told = answer(controller, "rescan", source="wms")
+    assert (said.ok, told["value"]) == (True, {"sources": {"wms": ""}})
+    assert not answer(controller, "restart")[0].ok
+
+
 def test_a_command_past_its_end_is_not_begun(controller: FakeController, agent: RunningAgent) -> None:
     said, _ = answer(controller, "pause", expires_us=time.time_ns() // 1000 - 5_000_000, source="wms")
     assert (said.expired, said.ok) == (True, False)
@@ -267,3 +278,22 @@ def test_anything_at_all_as_a_command_leaves_the_agent_well(controller: FakeCont
     done = [r for r in controller.reports if r.WhichOneof("kind") == "command_result" and r.command_result.ok]
     assert len(done) == 11
     assert agent.problems() == ""
+
+
+def test_what_an_agent_says_of_itself_carries_no_secret(
+    controller: FakeController, agent: RunningAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSDOCK_SECRET_WMS_DB", "canary-in-heartbeat-9")
+    Secrets(agent.settings.directory).resolve("secret:wms-db")
+    said = "login failed: Driver=x;UID=sa;PWD=canary-typed-8;Server=erp for canary-in-heartbeat-9"
+    reel("wms").failure = ConfigError(said, hint="is canary-in-heartbeat-9 right?")
+    controller.offer(site_config(2, config("wms", version=2)), 2)
+    controller.wait(lambda: (2, "failed") in controller.statuses(), "the revision is refused")
+    eventually(lambda: "failing" in states(agent).values(), "the source fails")
+    count = len(controller.reports)
+    controller.wait(lambda: len(controller.reports) > count + 2, "heartbeats went on")
+    told = b"".join(report.SerializeToString() for report in controller.reports)
+    assert b"login failed" in told
+    assert b"canary" not in told
+    eventually(lambda: b"login failed" in agent.settings.status_path.read_bytes(), "the status says it")
+    assert b"canary" not in agent.settings.status_path.read_bytes()

@@ -158,6 +158,24 @@ def test_what_the_agent_says_decides_the_end(
     assert view.text == ()
 
 
+def test_what_was_never_answered_is_given_up_a_day_after_its_end_and_said_to_be_unknown(gateway: Gateway) -> None:
+    agent = Agent(gateway, "silent")
+    id_ = agent.give()
+    with agent:
+        agent.command()
+        wait_until(lambda: agent.view(id_).state == "sent", "it was sent")
+        with closing(connection.connect(gateway.data.state)) as db, connection.transaction(db):
+            db.execute("UPDATE commands SET expires_us = ? WHERE id = ?", (now_us() - 86_000_000_000, id_))
+        later = agent.give()
+        wait_until(lambda: agent.view(later).state == "sent", "the gateway has looked since")
+        assert agent.view(id_).state == "sent"  # not yet
+        with closing(connection.connect(gateway.data.state)) as db, connection.transaction(db):
+            db.execute("UPDATE commands SET expires_us = ? WHERE id = ?", (now_us() - 86_401_000_000, id_))
+        view = agent.ended(id_)
+    assert view.state == "failed"
+    assert "no answer came: whether it ran there is not known" in view.error
+
+
 def test_an_answer_beyond_the_limit_is_dropped_whole(gateway: Gateway) -> None:
     agent = Agent(gateway, "large")
     id_ = agent.give()

@@ -48,6 +48,24 @@ def test_sources_are_allowed_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "remote commands: all; values of records are not shown"),
+        (
+            'remote_commands = ["check", "logs"]\nsources = ["wms"]\npayloads = true',
+            "remote commands: check, logs; about sources: wms; values of records may be shown",
+        ),
+        (
+            "remote_commands = []\nsources = []",
+            "remote commands: none; about sources: none; values of records are not shown",
+        ),
+    ],
+)
+def test_a_policy_is_told_in_words(tmp_path: Path, text: str, said: str) -> None:
+    assert policy.read(written(tmp_path, text)).words == said
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "remote_commands = all",

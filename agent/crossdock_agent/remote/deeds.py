@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from crossdock.errors import CrossdockError
+from crossdock.keptlog import ORDER
 from crossdock.lifecycle import Stop
 from crossdock.redaction import KNOWN
 from crossdock.secrets import Secrets
 from crossdock.sitecommands import KINDS
 from crossdock_agent import policy
 from crossdock_agent.answers import Answer, Question
+from crossdock_agent.logring import LogRing
 from crossdock_agent.pumps import Pumps
 from crossdock_agent.remote import children
 from crossdock_agent.settings import Settings
+
+LOGS_SECONDS = 3600
 
 
 class Restarting(Exception):  # noqa: N818 - not an error: the answer is given by the life that comes next
@@ -31,8 +35,10 @@ class Deeds:
         pumps: Pumps,
         restart: Callable[[], None],
         freshen: Callable[[], None],
+        ring: LogRing,
     ) -> None:
         self._freshen = freshen
+        self._ring = ring
         self._settings = settings
         self._pumps = pumps
         self._restart = restart
@@ -49,6 +55,8 @@ class Deeds:
         here = self._here.get(name)
         if here is not None:
             return here(arguments, by)
+        if name == "logs" and self._settings.own_log_path is None:
+            return _of_ring(self._ring, arguments)
         self._freshen()
         if "source" in arguments:
             self._named(arguments)
@@ -100,3 +108,16 @@ class Deeds:
         if name not in known:
             raise CrossdockError(f"there is no source {name!r} here", hint=f"it has {', '.join(known) or 'none'}")
         return name
+
+
+def _of_ring(ring: LogRing, arguments: Mapping[str, str]) -> Answer:
+    """The last lines in memory, of an agent that keeps no file."""
+    since_us = time.time_ns() // 1000 - int(arguments.get("since_seconds", LOGS_SECONDS)) * 1_000_000
+    least, wanted = ORDER[arguments.get("level", "DEBUG")], arguments.get("grep", "").casefold()
+    lines = [
+        line.text
+        for line in ring.since(since_us)
+        if ORDER.get(line.level, 0) >= least and wanted in line.text.casefold()
+    ]
+    note = "(this agent keeps no log file, own_log_mb is 0: these are the last lines in its memory)"
+    return Answer([note, *lines], {"lines": len(lines), "left_out": 0})

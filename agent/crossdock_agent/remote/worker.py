@@ -22,7 +22,7 @@ from crossdock.errors import ConfigError, CrossdockError
 from crossdock.keptlog import KeptLog
 from crossdock.lifecycle import Stop
 from crossdock.redaction import KNOWN
-from crossdock.sitecommands import ID, OUTPUT_BYTES, PART_BYTES, fault_of
+from crossdock.sitecommands import ID, KINDS, OUTPUT_BYTES, PART_BYTES, fault_of
 from crossdock.v1.link_pb2 import Command, CommandResult, Report
 from crossdock_agent import policy
 from crossdock_agent.answers import Answer
@@ -113,12 +113,14 @@ class Remote:
         try:
             known = self._journal.find(command.id)
         except OSError as error:
-            self._refuse(command, f"not run: its journal cannot be read: {error}")
-            return
+            if not _is_harmless(command.name):
+                self._refuse(command, f"not run: its journal cannot be read: {error}")
+                return
+            known = None
         if known is not None:
             self._repeat(command.id, known)
         elif self._is_late(command):
-            self._refuse(command, "it came after its end and was not begun", expired=True)
+            self._refuse(command, "its end had passed before it could begin; nothing was done", expired=True)
         elif refusal := self._refusal(command.name, arguments.get("source", "")):
             self._refuse(command, refusal, refused=True)
         elif fault := fault_of(command.name, arguments):
@@ -144,8 +146,10 @@ class Remote:
         try:
             self._journal.begin(entry)
         except OSError as error:
-            self._refuse(command, f"not run: it could not be written down before: {error}")
-            return
+            if not _is_harmless(command.name):
+                self._refuse(command, f"not run: it could not be written down before: {error}")
+                return
+            logger.warning("a command could not be written down before it begins: {}", error)
         logger.bind(command=command.name, id=command.id, by=command.by[:100]).info("command begins")
         self._write_down(entry, arguments, "begins")
         self._link.send([Report(command_result=CommandResult(id=command.id, started=True))])
@@ -199,6 +203,12 @@ class Remote:
         given = json.dumps(dict(sorted(arguments.items())))[:500] if arguments else ""
         line = f"{now} {entry.id} {json.dumps(entry.by)} {json.dumps(entry.name)} {given} {json.dumps(verdict)[1:-1]}"
         self._record.write(KNOWN.clean(" ".join(line.split(" "))) + "\n")
+
+
+def _is_harmless(name: str) -> bool:
+    """Run twice it does no harm; and where nothing can be written any more, it is what a person asks for."""
+    kind = KINDS.get(name)
+    return kind is not None and kind.many
 
 
 def _parts(entry: Entry, output: bytes) -> Iterator[Report]:

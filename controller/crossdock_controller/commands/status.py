@@ -56,8 +56,8 @@ class RevisionHead:
 
 @dataclass(frozen=True, slots=True)
 class SourceView:
-    """*state* is the agent's word for it (running, throttled, waiting, quiet, blocked, failing, stopped), or the
-    agent's own when it is not connected. *outbox_records* is what the agent last said; *waiting_records* are not
+    """*state* is the agent's word for it (running, throttled, waiting, quiet, paused, blocked, failing, stopped), or
+    the agent's own when it is not connected. *outbox_records* is what the agent last said; *waiting_records* are not
     normalized yet."""
 
     site: str
