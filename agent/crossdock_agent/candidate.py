@@ -64,16 +64,16 @@ class Probation:
         self.resting: Candidate | None = None  # what will be tried again after a while
         self.refusal = _read(self._refusal_path, Refusal)
 
-    def found(self, *, has_other: bool) -> Candidate | None:
+    def found(self, last_good: str) -> Candidate | None:
         """At a start: the candidate to run on, its crash counted; None when there is none, or it has crashed too often
-        and is refused from now on, in favour of the last good one or (not *has_other*) to be tried again later."""
+        and is refused from now on, in favour of the *last_good* one (its hash) or, without one, to be tried again."""
         left = _read(self._candidate_path, Candidate)
-        if left is None or siteconfig.digest(left.config) != left.hash:
+        if left is None or siteconfig.digest(left.config) != left.hash or left.hash == last_good:
             self._forget(self._candidate_path)
             return None
         crashes = left.crashes if left.stopped else left.crashes + 1
         if crashes >= MAX_CRASHES:
-            self._refuse_crashed(left, crashes, has_other=has_other)
+            self._refuse_crashed(left, crashes, has_other=bool(last_good))
             return None
         if crashes > left.crashes:
             logger.bind(revision=left.revision, crashes=crashes).warning("the agent ended while it tried this revision")

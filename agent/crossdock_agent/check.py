@@ -37,6 +37,7 @@ from crossdock_agent.settings import Settings
 from crossdock_agent.sources import base
 from crossdock_agent.sources.base import Finding
 from crossdock_agent.status import read_status
+from crossdock_agent.trust import fingerprints
 
 REACH_SECONDS = 10.0
 
@@ -147,6 +148,7 @@ def _greet(identities: IdentityStore) -> tuple[Welcome, int]:
         try:
             started = time.monotonic()
             report = Report(hello=hello(os.urandom(16), b""))
+            report.hello.authorities.extend(fingerprints(identities.current().ca_bundle))
             call = LinkStub(channel).Control(iter([report]), timeout=REACH_SECONDS)  # type: ignore[no-untyped-call]
             for directive in call:
                 if directive.WhichOneof("kind") == "welcome":

@@ -295,7 +295,10 @@ def _print_status(status: Status) -> None:
         return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if us else "never"
 
     click.echo(f"as of       {at(status.written_us)}, process {status.process}, version {status.version}")
-    click.echo(f"agent       {status.agent} at site {status.site}, configuration revision {status.revision}")
+    click.echo(
+        f"agent       {status.agent} at site {status.site}, configuration revision {status.revision}"
+        + (", on probation" if status.on_probation else "")
+    )
     click.echo(f"controller  {status.controller}: {status.link} {status.link_error}".rstrip())
     if status.clock_offset_us is not None:
         click.echo(f"clock       {-status.clock_offset_us / 1e6:+.3f} s off the controller's")

@@ -101,7 +101,8 @@ class Configuration:
             before = self._probation.refusal
             if self._probation.resting is not None:
                 return
-            candidate = self._probation.found(has_other=self._kept() is not None)
+            kept = self._kept()
+            candidate = self._probation.found(kept.hash if kept is not None else "")
             if candidate is not None and self._resume_candidate(candidate):
                 return
             refusal = self._probation.refusal
@@ -131,6 +132,11 @@ class Configuration:
                 return status
             self._problems.clear(PROBLEM)
             return status
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether what runs is not the last good one yet."""
+        return self._probation.candidate is not None
 
     def untold(self) -> list[ConfigStatus]:
         """What an earlier process could not report any more; once."""

@@ -12,38 +12,40 @@ from crossdock_agent.identity import Identity
 PROBLEM = "certificate expired"
 
 
-def asking(identity: Identity, address: str) -> str:
+def asking(identity: Identity, now_us: int, address: str) -> str:
     """While the controller is not reached."""
     return (
-        f"{_ended(identity)}; this agent asks for a new one by itself at {address} and has not reached the controller "
-        "yet; is that address reachable from here, and is this machine's clock right? Collecting goes on meanwhile"
+        f"{_ended(identity, now_us)}; this agent asks for a new one by itself at {address} and has not reached the "
+        "controller yet; is that address reachable from here, and this machine's clock right? Collecting goes on"
     )
 
 
-def waiting(identity: Identity, code: str) -> str:
+def waiting(identity: Identity, now_us: int, code: str) -> str:
     """While somebody there has to approve."""
     return (
-        f"{_ended(identity)}; the new one waits for approval on the controller under the code {code}: tell it whoever "
-        "runs the controller; collecting goes on meanwhile"
+        f"{_ended(identity, now_us)}; the new one waits for approval on the controller under the code {code}: tell it "
+        "whoever runs the controller; collecting goes on meanwhile"
     )
 
 
-def refused(identity: Identity, reason: str) -> str:
+def refused(identity: Identity, now_us: int, reason: str) -> str:
     """When the controller says no: the grace is over, the agent is revoked."""
-    return f"{_ended(identity)}, and the controller gives no new one: {reason}; {_by_hand(identity)}"
+    return f"{_ended(identity, now_us)}, and the controller gives no new one: {reason}; {_by_hand(identity)}"
 
 
-def sentence(identity: Identity) -> str:
+def sentence(identity: Identity, now_us: int) -> str:
     """When the controller is of a release that lets nobody in again."""
-    return f"{_ended(identity)}, and the controller does not let it in; {_by_hand(identity)}"
+    return f"{_ended(identity, now_us)}, and the controller does not let it in; {_by_hand(identity)}"
 
 
-def _ended(identity: Identity) -> str:
-    ended = datetime.fromtimestamp(identity.expires_us / 1e6, UTC)
-    return (
-        f"the certificate of agent {identity.agent} ended on {ended:%Y-%m-%d %H:%M} UTC by this machine's clock or by "
-        "the controller's"
-    )
+def _ended(identity: Identity, now_us: int) -> str:
+    end = f"{datetime.fromtimestamp(identity.expires_us / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
+    if identity.expires_us > now_us:
+        return (
+            f"the controller hangs up on the certificate of agent {identity.agent}, which is good until {end} by this "
+            "machine's clock"
+        )
+    return f"the certificate of agent {identity.agent} ended on {end} by this machine's clock"
 
 
 def _by_hand(identity: Identity) -> str:

@@ -104,6 +104,7 @@ class Health:
             clock_offset_us=offset_us,
             certificate_expires_us=beat.certificate_expires_us,
             revision=self._configuration.revision,
+            on_probation=self._configuration.on_probation,
             outbox_batches=beat.outbox_batches,
             outbox_records=beat.outbox_records,
             outbox_bytes=beat.outbox_bytes,

@@ -50,7 +50,10 @@ def explain(error: grpc.RpcError, address: str) -> CrossdockError:
         return Refused(f"controller {address} refused: {details}", hint=_REFUSALS[code])
     hint = "is it running, and is this address reachable from here?"
     if "failed to connect" in details and any(said in details for said in _HUNG_UP):
-        return TurnedAway(f"controller {address} closes the connection: {details}", hint=hint)
+        return TurnedAway(
+            f"controller {address} closes the connection: {details}",
+            hint="has this agent's certificate ended, or its CA retired there? it asks for a new one by itself",
+        )
     if "CERTIFICATE" in details.upper() or "SSL" in details.upper() or "HANDSHAKE" in details.upper():
         hint = "certificates do not match: check the clock, and whether CA or certificate were replaced"
     return ControllerUnavailable(f"controller {address} is not available: {details}", hint=hint)

@@ -9,6 +9,7 @@ it is asked again, rarely: they may change their mind there.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -63,6 +64,8 @@ class Reenrolment:
         self._request: tuple[bytes, bytes] | None = None  # key and CSR on their way
         self._code = ""  # of that key, once it waits for approval
         self._failures = 0
+        self._fruitless = 0  # new certificates since it was connected: they are not what was wrong
+        self._patient_until = float("-inf")
 
     def run(self, stop: Stop) -> None:
         delay = LOOK_SECONDS
@@ -76,11 +79,13 @@ class Reenrolment:
 
     def _let_in(self) -> None:
         self._failures, self._request = 0, None
+        self._fruitless, self._patient_until = 0, float("-inf")
         self._problems.clear(expiry.PROBLEM)
 
     def _due(self, sight: Sight) -> bool:
         """The certificate has ended by our clock, or the controller acts as if it had."""
-        return self._identities.current().expires_us <= self._wall_us() or sight.turned_away >= TURNED_AWAY_TIMES
+        has_ended = self._identities.current().expires_us <= self._wall_us()
+        return has_ended or (sight.turned_away >= TURNED_AWAY_TIMES and time.monotonic() >= self._patient_until)
 
     def _attempt(self, sight: Sight) -> float:
         """Asks once; seconds until the next time."""
@@ -90,12 +95,11 @@ class Reenrolment:
             if answer.pending:
                 self._pending(identity)
                 return retry_seconds(answer)
-            self._store(identity, answer)
+            return self._store(identity, answer)
         except Refused as error:
             return self._refused(identity, error)
         except (CrossdockError, OSError) as error:
             return self._unreached(identity, error)
-        return LOOK_SECONDS
 
     def _ask(self, identity: Identity, sight: Sight) -> EnrollResponse:
         if self._request is None:
@@ -108,7 +112,7 @@ class Reenrolment:
         )
         return ask(enrollment_address(identity), identity.ca_bundle, request)
 
-    def _store(self, identity: Identity, answer: EnrollResponse) -> None:
+    def _store(self, identity: Identity, answer: EnrollResponse) -> float:
         assert self._request is not None  # noqa: S101 - it was asked with
         key = self._request[0]
         agent, expires_us = helper.certificate_facts(answer.certificate, key)
@@ -118,27 +122,33 @@ class Reenrolment:
             raise Refused("the new certificate ends before the old one did", hint="is the controller's clock right?")
         self._identities.save(again(identity, answer, expires_us), key)
         logger.bind(agent=agent).info("let in again with a new certificate, the old one had ended")
-        self._let_in()
+        self._request, self._failures = None, 0
+        self._problems.clear(expiry.PROBLEM)
+        self._fruitless += 1
+        self._patient_until = time.monotonic() + REFUSED.delay(self._fruitless, self._rng)
         self._on_certificate()
+        return self._soon(UNREACHED.delay(self._fruitless, self._rng), identity)
 
     def _pending(self, identity: Identity) -> None:
         assert self._request is not None  # noqa: S101 - it was asked with
         if not self._code:
             self._code = key_code(helper.public_key_of(self._request[1]))
-        self._problems.report(expiry.PROBLEM, expiry.waiting(identity, self._code))
+        self._problems.report(expiry.PROBLEM, expiry.waiting(identity, self._wall_us(), self._code))
 
     def _refused(self, identity: Identity, error: CrossdockError) -> float:
         self._failures += 1
+        now_us = self._wall_us()
         is_old = is_unknown_call(error)
         self._problems.report(
-            expiry.PROBLEM, expiry.sentence(identity) if is_old else expiry.refused(identity, error.message)
+            expiry.PROBLEM,
+            expiry.sentence(identity, now_us) if is_old else expiry.refused(identity, now_us, error.message),
         )
         self._request = None
         return self._soon(REFUSED.delay(self._failures, self._rng), identity)
 
     def _unreached(self, identity: Identity, error: Exception) -> float:
         self._failures += 1
-        self._problems.report(expiry.PROBLEM, expiry.asking(identity, enrollment_address(identity)))
+        self._problems.report(expiry.PROBLEM, expiry.asking(identity, self._wall_us(), enrollment_address(identity)))
         if not isinstance(error, ControllerUnavailable) or self._failures == 1:
             logger.warning("not let in again yet: {}", error)
         return self._soon(UNREACHED.delay(self._failures, self._rng), identity)
@@ -147,7 +157,7 @@ class Reenrolment:
     def _soon(delay: float, identity: Identity) -> float:
         """Not longer than a share of a certificate's life, however short that is."""
         life_seconds = (identity.expires_us - identity.issued_us) / 1e6
-        return max(1.0, min(delay, life_seconds / RETRY_SHARE))
+        return max(1.0, min(delay, life_seconds / RETRY_SHARE)) if life_seconds > 0 else delay
 
 
 def enrollment_address(identity: Identity) -> str:

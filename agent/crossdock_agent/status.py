@@ -67,6 +67,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     fills_at_us: int = 0  # 0: not at these rates, or not known
     drained_at_us: int = 0
     limits: list[LimitStatus] = []
+    on_probation: bool = False  # the revision that runs: its hold is not over
 
 
 def read_status(path: Path) -> Status | None:

@@ -23,7 +23,7 @@ from crossdock_controller.reenrolling import Reenrolling
 from crossdock_controller.reports import one_line
 from crossdock_controller.store import agents, audit, certificates, enrolments, machines
 from crossdock_controller.store.enrolments import Ask, Enrolment, Turned
-from crossdock_controller.throttle import address_of
+from crossdock_controller.throttle import address_of, proved
 
 RETRY_SECONDS = 5  # how often an agent asks that waits for a person
 NEW_TOKEN = "make a new one with 'crossdock token create'"  # noqa: S105 - words, no secret
@@ -67,7 +67,12 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
             return await self._turn_away(found, ask, context)
         if found.state == "pending":
             return self._pending(found)
-        issued = await self._issue(found, request.csr)
+        try:
+            issued = await self._issue(found, request.csr)
+        except Refused as error:
+            self._refusals.add("token", found.token[:8], ask.address, str(error))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+            raise AssertionError("abort raises") from error
         return enrollment_pb2.EnrollResponse(
             agent=found.agent, site=found.site, certificate=issued.certificate, ca_bundle=self._fleet.bundle,
             link_address=self._addresses.link, enrollment_address=self._addresses.enrollment,
@@ -89,6 +94,8 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
 
     async def _turn_away(self, turned: Turned, ask: Ask, context: _Context) -> enrollment_pb2.EnrollResponse:
         token = turned.token
+        if token is not None:
+            proved(context)
         where = f" of site {token.site}" if token else ""
         logger.bind(peer=ask.address, token=token.id if token else "").warning(
             "an enrolment was refused: the join token{} is {}", where, turned.kind
@@ -116,6 +123,11 @@ class EnrollmentService(enrollment_pb2_grpc.EnrollmentServicer):
 
         def enrolled(db: Any) -> None:
             before = agents.get(db, found.agent)
+            if before is not None and before.site != found.site:  # it was nobody's when the token was made
+                raise Refused(
+                    f"the name {found.agent} belongs to an agent of site {before.site} by now",
+                    hint=f"crossdock token create --site {found.site} --agent NAME",
+                )
             certificates.record(db, row)
             if before is not None and before.state == "revoked":  # what it had before must not get in ahead of this one
                 certificates.used(db, row, now_us)

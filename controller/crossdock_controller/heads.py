@@ -36,7 +36,7 @@ class Head(msgspec.Struct, frozen=True):
 def append(path: Path, authority: Authority, seq: int, digest: bytes, now_us: int) -> Head:
     """Sign and append, on the disk when this returns."""
     unsigned = Head(seq, digest.hex(), now_us)
-    signed = Head(seq, unsigned.hash, now_us, authority.sign(_text(unsigned)).hex())
+    signed = Head(seq, unsigned.hash, now_us, authority.sign(_text(unsigned), (authority.fingerprint,)).hex())
     _trim(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(descriptor, "ab") as file:

@@ -109,7 +109,7 @@ class Identities:
             theirs = ledger.shown(other, caller.agent, self._fleet.authority)
             if theirs is not None and theirs.serial != shown.serial:
                 reason = f"agent {caller.agent} uses a newer certificate now"
-                self._later(OVERLAP_SECONDS, other, reason)
+                self._later(OVERLAP_SECONDS, caller.agent, other, reason)
 
     def _refuse(self, kind: str, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         address = address_of(str(context.peer()))
@@ -121,17 +121,19 @@ class Identities:
             self._barred.popitem(last=False)
         for other in self._fleet.streams().get(caller.agent, ()):
             if other is not context and address_of(str(other.peer())) == address:
-                self._later(0.0, other, f"another machine or process uses the identity of agent {caller.agent}")
+                self._later(0.0, caller.agent, other, f"another machine or process uses the identity of {caller.agent}")
 
     def _at_home(self, agent: str, address: str) -> bool:
         """Whether *agent* is connected from *address* now."""
         live = self._fleet.sessions.get(agent)
         return live is not None and address_of(str(live.context.peer())) == address
 
-    def _later(self, seconds: float, context: _Context, reason: str) -> None:
+    def _later(self, seconds: float, agent: str, context: _Context, reason: str) -> None:
         async def end() -> None:
             await asyncio.sleep(seconds)
-            await cut(context, grpc.StatusCode.PERMISSION_DENIED, reason)
+            if context in self._fleet.streams().get(agent, ()):  # it did not end by itself
+                logger.bind(agent=agent, peer=str(context.peer())).warning("a live stream is cut: {}", reason)
+                await cut(context, grpc.StatusCode.PERMISSION_DENIED, reason)
 
         task = asyncio.create_task(end())
         self._cuts.add(task)

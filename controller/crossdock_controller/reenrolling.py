@@ -34,7 +34,7 @@ from crossdock_controller.paths import Addresses
 from crossdock_controller.reports import one_line
 from crossdock_controller.store import agents, audit, certificates, machines, revocations
 from crossdock_controller.store.certificates import Certificate
-from crossdock_controller.throttle import address_of
+from crossdock_controller.throttle import address_of, proved
 
 MAX_CERTIFICATE_BYTES = 16 * 1024
 MAX_MACHINE = 255
@@ -102,6 +102,8 @@ class Reenrolling:
         except NotLetIn as error:
             logger.bind(peer=context.peer()).warning("an agent that wants to come back was refused: {}", error)
             await asyncio.sleep(REFUSAL_SECONDS)
+            if error.code is grpc.StatusCode.PERMISSION_DENIED:  # what was shown is of ours, and so is its key
+                proved(context)
             await context.abort(error.code, str(error))
         except Refused as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

@@ -65,7 +65,7 @@ class Client:
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"the certificates in {ca} cannot be used: {error}",
-                hint="it is the file authority/ca.pem of the controller's data directory, copied here",
+                hint="it is what 'crossdock ca bundle' prints on the controller's machine, copied here",
             ) from error
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 
+from loguru import logger
+
 from crossdock.v1.link_pb2 import Directive, Heartbeat, Hello, Trust
 from crossdock.wire import TRUST, common
 from crossdock_controller.authority import Authority
-from crossdock_controller.store import certificates
+from crossdock_controller.store import audit, certificates
 from crossdock_controller.store.certificates import Certificate
 
 AGAIN_SECONDS = 60.0  # an agent that was told and still says otherwise is told again
@@ -40,10 +42,23 @@ class Standing:
         """
         if self.shown is not None:
             row = certificates.used(db, self.shown, now_us)
+            if row.first_used_us == now_us and row.how == "seen":
+                self._unissued(db, row, now_us)
             if not self.authorities and not self.able:
                 self.authorities = frozenset(row.bundle)
         if self.authorities:
             certificates.confirm(db, self.agent, self.authorities, now_us)
+
+    def _unissued(self, db: sqlite3.Connection, row: Certificate, now_us: int) -> None:
+        if any(row.serial == other.serial for other in certificates.unissued(db, now_us - 1)):
+            logger.bind(agent=self.agent, serial=row.serial).error(
+                "agent {} shows a certificate of our authority that was never issued here: who else has its key?",
+                self.agent,
+            )
+            audit.append(
+                db, actor="controller", action="agents.certificate_unissued", target=self.agent, now_us=now_us,
+                details={"serial": row.serial, "authority": row.authority, "issued_us": row.issued_us},
+            )  # fmt: skip
 
     def heard(self, beat: Heartbeat) -> bool:
         """Whether *beat* says something new of what the agent trusts: `record` it then."""

@@ -67,10 +67,25 @@ class _Bucket:
         self._level = min(self._burst, self._level + 1.0)
 
 
-class Throttle:
-    """Ask `wait` before an attempt; say `failed` after one that failed, `passed` after one that did not."""
+class Proving:
+    """What a call is judged with. *proved*: whoever calls has shown a secret or a key of ours, so that what it is
+    refused for is no guess; a service says so with `proved`."""
 
-    def __init__(self) -> None:
+    proved = False
+
+
+def proved(context: object) -> None:
+    """The caller behind *context* knows a secret of ours, or has a key that we certified."""
+    if isinstance(context, Proving):
+        context.proved = True
+
+
+class Throttle:
+    """Ask `wait` before an attempt; say `failed` after one that failed, `passed` after one that did not. *paced*: those
+    that have nothing against them, and those that have, go at a pace together."""
+
+    def __init__(self, *, paced: bool = True) -> None:
+        self._paced = paced
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._known = _Bucket(PACE_PER_SECOND, BURST)
         self._fresh = _Bucket(PACE_PER_SECOND, BURST)
@@ -81,9 +96,11 @@ class Throttle:
     def wait(self, address: str, now: float) -> float:
         """0 when *address* may try now, else the seconds until it may."""
         record = self._record(address, now)
-        if record is None:
-            return self._fresh.take(now)
-        return record.until - now if record.until > now else self._known.take(now)
+        if record is not None and record.until > now:
+            return record.until - now
+        if not self._paced:
+            return 0.0
+        return (self._fresh if record is None else self._known).take(now)
 
     def failed(self, address: str, now: float) -> None:
         record = self._record(address, now) or _Record(0, now, now)

@@ -89,7 +89,7 @@ class _Runtimes:
     def of(self, site: str) -> Runtime | None:
         number = self._targets.of(site)
         if number not in self._built:
-            tree = revisions.tree(self._db, number)
+            tree = revisions.sound(self._db, [number])[0].get(number)  # a damaged one says nothing of a batch
             self._built[number] = Runtime.from_tree(tree, number) if tree is not None else None
         return self._built[number]
 

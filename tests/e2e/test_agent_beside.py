@@ -22,8 +22,9 @@ from typing import Any
 import psutil
 import pytest
 
+from crossdock.machine import VARIABLE
 from crossdock_agent.identity import IdentityStore
-from crossdock_agent.keystore import CREDENTIAL, Keystore
+from crossdock_agent.keystore import CREDENTIAL, Keystore, scheme_of
 from support.gateway import wait_until
 from support.processes import Centre, Process, command
 
@@ -123,12 +124,20 @@ def test_a_configuration_rolled_back_while_the_agent_is_off_reaches_it_at_its_ne
     assert {s["settings"]["poll_seconds"] for s in sources} == {0.1}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGSTOP is of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="SIGSTOP and credentials are of POSIX")
 @pytest.mark.slow
-def test_an_agent_that_slept_past_the_end_of_its_certificate_goes_on_by_itself(tmp_path: Path) -> None:
+def test_an_agent_that_slept_past_the_end_of_its_certificate_goes_on_by_itself_and_its_key_stays_wrapped(
+    tmp_path: Path,
+) -> None:
     """A machine that is suspended: its process knows nothing of the time that went by."""
-    site = Site(tmp_path, "--certificate-hours", "0.002")  # 7.2 seconds
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / CREDENTIAL).write_bytes(b"0123456789abcdef" * 2)
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    site = Site(tmp_path, "--certificate-hours", "0.002", env=environ)  # 7.2 seconds
     try:
+        (plain,) = (site.state / "identity").glob("key-*")
+        assert b"PRIVATE KEY" in plain.read_bytes()  # a person's enroll has no credential
         site.agent.start()
         site.ship(1)
         wait_until(lambda: site.arrived() == 3, "all is read")
@@ -141,28 +150,11 @@ def test_an_agent_that_slept_past_the_end_of_its_certificate_goes_on_by_itself(t
         site.agent.resume()
         wait_until(lambda: IdentityStore(site.state).current().expires_us > before.expires_us, "it is let in", 120)
         wait_until(lambda: site.arrived() == 4, "what came meanwhile arrives", 120)
-        assert site.agent.alive()
         wait_until(lambda: site.status()["link"] == "connected" and not site.status()["problems"], "all is well")
-    finally:
-        site.close()
-
-
-def test_a_wrapped_key_stays_wrapped_through_renewals(tmp_path: Path) -> None:
-    credentials = tmp_path / "credentials"
-    credentials.mkdir()
-    (credentials / CREDENTIAL).write_bytes(b"0123456789abcdef" * 2)
-    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
-    site = Site(tmp_path, "--certificate-hours", "0.0015", env=environ)  # 5.4 seconds
-    try:
-        (plain,) = (site.state / "identity").glob("key-*")
-        assert b"PRIVATE KEY" in plain.read_bytes()  # a person's enroll has no credential
-        first = IdentityStore(site.state).current()
-        site.agent.start()
-        wait_until(lambda: IdentityStore(site.state).current().expires_us > first.expires_us, "it renewed")
-        wait_until(lambda: site.status()["link"] == "connected", "and is let in with the new one")
+        assert site.agent.alive()
         site.agent.stop()
         (wrapped,) = (site.state / "identity").glob("key-*")
-        assert b"PRIVATE KEY" not in wrapped.read_bytes()
+        assert scheme_of(wrapped.read_bytes(), wrapped) == "credential"
         assert b"PRIVATE KEY" in IdentityStore(site.state, Keystore(environ)).key()
         assert not any(b"PRIVATE KEY" in f.read_bytes() for f in site.state.rglob("*") if f.is_file())
     finally:
@@ -222,3 +214,31 @@ def test_the_service_of_an_agent_without_an_identity_says_what_to_do(tmp_path: P
     assert done.returncode == 1
     assert ("for Windows services" in done.stderr) == (sys.platform != "win32")
     assert "crossdock-agent run" in done.stderr
+
+
+@pytest.mark.slow
+def test_new_hardware_takes_an_agent_over_by_a_word_at_both_ends(tmp_path: Path) -> None:
+    site = Site(tmp_path, env={VARIABLE: "1" * 32})
+    try:
+        site.agent.start()
+        site.ship(1)
+        wait_until(lambda: site.arrived() == 3, "all is read")
+        site.agent.stop()
+        here = {**os.environ, VARIABLE: "2" * 32}
+        run = [command("crossdock-agent"), "run", "--state", str(site.state)]
+        refused = subprocess.run(run, env=here, capture_output=True, encoding="utf-8", timeout=60, check=False)
+        assert refused.returncode == 1
+        assert "'crossdock agents move atl1', here 'crossdock-agent bind'" in refused.stderr
+        bind = [command("crossdock-agent"), "bind", "--state", str(site.state)]
+        subprocess.run(bind, env=here, capture_output=True, timeout=60, check=True)
+        moved = Process("moved", run, tmp_path, {VARIABLE: "2" * 32})
+        site.centre.agents.append(moved)
+        moved.start()
+        wait_until(lambda: any("control:" in p for p in site.status()["problems"]), "one end alone does not do", 120)
+        moved.stop()
+        site.centre.run("agents", "move", "atl1")
+        moved.start()
+        site.ship(2)
+        wait_until(lambda: site.arrived() == 4, "it goes on here")
+    finally:
+        site.close()

@@ -134,6 +134,8 @@ def _of_the_fleet(csr: bytes) -> Iterator[tuple[str, bytes]]:
     yield "wrapped_key", b'{"scheme":"credential","data":"AAAA"}'
     yield "candidate", b'{"revision":1,"hash":"00","config":"e30=","hold_seconds":1.0}'
     yield "command", link_pb2.Command(id="12345678", name="try", arguments={"source": "wms"}).SerializeToString()
+    yield "oidc_token", b'{"alg":"RS256","kid":"k","typ":"JWT"}'
+    yield "oidc_token", b"[" * 3000
     yield "policy", b'remote_commands = ["check"]\nsources = ["wms"]\npayloads = false\n'
     yield "settings_file", b'state = "/x"\nlog_level = "INFO"\nnice = 5\n'
     yield "redaction", b'PWD={a}}b};token: "x"; https://u:p@h/?sig=1 Bearer abcdefgh -----BEGIN PRIVATE KEY-----'

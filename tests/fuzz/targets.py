@@ -5,6 +5,7 @@ Whoever adds a reader of bytes from another machine, or from a file that a perso
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import tempfile
@@ -38,6 +39,8 @@ from crossdock_agent.policy import read as read_policy
 from crossdock_agent.settings import load as load_settings
 from crossdock_agent.status import read_status
 from crossdock_controller import heads
+from crossdock_controller.api.oidc import Issuer, Untrusted
+from crossdock_controller.apisettings import OidcSettings
 from crossdock_controller.authority import Authority, public_key_of, token_hash
 from crossdock_controller.cli import words
 from crossdock_controller.commands.fleet import judged
@@ -152,6 +155,17 @@ def operation_body(data: bytes) -> None:
 
 
 @target
+def oidc_token(data: bytes) -> None:
+    """What anybody may put behind "Bearer": its header and claims, in the form of a signed token; and as it stands."""
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (data, data, b"signature")]
+    for token_ in (".".join(parts), data.decode("latin-1")):
+        try:
+            _issuer().verified(token_, 1_800_000_000.0)
+        except Untrusted:
+            continue
+
+
+@target
 def heads_of_audit(data: bytes) -> None:
     path = _folder() / "audit-heads.log"
     path.write_bytes(data)
@@ -215,8 +229,6 @@ def token(data: bytes) -> None:
 
 @target
 def token_body(data: bytes) -> None:
-    import base64
-
     parse_token("cd1_" + base64.urlsafe_b64encode(data).decode())
 
 
@@ -439,6 +451,16 @@ def _key() -> bytes:
 
 def _ca() -> bytes:
     return _authority().bundle
+
+
+@cache
+def _issuer() -> Issuer:
+    numbers = base64.urlsafe_b64encode(b"\xff" * 256).rstrip(b"=").decode()
+    published = {
+        "issuer": "https://issuer", "jwks_uri": "https://issuer/keys",
+        "keys": [{"kty": "RSA", "kid": "k", "alg": "RS256", "use": "sig", "n": numbers, "e": "AQAB"}],
+    }  # fmt: skip
+    return Issuer(OidcSettings("https://issuer", "crossdock", "sub", ""), lambda _url: json.dumps(published).encode())
 
 
 @cache

@@ -6,8 +6,10 @@ import base64
 import datetime as dt
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +19,18 @@ import msgspec
 import psutil
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crossdock import siteconfig
 from crossdock.errors import Refused, Retryable
-from crossdock.machine import VARIABLE, machine_digest
+from crossdock.machine import VARIABLE, key_code, machine_digest
 from crossdock.proof import reenroll_bytes
 from crossdock.retry import Backoff
 from crossdock.v1 import enrollment_pb2, link_pb2
-from crossdock_agent import health, reenrolment, streams, trust
+from crossdock_agent import expiry, health, reenrolment, streams, trust
 from crossdock_agent.enrolment import enroll
-from crossdock_agent.identity import IdentityStore
+from crossdock_agent.identity import Identity, IdentityStore
 from crossdock_agent.keystore import CREDENTIAL
 from support.agents import RunningAgent, eventually, helpers_in_process, site_config
 from support.fleet_controller import FleetController
@@ -378,6 +380,59 @@ def test_an_agent_whose_own_clock_says_the_certificate_is_good_asks_when_it_is_t
     assert len(controller.reenrolments) >= 1
 
 
+def test_where_a_new_certificate_changes_nothing_the_controller_is_not_asked_for_one_after_the_other(
+    controller: FleetController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall that hangs up on the link, say, and leaves the enrollment port open."""
+    monkeypatch.setattr(reenrolment, "REFUSED", Backoff(first_seconds=3600.0, max_seconds=3600.0))
+    store = controller.identity(tmp_path)
+    with socket.socket() as rude:
+        rude.bind(("127.0.0.1", 0))
+        rude.listen(64)
+        store.update(
+            link_address=f"127.0.0.1:{rude.getsockname()[1]}",
+            enrollment_address=f"127.0.0.1:{controller.enrollment_port}",
+        )
+        controller.again = lambda request, _context: enrollment_pb2.EnrollResponse(
+            agent="atl1", site="atl1", ca_bundle=controller.authority.bundle,
+            certificate=controller.authority.for_request(request.csr, "atl1", dt.timedelta(hours=3)),
+        )  # fmt: skip
+        hung_up = 0
+        over = threading.Event()
+
+        def hang_up() -> None:
+            nonlocal hung_up
+            rude.settimeout(0.1)
+            while not over.is_set():
+                try:
+                    rude.accept()[0].close()
+                    hung_up += 1
+                except TimeoutError:
+                    continue
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        try:
+            with RunningAgent(tmp_path):
+                controller.wait(lambda: controller.reenrolments, "it asks once")
+                at = hung_up
+                eventually(lambda: hung_up > at + 20, "it is hung up on again and again")
+            assert len(controller.reenrolments) == 1
+        finally:
+            over.set()
+            thread.join(10)
+
+
+def test_what_a_person_reads_says_whose_clock_it_is_by() -> None:
+    identity = Identity(
+        agent="atl1", site="s", link_address="h:1", certificate=b"", ca_bundle=b"", key_file="", issued_us=0,
+        expires_us=1_700_000_000_000_000,
+    )  # fmt: skip
+    assert "ended on 2023-11-14 22:13 UTC by this machine's clock" in expiry.asking(identity, 1 << 60, "h:2")
+    assert "hangs up on the certificate of agent atl1, which is good until 2023" in expiry.refused(identity, 5, "no")
+    assert "code ABC" in expiry.waiting(identity, 5, "ABC")
+
+
 def test_an_agent_that_is_connected_never_asks_though_its_clock_says_the_certificate_ended(
     controller: FleetController, tmp_path: Path
 ) -> None:
@@ -415,6 +470,26 @@ def test_a_controller_that_says_no_leaves_the_old_pair_and_a_person_is_told_what
         eventually(lambda: agent.problems() == "", "and nothing is told any more")
 
 
+def test_an_agent_that_must_be_approved_to_come_back_says_its_code_and_sends_the_same_request(
+    controller: FleetController, tmp_path: Path
+) -> None:
+    ended(controller, tmp_path)
+    pending = enrollment_pb2.EnrollResponse(agent="atl1", site="atl1", pending=True, retry_seconds=1)
+    controller.again = lambda _request, _context: pending
+    with RunningAgent(tmp_path) as agent:
+        controller.wait(lambda: len(controller.reenrolments) >= 2, "it asks again")
+        csr = controller.reenrolments[0].csr
+        request = x509.load_pem_x509_csr(csr)
+        der = request.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        eventually(lambda: f"under the code {key_code(der)}" in agent.problems(), "a person is told the code")
+        controller.again = lambda request, _context: controller.certificate(request.csr)
+        controller.wait(controller.heartbeats, "it is let in")
+        eventually(lambda: agent.problems() == "", "and nothing is told any more")
+    assert {request.csr for request in controller.reenrolments} == {csr}
+
+
 def test_a_new_certificate_for_another_agent_or_key_is_not_taken(controller: FleetController, tmp_path: Path) -> None:
     store = ended(controller, tmp_path)
     before = store.current()
@@ -433,8 +508,6 @@ def test_a_new_certificate_for_another_agent_or_key_is_not_taken(controller: Fle
 
 
 def test_an_identity_that_was_never_told_where_to_ask_tries_the_next_port() -> None:
-    from crossdock_agent.identity import Identity
-
     known = Identity(
         agent="a", site="s", link_address="10.0.0.5:7443", certificate=b"", ca_bundle=b"", key_file="", issued_us=0,
         expires_us=1,

@@ -12,6 +12,7 @@ import socket
 import ssl
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ def test_bodies_that_are_huge_nested_or_broken_are_refused_in_json_and_harm_nobo
     assert api.post("agents", admin).status == 200
 
 
+@pytest.mark.slow
 def test_who_sends_no_whole_request_is_hung_up_on(api: Api, admin: str) -> None:
     host, _, port = api.url.removeprefix("https://").rpartition(":")
     context = ssl.create_default_context(cafile=str(api.ca))
@@ -283,6 +285,13 @@ def test_an_error_says_what_is_wrong_and_what_to_do_with_a_fitting_status(api: A
     assert invalid.body["problems"][0]["file"] == "sites/a.yaml"
 
 
+def test_no_token_that_was_used_or_made_or_guessed_is_in_a_log_or_in_the_audit_log(api: Api, admin: str) -> None:
+    log = api.centre.process.log.read_text("utf-8", "replace")
+    assert "the API is up" in log
+    assert "cdt_" not in log
+    assert "cdt_" not in api.centre.run("audit", "export")
+
+
 @pytest.mark.slow
 def test_a_killed_web_process_comes_back_and_a_restart_keeps_everything(tmp_path: Path) -> None:
     api = started(tmp_path)
@@ -351,6 +360,12 @@ def test_deliveries_go_on_while_the_api_is_killed_again_and_again(tmp_path: Path
         assert killed
         assert agent.alive()
         wait_until(api.up, "the API is back", 120)
+        ours, theirs = api.user("ursula", "viewer", "region=us"), api.user("emil", "viewer", "region=eu")
+        assert [a["agent"] for a in api.post("agents", ours).body] == ["atl1"]
+        assert api.post("trace", ours, {"number": "S1"}).body["verdict"] == "delivered to files"
+        assert api.post("agents", theirs).body == []
+        assert api.post("trace", theirs, {"number": "S1"}).body["entries"] == []
+        assert api.post("account", theirs).body["total"]["in"] == 0
         told = api.post("account", admin).body
         assert (told["balanced"], told["total"]["in"], told["total"]["delivered"]) == (True, 3, 3)
     finally:
@@ -395,6 +410,32 @@ def test_our_own_certificate_is_made_anew_before_it_ends_and_its_key_lies_in_no_
     assert shown.renew() is True, "two thirds are over"
     assert _serial(context, directory / "ca.pem") != first
     assert sorted(p.name for p in tmp_path.iterdir()) == ["authority"]
+
+
+def test_the_api_follows_each_step_of_a_change_of_the_authority(tmp_path: Path) -> None:
+    from crossdock_controller.api import certificate
+    from crossdock_controller.commands import authorities
+    from support.estate import Estate
+
+    estate = Estate(tmp_path / "data")
+    try:
+        directory = estate.data.authority
+        old = (directory / "ca.pem").read_bytes()
+        (tmp_path / "old.pem").write_bytes(old)
+        context = certificate.new_context()
+        shown = certificate.FromAuthority(context, directory, ["localhost"])
+        now_us = time.time_ns() // 1000
+        authorities.add(estate.data, now_us, "local:test")
+        authorities.issue(estate.data, now_us, "local:test")
+        authorities.switch(estate.data, now_us, "local:test", force=True)
+        assert shown.renew() is True
+        serving = Authority.open(directory)
+        (tmp_path / "both.pem").write_bytes(serving.bundle)
+        assert _serial(context, tmp_path / "both.pem")
+        assert _serial(context, tmp_path / "old.pem"), "who knows the old one only is led on by its word"
+        assert shown.renew() is False
+    finally:
+        estate.close()
 
 
 def _serial(context: ssl.SSLContext, ca: Path) -> str:

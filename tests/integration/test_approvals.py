@@ -274,6 +274,17 @@ def test_the_page_for_an_approver_says_who_why_what_and_what_the_policy_asks(
     assert "policy.yaml (added)" in run("diff", "1").stdout
 
 
+def test_a_page_of_hostile_files_is_made_soon_and_shows_no_secret() -> None:
+    long = "\n".join(f"{n % 7}: x" for n in range(60_000))
+    found = diffs.file_diffs(
+        {"a.yaml": long, "b.yaml": "password: hunter2\n"}, {"a.yaml": long[::-1], "c.yaml": "a" * 10**6}
+    )
+    assert [(f.path, f.action) for f in found] == [("a.yaml", "changed"), ("b.yaml", "removed"), ("c.yaml", "added")]
+    assert "too many to be compared" in found[0].lines[0]
+    assert "hunter2" not in str(found)
+    assert max(len(line) for f in found for line in f.lines) <= 1000
+
+
 def test_proposing_and_approving_from_the_command_line(place: Place, run: Callable[..., Result]) -> None:
     run("apply", str(place.write(tree_with())))
     text = run("apply", str(place.write(tree_with(sinks__finance=finance(5)))), "-m", "slower").stdout
@@ -361,6 +372,16 @@ def test_a_controller_has_one_environment_and_everything_is_compiled_for_it(plac
     assert moved.applied.revision == 2
     assert list(Runtime.from_tree(place.in_force()[1], 2).sites) == ["rtm1"]
     assert environments.environment(place.data).serves == "test"
+    waves = InWaves((Asked("all", "all"),), 60, 60)
+    with closing(connection.connect(place.data.state)) as db:
+        for site in ("atl1", "rtm1"):
+            agents.record_enrolled(
+                db, f"{site}-a", site, host="h", platform="Linux", version="1", expires_us=2**60, now_us=1
+            )
+    source = small_tree()["sources/shipments.yaml"] + "poll_seconds: 9\n"
+    rolled = place.apply(staged(sources__shipments=source), waves=waves).rollout
+    assert rolled is not None
+    assert [wave.sites for wave in rolled.plan.waves] == [("rtm1",)]  # atl1 is of the other environment
     with pytest.raises(ConfigError, match="which the tree does not have"):
         environments.set_environment(place.data, "lab", "local:anna", 3)
     with pytest.raises(ConfigError, match="is no name of an environment"):

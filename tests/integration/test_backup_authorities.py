@@ -1,14 +1,18 @@
 """A backup carries every certificate authority, also in the middle of a replacement, and a restore gives them back."""
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from crossdock.errors import Corrupt
+from crossdock_controller import heads
 from crossdock_controller.authority import Authority
-from crossdock_controller.commands import authorities, backup, restore
+from crossdock_controller.commands import audit, authorities, backup, restore
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.store import audit as audit_store
+from crossdock_controller.store import connection
 from support.store_site import made
 
 STEPS = (authorities.add, authorities.issue, authorities.switch)
@@ -111,3 +115,20 @@ def test_a_backup_that_lacks_one_authority_is_not_sound(tmp_path: Path) -> None:
     newer.unlink()
     with pytest.raises(Corrupt, match=newer.name):
         backup.verify(tmp_path / "b", quiet)
+
+
+def test_what_a_retired_authority_signed_of_the_audit_log_still_vouches_for_it(tmp_path: Path) -> None:
+    data = made(tmp_path / "data")
+    old = Authority.open(data.authority).fingerprint
+
+    def head() -> None:
+        with closing(connection.connect(data.state)) as db:
+            heads.append(data.audit_heads, Authority.open(data.authority), *audit_store.head(db), 1)
+
+    for step in STEPS:
+        step(data, time.time_ns() // 1000, "local:test")
+        head()
+    authorities.retire(data, old, time.time_ns() // 1000, "local:test", force=True)
+    head()
+    said = audit.audit_verify(data)
+    assert (said.sound, said.heads, said.foreign) == (True, 4, 0)

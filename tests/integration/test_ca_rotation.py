@@ -380,6 +380,8 @@ def test_the_command_line_says_what_is_what_and_what_comes_next(gateway: Gateway
     old = gateway.authority.fingerprint
     assert f"{old[:12]} issuing, serving" in " ".join(crossdock("ca").split())
     assert "next, once 'crossdock ca' names nobody in the way: crossdock ca issue" in crossdock("ca", "add")
+    gateway.authority.refresh()
+    assert crossdock("ca", "bundle").encode() == gateway.authority.bundle
     crossdock("ca", "issue")
     crossdock("ca", "switch")
     said = " ".join(crossdock("ca").split())

@@ -1,6 +1,8 @@
 """Every certificate that leaves the gateway is in the ledger, and its first use too."""
 
+import datetime as dt
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crossdock.v1 import link_pb2
-from crossdock_controller.store import certificates, connection
+from crossdock_controller.commands import risks
+from crossdock_controller.store import certificates, connection, facts
 from support.gateway import Gateway, Identity, csr_of, pem, running_gateway, stub, wait_until
 
 
@@ -59,3 +62,45 @@ def test_a_certificate_that_the_ledger_does_not_know_comes_in_at_its_first_use(t
         with session(gateway, identity) as call:  # and stays one row
             next(call)
             wait_until(lambda: len(ledger(gateway)) == 1, "the ledger has one row")
+
+
+def forged(gateway: Gateway, made: dt.datetime) -> Identity:
+    """By who has a copy of the authority's key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    issued = gateway.authority.issue_agent(csr_of(key), "atl1", dt.timedelta(days=3), made)
+    return Identity(pem(key), issued.certificate, gateway.authority.bundle)
+
+
+def alarms(gateway: Gateway) -> tuple[list[str], list[str]]:
+    """(subjects in the audit log, subjects among the risks)."""
+    with closing(connection.connect(gateway.data.state)) as db:
+        found = db.execute("SELECT target FROM audit WHERE action = 'agents.certificate_unissued'").fetchall()
+    told = risks.risks(gateway.data, time.time_ns() // 1000).risks
+    return [target for (target,) in found], [risk.subject for risk in told if risk.kind == "forged"]
+
+
+def test_a_certificate_of_our_authority_that_was_never_issued_here_is_an_alarm(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        with session(gateway, identity) as call:
+            next(call)
+        assert alarms(gateway) == ([], [])
+        with session(gateway, forged(gateway, dt.datetime.now(dt.UTC))) as call:
+            next(call)
+        wait_until(lambda: alarms(gateway) == (["atl1"], ["atl1"]), "a person is told")
+
+
+def test_what_a_restored_store_has_forgotten_is_no_alarm(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        with session(gateway, identity) as call:
+            next(call)
+        now_us = time.time_ns() // 1000
+        with closing(connection.connect(gateway.data.state)) as db:  # its backup is older than the one shown
+            facts.put(db, "backup_us", str(now_us - 10 * 3_600_000_000).encode())
+            facts.put(db, "restored_us", str(now_us).encode())
+            db.execute("UPDATE certificates SET issued_us = ?", (now_us - 20 * 3_600_000_000,))
+        with session(gateway, forged(gateway, dt.datetime.now(dt.UTC) - dt.timedelta(hours=5))) as call:
+            next(call)
+            wait_until(lambda: len(ledger(gateway)) == 2, "it is in the ledger")
+        assert alarms(gateway) == ([], [])

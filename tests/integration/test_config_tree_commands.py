@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crossdock.errors import ConfigError, Refused
+from crossdock_controller.access import Grant
 from crossdock_controller.cli import root
-from crossdock_controller.commands import configuration, environments
+from crossdock_controller.commands import approvals, configuration, diffs, environments, sites
 from crossdock_controller.commands.pull import pull
+from crossdock_controller.config import load
+from crossdock_controller.config.errors import errors_of
+from crossdock_controller.operations import plain
+from crossdock_controller.operations.carry import Caller, carry_out
+from crossdock_controller.operations.hints import hints
+from crossdock_controller.operations.table import BY_PLACE
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.served import Elsewhere
 from crossdock_controller.store import connection, migrate, revisions
 from support.trees import small_tree
 
@@ -143,11 +152,8 @@ FLEET = {
 }
 
 
-def sound(tree: dict[str, str]) -> dict[str, str]:
-    from crossdock_controller.config.errors import errors_of
-    from crossdock_controller.config.load import inspect
-
-    assert [p.text() for p in errors_of(inspect(tree)[1])] == []
+def sound(tree: dict[str, str], environment: str = "") -> dict[str, str]:
+    assert [p.text() for p in errors_of(load.inspect(tree, environment)[1])] == []
     return tree
 
 
@@ -214,3 +220,40 @@ def test_pull_says_what_is_missing(data: DataDirectory, tmp_path: Path) -> None:
     configuration.apply(data, write(tmp_path / "git", small_tree()), "local:anna", "", 1)
     with pytest.raises(Refused, match="differ"):
         pull(data, write(tmp_path / "out", {"sites/atl1.yaml": "site: x\n"}))
+
+
+class Desk:
+    """An engineer's desk: what a command asks of a controller elsewhere is carried out by its API's one way in."""
+
+    def __init__(self, data: DataDirectory, user: str) -> None:
+        self._data, self._who = data, Caller(user, [Grant("admin", "all")])
+
+    def ask(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> object:
+        function = inspect.unwrap(function)
+        operation = BY_PLACE[
+            f"{function.__module__.removeprefix('crossdock_controller.commands.')}:{function.__name__}"
+        ]
+        body = json.dumps(plain.encode(dict(arguments))).encode()
+        return plain.decode(json.loads(carry_out(operation, self._data, self._who, body)), hints(function)["return"])
+
+
+def test_the_same_commands_from_the_engineers_desk_give_the_same_answers(data: DataDirectory, tmp_path: Path) -> None:
+    policy = {"policy.yaml": "approvals: [{paths: ['sinks/*']}]\n", "environments/prod.yaml": "on: {}\n"}
+    anna, bert = Elsewhere(Desk(data, "anna")), Elsewhere(Desk(data, "bert"))
+    folder = write(tmp_path / "git", sound(small_tree() | FLEET | policy, "prod"))
+    environments.set_environment(anna, "prod", "", 1)
+    assert configuration.apply(anna, folder, "", "first", 1).revision == 1
+    write(folder, {"sinks/shop.yaml": FLEET["sinks/shop.yaml"] + "retry_hours: 5\n"})
+    assert configuration.plan(anna, folder).needs[0].paths == ("sinks/shop.yaml",)
+    assert configuration.apply(anna, folder, "", "slower", 2).proposal == 1
+
+    assert approvals.approvals(bert) == approvals.approvals(data)
+    assert diffs.page(bert, "p1") == diffs.page(data, "p1")
+    assert approvals.approve(bert, "p1", "", 3, comment="seen").revision == 2
+    assert sites.sites(bert, folder) == sites.sites(data, folder)
+    assert sites.secrets(bert) == sites.secrets(data)
+    assert environments.environment(bert) == environments.environment(data)
+    assert pull(bert, tmp_path / "pulled").of == "revision 2"
+    assert configuration.plan(bert, tmp_path / "pulled").plan.nothing_to_do
+    slip = environments.promote(bert, tmp_path / "slip.json", "", 4).slip
+    assert (slip.environment, slip.issued_by) == ("prod", "user:bert")

@@ -100,9 +100,10 @@ def test_a_new_configuration_runs_at_once_and_is_the_last_good_one_only_after_it
         controller.wait(lambda: (1, "applied") in controller.statuses(), "it runs")
         eventually(lambda: last_good(state) == 1, "its hold is over")
         assert read_candidate(state) is None
+        eventually(lambda: (s := agent.status()) and not s.on_probation, "the status says so")
         controller.offer(site_config(2, config("wms", batch=2)), 2, hold_seconds=3600)
         controller.wait(lambda: (2, "applied") in controller.statuses(), "the next one runs")
-        eventually(lambda: (s := agent.status()) and s.revision == 2, "the status says so")
+        eventually(lambda: (s := agent.status()) and s.revision == 2 and s.on_probation, "the status says so")
         assert last_good(state) == 1
         assert (left := read_candidate(state)) is not None
         assert left.revision == 2
@@ -277,11 +278,11 @@ def test_a_crash_while_it_rests_makes_the_rest_no_longer(controller: FakeControl
     (state / "candidate.json").write_bytes(msgspec.json.encode(left))
     for _ in range(3):
         probation = Probation(state)
-        assert probation.found(has_other=False) is None
+        assert probation.found("") is None
         assert probation.resting is not None
         assert probation.resting.crashes == MAX_CRASHES
     probation.stopped()
-    assert (found := Probation(state).found(has_other=False)) is not None
+    assert (found := Probation(state).found("")) is not None
     assert found.crashes == 0
 
 
@@ -304,3 +305,22 @@ def test_an_empty_configuration_stops_nothing(controller: FakeController, state:
         )  # fmt: skip
         assert service.process.alive()
     assert last_good(state) == 1
+
+
+def test_a_crash_between_keeping_a_configuration_and_ending_its_probation_leaves_it_good(tmp_path: Path) -> None:
+    data = site_config(1, config("wms"))
+    left = Candidate(revision=1, hash=siteconfig.digest(data), config=data, hold_seconds=1.0, crashes=MAX_CRASHES - 1)
+    (tmp_path / "candidate.json").write_bytes(msgspec.json.encode(left))
+    probation = Probation(tmp_path)
+    assert probation.found(left.hash) is None
+    assert probation.refusal is None
+    assert read_candidate(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"revision": "x"}', b"\xff\xfe"])
+def test_damaged_files_of_a_probation_are_passed_over(tmp_path: Path, damage: bytes) -> None:
+    for name in ("candidate.json", "refused.json"):
+        (tmp_path / name).write_bytes(damage)
+    probation = Probation(tmp_path)
+    assert probation.refusal is None
+    assert probation.found("") is None

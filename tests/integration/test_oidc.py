@@ -22,6 +22,7 @@ from crossdock_controller.apisettings import OidcSettings
 from crossdock_controller.commands import people
 from support import issuer as issuers
 from support.issuer import AUDIENCE
+from support.people import started
 from support.pipeline import Box
 
 
@@ -253,3 +254,33 @@ def test_a_caller_is_a_user_that_an_admin_made_and_nobody_becomes_one_by_calling
             Identifier(box.data).caller(header)  # no issuer is configured
     finally:
         box.close()
+
+
+def test_a_person_signs_in_at_a_real_controller_with_a_token_of_the_issuer(
+    site: tuple[issuers.Issuer, Path], tmp_path: Path
+) -> None:
+    issuer, ca = site
+    oidc_options = ["--oidc-issuer", issuer.url, "--oidc-audience", AUDIENCE, "--oidc-ca", str(ca)]
+    api = started(tmp_path / "centre", *oidc_options)
+    try:
+        api.centre.run("users", "add", "anna", "--role", "viewer", "--on", "all", "--oidc-subject", "sub-anna")
+        good = issuer.token()
+        assert api.post("agents", good).status == 200
+        assert api.post("users.list", good).status == 403
+        assert "There is no revision yet" in api.remote(good, "history").stdout, "and from the desk"
+        refused = {
+            "expired": issuer.token(exp=int(time.time()) - 120),
+            "for others": issuer.token(aud="elsewhere"),
+            "unsigned": _parts({"alg": "none", "kid": "rsa-1"}, issuer.claims()).decode() + ".",
+            "nobody here": issuer.token(sub="sub-eve"),
+        }
+        for why, token in refused.items():
+            assert api.post("agents", token, source="127.0.0.21").status == 401, why
+        entries = api.centre.json("audit", "--action", "api")["entries"]
+        reasons = " ".join(e["details"].get("reason", "") for e in entries)
+        assert "no user here" in reasons
+        assert "Audience" in reasons
+        assert not any(token in str(entries) for token in refused.values())
+        assert [u["name"] for u in api.centre.json("users", "list")["users"]] == ["admin", "anna"]
+    finally:
+        api.centre.process.stop()

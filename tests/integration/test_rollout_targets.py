@@ -1,5 +1,6 @@
 """What a rollout means for the work in the centre: which revision maps, routes, serves sinks and is offered."""
 
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ from crossdock_controller.effective import Effective
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.offers import Offers
 from crossdock_controller.rollouts import model
+from crossdock_controller.rollouts.conductor import take
+from crossdock_controller.rollouts.decide import decide
+from crossdock_controller.rollouts.observe import observe
 from crossdock_controller.sinks.base import Sink
 from crossdock_controller.store import agents, connection, gauges, revisions, rollouts, sightings, targets
 from crossdock_controller.store.targets import Targets
@@ -218,6 +222,62 @@ def test_counts_since_a_moment_are_those_of_what_came_after_it(box: Box) -> None
     assert found.reason == "bad_text in TEXT", "no value of a record"
     (whole,) = gauges.since(box.db, gauges.Mark(0, 0))
     assert (whole.records, whole.dead) == (5, 3)
+
+
+def rolled(box: Box) -> model.Rollout:
+    row = rollouts.live(box.db) or rollouts.newest(box.db)
+    assert row is not None
+    return model.of_row(row)
+
+
+def enrolled(box: Box) -> None:
+    """Agent a1 of atl1, whose records the box sends."""
+    agents.record_enrolled(
+        box.db, "a1", "atl1", host="", platform="", version="", expires_us=0, now_us=1
+    )  # fmt: skip
+
+
+def test_records_are_counted_for_the_wave_that_is_judged_by_them_and_not_for_a_rollout_that_ended(box: Box) -> None:
+    enrolled(box)
+    box.send("1;bad", "2;a")
+    box.normalize()
+    roll(box)
+    seen = observe(box.db, rolled(box), time.time_ns() // 1000, 0)
+    assert seen.agents[0].hour == {"wms": model.Rates(2, 1, 0)}, "the hour before the wave that may begin"
+    step = decide(rolled(box), seen)
+    assert step is not None
+    row = rollouts.live(box.db)
+    assert row is not None
+    with connection.transaction(box.db):
+        assert take(box.db, row, step, "controller", 5)
+    box.send("3;bad", "4;bad", "5;a")
+    box.normalize()
+    (agent,) = observe(box.db, rolled(box), time.time_ns() // 1000, 0).agents
+    assert agent.counts == {"wms": model.Counts(3, 2, 0, "bad_text in TEXT")}
+    end(box, "complete")
+    (agent,) = observe(box.db, rolled(box), time.time_ns() // 1000, 0).agents
+    assert agent.counts == {}
+
+
+def test_a_step_is_stored_whole_or_not_at_all(box: Box) -> None:
+    """Its entry in the audit log cannot be written: neither is its state, nor a site's target."""
+    enrolled(box)
+    roll(box)
+    row = rollouts.live(box.db)
+    assert row is not None
+    step = decide(rolled(box), observe(box.db, rolled(box), 10, 0))
+    assert step is not None
+    assert step.offer == ("atl1",)
+    box.db.execute("ALTER TABLE audit RENAME TO audit_elsewhere")
+    with pytest.raises(sqlite3.OperationalError), connection.transaction(box.db):
+        take(box.db, row, step, "controller", 10)
+    box.db.execute("ALTER TABLE audit_elsewhere RENAME TO audit")
+    assert rollouts.live(box.db) == row
+    assert targets.read(box.db) == Targets(1)
+    with connection.transaction(box.db):
+        assert take(box.db, row, step, "controller", 10)
+        assert not take(box.db, row, step, "controller", 10), "nobody takes it a second time"
+    assert targets.read(box.db) == Targets(1, 2, frozenset({"atl1"}))
 
 
 def test_drift_says_who_runs_something_else_since_when_and_the_reason_it_gave(box: Box) -> None:

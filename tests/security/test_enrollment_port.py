@@ -95,11 +95,12 @@ def test_guesses_from_one_address_soon_wait_and_a_right_one_among_them_is_not_to
 ) -> None:
     """However many connections they come over; nothing is looked up for those that wait."""
     monkeypatch.setattr(throttle, "FREE_FAILURES", 5)
+    monkeypatch.setattr(throttle, "FIRST_WAIT_SECONDS", 100.0)  # longer than this test, on any machine
     with running_gateway(tmp_path / "controller") as gateway:
         right, said = gateway.token(), []
         with ThreadPoolExecutor(8) as pool:
             said += pool.map(lambda n: ask(gateway, token=f"guess {n}"), range(40))
-        assert said.count(DENIED) <= 5 + 8 + 2  # those under way, and one when a second had passed
+        assert said.count(DENIED) <= 5 + 8  # and those under way
         assert set(said) == {DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert ask(gateway, token=right) == grpc.StatusCode.RESOURCE_EXHAUSTED
 

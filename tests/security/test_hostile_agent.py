@@ -470,8 +470,9 @@ def test_what_an_agent_says_of_itself_cannot_write_on_the_operators_screen_nor_b
             shown = command(gateway, *words)
             assert not set(shown) & FORBIDDEN, (words, shown)
             assert name in shown or words in (["top"], ["status"], ["account"])
-            said = json.loads(command(gateway, *words, "--json"))
-            assert said is not None
+            said = command(gateway, *words, "--json")
+            assert not set(said) & FORBIDDEN, (words, said)
+            assert json.loads(said) is not None
         reports.put(None)
 
 

@@ -278,3 +278,19 @@ def test_a_stream_opened_before_the_revocation_that_greets_after_it_gets_nothing
         with pytest.raises(grpc.RpcError) as error:
             next(call)
         assert error.value.code() == NOT_YOU
+
+
+def test_a_token_made_before_a_name_was_taken_does_not_take_it_from_another_site(gateway: Gateway) -> None:
+    """Whoever may make tokens for one site could make one for a name that another site will have, and wait."""
+    waiting = gateway.token("theirs", "fra1")
+    owner = gateway.enroll(gateway.token("fra1", "fra1"))[0]
+    with pytest.raises(grpc.RpcError) as error:
+        gateway.enroll(waiting)
+    assert error.value.code() == NOT_YOU
+    assert "fra1" in str(error.value.details())
+    db = connection.connect(gateway.data.state)
+    row = agents.get(db, "fra1")
+    db.close()
+    assert row is not None
+    assert row.site == "fra1"
+    assert gets_in(gateway, owner)

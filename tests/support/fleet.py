@@ -22,7 +22,7 @@ from support.fleet_agents import SOURCE, SimulatedAgent, Tally
 from support.gateway import Identity, csr_of, pem
 from support.processes import Centre
 
-ENROLLING = 16  # at once
+ENROLLING = 4  # at once, on one connection: the enrollment port grants it 8 streams
 
 _SOURCE = f"""source: {SOURCE}
 on: {{}}

@@ -194,6 +194,7 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "users.add": lambda _e, _s: {"name": "dora", "role": "viewer", "on": ["all"]},
     "users.list": lambda _e, _s: {},
     "users.grant": lambda e, s: {**_made_user(e, s), "role": "operator", "on": ["region=us"]},
+    "users.link": lambda e, s: {**_made_user(e, s), "email": "carl@example.com"},
     "users.revoke-role": lambda e, s: {**_made_user(e, s), "role": "viewer"},
     "users.disable": _made_user,
     "users.remove": _made_user,

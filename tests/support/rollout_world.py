@@ -66,7 +66,7 @@ class PaperAgent:
         return AgentSeen(
             self.site, self.site, self.here, self.last_seen_us, self.starts, self.effective, self.effective_us,
             self.offered, self.offered_us, self.said_of, self.said, self.said_us, "no such column",
-            ("line 1", "line 2"), self.beat_us, 0.0,
+            ("line 1", "line 2"), self.beat_us, (), 0.0,
             {"stock": SourceSeen("failing" if failing else "waiting", "gone")}, {},
             {"stock": Counts(self.dead, self.dead, 0, "not a number")} if self.dead else {},
         )  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from crossdock_controller.config import words
+import pytest
+
+from crossdock_controller.config import secrets, words
 from crossdock_controller.config.diff import Plan, plan
 from crossdock_controller.store.revisions import StoredTree
 from support.trees import small_tree
@@ -97,7 +99,7 @@ def test_what_is_gone_is_removed_where_it_was() -> None:
         "site rtm1",
         "  site rtm1 removed",
         "  source wms-shipments removed",
-        "restarts: wms-shipments at rtm1",
+        "stops: wms-shipments at rtm1",
     ]
 
 
@@ -203,3 +205,22 @@ def test_a_file_is_touched_by_what_it_includes_its_groups_and_its_environment() 
         "sites/rtm1.yaml",
         "sources/shipments.yaml",
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("+password: hunter2", "+password: ***"),
+        ("-  db_password: 'hunter 2'", "-  db_password: ***"),
+        (" connection: {password: hunter2, user: app}", " connection: {password: ***, user: app}"),
+        ('+odbc: "DSN=wms;UID=app;PWD=hunter2;X=1"', '+odbc: "DSN=wms;UID=app;PWD=***;X=1"'),
+        ("+url: postgresql://app:hunter2@db/x", "+url: postgresql://app:***@db/x"),
+        ("+headers: {Authorization: Bearer hunter2}", "+headers: {Authorization: ***}"),
+        ("+password: secret:finance-db", "+password: secret:finance-db"),
+        ('+odbc: "DSN=wms;PWD={secret:wms-db}"', '+odbc: "DSN=wms;PWD={secret:wms-db}"'),
+        ("+token: 'secret:shop'", "+token: 'secret:shop'"),
+        ("+  sku: ITEM   # a token of it", "+  sku: ITEM   # a token of it"),
+    ],
+)
+def test_a_line_of_a_file_never_shows_a_secret_and_otherwise_stays_as_it_is(line: str, shown: str) -> None:
+    assert secrets.masked_line(line) == shown

@@ -42,8 +42,9 @@ ROLE_OF = {
     "ca.list": "engineer", "ca.add": "admin", "ca.issue": "admin", "ca.switch": "admin", "ca.retire": "admin",
     "command.targets": "operator", "command.give": "operator", "command.states": "operator",
     "command.list": "operator", "command.show": "operator", "command.file": "operator",
-    "users.add": "admin", "users.list": "admin", "users.grant": "admin", "users.revoke-role": "admin",
-    "users.disable": "admin", "users.remove": "admin", "users.token.create": "admin", "users.token.list": "admin",
+    "users.add": "admin", "users.list": "admin", "users.grant": "admin", "users.link": "admin",
+    "users.revoke-role": "admin", "users.disable": "admin", "users.remove": "admin", "users.token.create": "admin",
+    "users.token.list": "admin",
     "users.token.revoke": "admin", "audit.list": "admin", "audit.verify": "admin",
 }  # fmt: skip
 

@@ -73,6 +73,18 @@ def test_two_users_never_share_a_name_an_address_or_a_subject(box: Box) -> None:
     people.add_user(box.data, "carl", "viewer", ["all"], by="local:test", now_us=1)  # none given is shared by many
 
 
+def test_a_subject_or_address_is_linked_changed_and_taken_away_but_never_shared(box: Box) -> None:
+    for name in ("anna", "ben"):
+        people.add_user(box.data, name, "viewer", ["all"], by="local:test", now_us=1)
+    linked = people.link_user(box.data, "anna", "Anna@example.com", "sub-1", by="local:test", now_us=2)
+    assert (linked.email, linked.oidc_subject) == ("anna@example.com", "sub-1")
+    with pytest.raises(Refused, match="another user's"):
+        people.link_user(box.data, "ben", None, "sub-1", by="local:test", now_us=2)
+    kept = people.link_user(box.data, "anna", "", by="local:test", now_us=3)
+    assert (kept.email, kept.oidc_subject) == ("", "sub-1")
+    assert people.link_user(box.data, "ben", "anna@example.com", by="local:test", now_us=4).email == "anna@example.com"
+
+
 @pytest.mark.parametrize("name", ["", "Anna", "-a", "a b", "a/b", "../a", "a" * 64, "user:a"])
 def test_what_cannot_be_a_name_is_refused(box: Box, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be a user's name"):

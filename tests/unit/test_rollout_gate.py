@@ -40,6 +40,11 @@ def test_a_refusal_says_why_with_its_log() -> None:
     )  # fmt: skip
 
 
+def test_an_illness_comes_with_what_the_agent_says_of_itself_besides() -> None:
+    (one,) = found(replace(WELL, sources={"stock": SourceSeen("failing")}, problems=("the disk is full",)))
+    assert one.evidence == ("the disk is full",)
+
+
 def test_a_refusal_of_an_older_revision_is_not_held_against_this_one() -> None:
     assert ill(replace(WELL, said_of=6, said="failed")) == []
 

@@ -67,6 +67,15 @@ def test_one_good_token_buys_no_endless_guesses() -> None:
     assert got <= 60
 
 
+def test_without_a_pace_only_who_failed_waits() -> None:
+    throttle = Throttle(paced=False)
+    assert all(throttle.wait(f"t{n}", 1.0) == 0 for n in range(5_000))
+    for _ in range(FREE_FAILURES + 3):
+        throttle.failed("t1", 1.0)
+    assert throttle.wait("t1", 1.0) > 0
+    assert throttle.wait("t2", 1.0) == 0
+
+
 def test_a_failure_is_forgiven_after_an_hour() -> None:
     throttle = Throttle()
     for _ in range(20):

@@ -32,7 +32,7 @@ def new_context() -> ssl.SSLContext:
 
 
 class FromAuthority:
-    """Made anew at two thirds of its life, when the clock was set back, and when another authority issues."""
+    """Made anew at two thirds of its life, when the clock was set back, and with each phase of a new authority."""
 
     def __init__(
         self, context: ssl.SSLContext, directory: Path, names: Sequence[str], life: dt.timedelta = SERVER_LIFE
@@ -42,18 +42,19 @@ class FromAuthority:
         self._names = list(names)
         self._life_us = life.total_seconds() * 1e6
         self._expires_us = 0
-        self._bundle = b""
+        self._version = ""
         self.renew()
 
     def renew(self) -> bool:
         """Whether there was a reason to. From the event loop only: a handshake must not meet half a pair."""
         authority = Authority.open(self._directory)
         left_us = self._expires_us - time.time_ns() / 1000
-        if self._bundle == authority.bundle and self._life_us / 3 < left_us <= self._life_us:
+        due = left_us <= self._life_us / 3 and self._expires_us < authority.serves_until_us
+        if self._version == authority.version and not due and left_us <= self._life_us:
             return False
         pair = authority.issue_server(self._names, dt.datetime.now(dt.UTC))
         _load(self._context, pair.certificate, pair.key, self._directory.parent)
-        self._expires_us, self._bundle = pair.expires_us, authority.bundle
+        self._expires_us, self._version = pair.expires_us, authority.version
         return True
 
 

@@ -22,7 +22,7 @@ from crossdock_controller.api.certificate import Renew
 
 CONNECTIONS = 100
 HEAD_BYTES = 64 * 1024
-IDLE_SECONDS = 5.0  # as long as a connection may be without a whole request, twice over at most
+IDLE_SECONDS = 10.0  # as long as a connection may be without a whole request, twice over at most
 GRACE_SECONDS = 3
 
 

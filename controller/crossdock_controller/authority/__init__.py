@@ -52,6 +52,7 @@ class _Held:
     states: States
     signers: dict[str, Signer]
     signature: tuple[int, int, int]
+    retired: bytes = b""  # PEM
 
     def one(self, flag: str) -> Signer:
         return next(self.signers[s.fingerprint] for s in self.states if getattr(s, flag))
@@ -97,6 +98,11 @@ class Authority:
         return b"".join(signer.pem for signer in self._held.signers.values())
 
     @property
+    def record(self) -> bytes:
+        """PEM of all that ever were: what a retired one signed while it was trusted can still be checked."""
+        return self._held.retired + self.bundle
+
+    @property
     def bundle_fingerprints(self) -> tuple[str, ...]:
         """SHA-256, hex, of each certificate in `bundle`."""
         return tuple(self._held.signers)
@@ -114,6 +120,10 @@ class Authority:
     def ends(self) -> dict[str, dt.datetime]:
         """When each that is trusted ends, by fingerprint."""
         return {fingerprint: signer.ends for fingerprint, signer in self._held.signers.items()}
+
+    def certificates(self) -> dict[str, str]:
+        """PEM of each that is trusted, by fingerprint."""
+        return {fingerprint: signer.pem.decode() for fingerprint, signer in self._held.signers.items()}
 
     @property
     def serves_until_us(self) -> int:
@@ -230,7 +240,8 @@ def _read(directory: Path) -> _Held:
             if files.signature(directory) == signature:
                 raise
         else:
-            return _Held(found, signers, signature)
+            retired = b"".join(files.certificate(directory, s.file) for s in found if not s.trusted)
+            return _Held(found, signers, signature, retired)
         # A command changed it while we read: now it is whole again.
 
 

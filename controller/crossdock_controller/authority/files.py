@@ -91,6 +91,14 @@ def load(directory: Path, file: str) -> Signer:
     return Signer(key, certificate)
 
 
+def certificate(directory: Path, file: str) -> bytes:
+    """Of one that retired, PEM; nothing where somebody removed it."""
+    try:
+        return (directory / f"{file}.pem").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
 def make_first(directory: Path, now: dt.datetime) -> None:
     """The authority of a new controller, unless there is one. Its certificate is written last: it makes it true."""
     if (directory / LIST).exists() or (directory / f"{FIRST}.pem").exists():

@@ -41,6 +41,15 @@ def ca(ctx: click.Context, data: DataDirectory, as_json: bool) -> None:
         _show(found, now_us)
 
 
+@ca.command("bundle")
+@click.pass_obj
+def ca_bundle(data: DataDirectory) -> None:
+    """Print the certificates of all that are trusted, PEM: what CROSSDOCK_CA and other clients of the API need."""
+    from crossdock_controller.commands import authorities
+
+    click.echo("".join(one.certificate for one in authorities.listing(data, _now_us()).authorities), nl=False)
+
+
 @ca.command("add")
 @json_option
 @click.pass_obj

@@ -182,7 +182,7 @@ def show(found: RolloutView, now_us: int) -> None:
         )  # fmt: skip
     screen().print(grid)
     for wave in found.waves:
-        for agent in wave.agents:
+        for agent in wave.agents if found.live else ():
             if wave.began_us and agent.state not in {"taken", "back"}:
                 screen().print(f"  {agent.agent}: {agent.state} {agent.detail}", markup=False, soft_wrap=True)
     for doubt in found.doubts:

@@ -90,6 +90,20 @@ def users_grant(name: str, role: str, on: tuple[str, ...], data: DataDirectory, 
     _told(people.grant_role(data, name, role, list(on), by=actor(), now_us=_now_us()), as_json)
 
 
+@users.command("link")
+@click.argument("name")
+@click.option("--email", help="By which an OIDC issuer may name them; empty for none.")
+@click.option("--oidc-subject", metavar="SUB", help="Or by this subject; empty for none.")
+@data_option
+@json_option
+def users_link(name: str, email: str | None, oidc_subject: str | None, data: DataDirectory, as_json: bool) -> None:
+    """Say by what an OIDC issuer names user NAME."""
+    if email is None and oidc_subject is None:
+        raise click.UsageError("give --email or --oidc-subject")
+    require_data(data)
+    _told(people.link_user(data, name, email, oidc_subject, by=actor(), now_us=_now_us()), as_json)
+
+
 @users.command("revoke-role")
 @click.argument("name")
 @_ROLE

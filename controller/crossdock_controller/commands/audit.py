@@ -40,7 +40,7 @@ class Verified:
     """*entries* hold together from the first on. *broken* is the number of the first entry at fault (0: none), and
     *problem* says what is wrong with it. *heads* signed heads were compared, the newest of entry *covered* at
     *covered_us*; entries after it have no second witness yet. *foreign* heads were signed by no authority that this
-    controller has now."""
+    controller ever had."""
 
     sound: bool
     entries: int
@@ -85,7 +85,7 @@ def audit_verify(data: DataDirectory, witness: Kept | None = None) -> Verified:
     """Every digest computed again, and the log compared with its signed heads, and with *witness*, as of a
     backup's manifest."""
     written = heads.read(data.audit_heads)
-    known = heads.genuine(written, Authority.open(data.authority).bundle)
+    known = heads.genuine(written, Authority.open(data.authority).record)
     told = [*known, *([Head(witness.seq, witness.hash, 0)] if witness else [])]
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
         walked = store.walk(db)

@@ -43,6 +43,7 @@ class AuthorityView:
     held_by: int
     vouched_by: list[str] = field(default_factory=list)
     needed_by: list[Need] = field(default_factory=list)
+    certificate: str = ""  # PEM, while it is trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Step:
 def listing(data: DataDirectory, now_us: int) -> Authorities:
     authority = Authority.open(data.authority)
     ends = {fingerprint: _us(end) for fingerprint, end in authority.ends().items()}
+    pem = authority.certificates()
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
         known = _facts(db, now_us)
         server = int(facts.get(db, facts.SERVER_ENDS) or b"0")
@@ -82,6 +84,7 @@ def listing(data: DataDirectory, now_us: int) -> Authorities:
             AuthorityView(
                 state.fingerprint, state.word, state.made_us, ends.get(state.fingerprint, 0), state.retired_us,
                 trusting, holding, sorted(state.crosses), _needed(authority, state, known),
+                pem.get(state.fingerprint, ""),
             )
         )  # fmt: skip
     return Authorities(views, len(known.active), known.grace_us, server, states.next_step(authority.states))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from crossdock_controller.config.policy import Need
 
 
+MAX_LINES = 5_000  # of a file whose lines are compared
+
+
 @dataclass(frozen=True, slots=True)
 class FileDiff:
     """*lines* of a unified diff, without its two header lines."""
@@ -80,15 +83,23 @@ def page(data: DataDirectory, name: str, other: str = "") -> Page:
 
 
 def file_diffs(before: dict[str, str], after: dict[str, str]) -> list[FileDiff]:
-    """Each file that differs, by path."""
+    """Each file that differs, by path. What looks like a plain secret is not shown."""
     found: list[FileDiff] = []
     for path in sorted({*before, *after}):
         was, will = before.get(path), after.get(path)
         if was != will:
             action = "added" if was is None else "removed" if will is None else "changed"
-            lines = difflib.unified_diff((was or "").splitlines(), (will or "").splitlines(), n=3, lineterm="")
-            found.append(FileDiff(path, action, list(lines)[2:]))
+            found.append(FileDiff(path, action, _lines((was or "").splitlines(), (will or "").splitlines())))
     return found
+
+
+def _lines(was: list[str], will: list[str]) -> list[str]:
+    from crossdock_controller.config import secrets
+
+    if max(len(was), len(will)) > MAX_LINES:  # comparing may cost the square of them
+        return [f"({len(was)} lines before, {len(will)} after: too many to be compared here)"]
+    lines = list(difflib.unified_diff(was, will, n=3, lineterm=""))
+    return [secrets.masked_line(line) for line in lines[2:]]
 
 
 _NOTHING = _Side(naming.Named(0), None, "", 0, "", 0)

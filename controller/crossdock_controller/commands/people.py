@@ -128,6 +128,29 @@ def grant_role(data: DataDirectory, name: Text, role: Text, on: Sequence[Text], 
 
 
 @served
+def link_user(
+    data: DataDirectory,
+    name: Text,
+    email: Text | None = None,
+    oidc_subject: Text | None = None,
+    *,
+    by: str,
+    now_us: int,
+) -> UserView:
+    """By what an OIDC issuer names user *name*; None leaves it as it is, "" takes it away. Raises Refused when it is
+    another's."""
+    if email and not _EMAIL.fullmatch(email):
+        raise ConfigError(f"{email!r} is not an e-mail address")
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        _known(db, name)
+        if not store.link(db, name, email.lower() if email is not None else None, oidc_subject):
+            raise Refused("this e-mail address or OIDC subject is another user's", hint="crossdock users list --json")
+        details = {k: v for k, v in (("email", email), ("oidc_subject", oidc_subject)) if v is not None}
+        audit.append(db, actor=by, action="users.link", target=name, details=details, now_us=now_us)
+        return _view(db, _known(db, name), now_us)
+
+
+@served
 def revoke_role(
     data: DataDirectory, name: Text, role: Text, on: Text | None = None, *, by: str, now_us: int
 ) -> UserView:

@@ -21,6 +21,13 @@ _BEARER = re.compile(r"^(bearer|basic)\s+\S", re.IGNORECASE)
 _WHOLE = re.compile(r"secret:[A-Za-z0-9._-]+")
 _INSIDE = re.compile(r"\{secret:[A-Za-z0-9._-]+\}")  # within an ODBC connection string
 
+_LINE = re.compile(
+    r"([\w-]*(?:password|passwd|pwd|passphrase|secret|token|api[_-]?key|private[_-]?key|authorization)[\"']?\s*(?::\s+|=\s*))"
+    r"(\"[^\"]*\"|'[^']*'|\{[^}]*\}|[^,;}\s]+(?: [^,;}:]+)?)",
+    re.IGNORECASE,
+)
+_LINE_CHARACTERS = 1000
+
 HINT = "write a reference: {example}; its value is set where it is used and never stored in the tree"
 
 
@@ -41,6 +48,15 @@ def plain_secrets(value: Any, path: Path = ()) -> Iterator[tuple[Path, str, str]
 def masked(path: Path, value: Any) -> Any:
     """*value* as it may be shown: stars instead of what looks like a plain secret."""
     return "***" if any(True for _ in plain_secrets(value, path)) else value
+
+
+def masked_line(line: str) -> str:
+    """A line of a file as it may be shown: stars instead of what looks like a plain secret in it. For revisions that
+    were stored before a rule knew what it knows now. Long lines are cut: looking for one costs the square of them."""
+    if len(line) > _LINE_CHARACTERS:
+        line = line[: _LINE_CHARACTERS - 1] + "…"
+    shown = _LINE.sub(lambda m: m[0] if m[2].strip("\"'{").startswith("secret:") else f"{m[1]}***", line)
+    return _URL.sub(lambda m: m[0].replace(f":{m[1]}@", ":***@"), shown)
 
 
 def _finding(text: str, path: Path) -> tuple[str, str] | None:

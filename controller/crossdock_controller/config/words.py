@@ -38,24 +38,26 @@ def blocks(plan: Plan, site: str = "") -> list[Block]:
     return [*found, Block("controller", (), own)] if own and not site else found
 
 
-def restarts(plan: Plan) -> dict[str, list[str]]:
-    """{source: sites at which its reading stops and begins anew (or for good)}."""
-    found: dict[str, list[str]] = {}
-    for change in plan.changes:
-        if change.part == "source" and change.action != "added":
-            found.setdefault(change.name, []).append(change.site)
-    return dict(sorted(found.items()))
-
-
 def summary(plan: Plan) -> list[str]:
-    """Lines below the changes: what restarts, and whom it leaves alone."""
-    together: dict[tuple[str, ...], list[str]] = {}
-    for source, sites in restarts(plan).items():
-        together.setdefault(tuple(sites), []).append(source)
-    lines = [f"restarts: {_names(names)} at {counted(sites, plan.sites)}" for sites, names in together.items()]
+    """Lines below the changes: which sources begin anew or end where, and whom all of it leaves alone."""
+    lines = []
+    for word, action in (("restarts", "changed"), ("stops", "removed")):
+        together: dict[tuple[str, ...], list[str]] = {}
+        for source, sites in _sources(plan, action).items():
+            together.setdefault(tuple(sites), []).append(source)
+        lines += [f"{word}: {_names(names)} at {counted(sites, plan.sites)}" for sites, names in together.items()]
     if plan.untouched:
         lines.append(f"untouched: {counted(plan.untouched, plan.sites)}")
     return lines
+
+
+def _sources(plan: Plan, action: str) -> dict[str, list[str]]:
+    """{source: sites at which it is changed, or removed}."""
+    found: dict[str, list[str]] = {}
+    for change in plan.changes:
+        if change.part == "source" and change.action == action:
+            found.setdefault(change.name, []).append(change.site)
+    return dict(sorted(found.items()))
 
 
 def text(plan: Plan, site: str = "") -> str:

@@ -105,6 +105,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("users.add", "people:add_user", "admin", EVERY_SITE, changes=True),
     Operation("users.list", "people:list_users", "admin", EVERY_SITE),
     Operation("users.grant", "people:grant_role", "admin", EVERY_SITE, changes=True),
+    Operation("users.link", "people:link_user", "admin", EVERY_SITE, changes=True),
     Operation("users.revoke-role", "people:revoke_role", "admin", EVERY_SITE, changes=True),
     Operation("users.disable", "people:disable_user", "admin", EVERY_SITE, changes=True),
     Operation("users.remove", "people:remove_user", "admin", EVERY_SITE, changes=True),

@@ -28,7 +28,7 @@ def _loaded(state: str, number: int) -> Loaded | None:
     from pathlib import Path
 
     with closing(connection.connect(Path(state))) as db:
-        found = revisions.tree(db, number)
+        found = revisions.sound(db, [number])[0].get(number)
     return load.inspect(found)[0] if found is not None else None
 
 

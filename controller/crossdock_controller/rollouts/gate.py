@@ -17,7 +17,7 @@ _SECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """*evidence* are the agent's last log lines, where it sent some."""
+    """*evidence* are the agent's last log lines where it refused, else what it says of itself besides."""
 
     agent: str
     site: str
@@ -45,7 +45,7 @@ def judge(agent: AgentSeen, revision: int, wave: Begun, seen: Seen, limits: Thre
     """What is wrong with *agent* since *wave* of *revision* began."""
     found = _Judge(agent, revision, wave, seen, limits).all()
     return [
-        Finding(agent.agent, agent.site, f"{_who(agent)} {text}", ill, agent.log if refused else ())
+        Finding(agent.agent, agent.site, f"{_who(agent)} {text}", ill, agent.log if refused else agent.problems)
         for text, ill, refused in found
     ]
 

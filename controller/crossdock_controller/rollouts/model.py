@@ -120,6 +120,7 @@ class AgentSeen:
     reason: str = ""
     log: tuple[str, ...] = ()
     beat_us: int = 0
+    problems: tuple[str, ...] = ()  # in the agent's own words
     lag_seconds: float = 0.0
     sources: dict[str, SourceSeen] = field(default_factory=dict)
     stuck: dict[str, str] = field(default_factory=dict)  # source: why its records wait in the intake

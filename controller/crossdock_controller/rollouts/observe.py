@@ -22,12 +22,14 @@ _Names = tuple[str, str]  # agent and source
 
 
 def observe(db: sqlite3.Connection, rollout: Rollout, now_us: int, listening_us: int) -> Seen:
-    """What `decide` goes by. Reads only."""
+    """What `decide` goes by. Reads only. What became of records is counted while it is judged by it, and not of a
+    rollout that ended: that may be months ago."""
     listed = [row for row in agents.list_all(db) if row.state == "active"]
     wave_of = {site: i for i, wave in enumerate(rollout.plan.waves) for site in wave.sites}
     known = sightings.list_all(db)
     stuck = _stuck(db)
-    counts = [_counts(gauges.since(db, Mark(w.mark_input, w.mark_letter))) for w in rollout.progress.begun]
+    judged = rollout.progress.begun if rollout.state in {"rolling", "held"} else ()
+    counts = [_counts(gauges.since(db, Mark(w.mark_input, w.mark_letter))) for w in judged]
     hour = _hour(db, now_us) if _may_begin(rollout, now_us) else {}
     mark = gauges.now(db)
     found = []
@@ -58,7 +60,8 @@ def _agent(
     return AgentSeen(
         row.agent, row.site, row.connected, row.last_seen_us, seen.starts, effective, seen.effective_us,
         seen.offered, seen.offered_us, seen.said_of, seen.said, seen.said_us, seen.reason, seen.log,
-        int(health.get("at_us", 0)), _lag_seconds(health), _sources(health), stuck, counts, hour,
+        int(health.get("at_us", 0)), tuple(health.get("problems", ())), _lag_seconds(health), _sources(health),
+        stuck, counts, hour,
     )  # fmt: skip
 
 

@@ -12,6 +12,9 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from crossdock_controller.store import facts
+
+RESTORE_MARGIN_US = 3_600_000_000  # a backup takes a while
 _COLUMNS = "serial, agent, authority, key_sha256, issued_us, expires_us, how, bundle, first_used_us, use_order, seq"
 
 
@@ -122,6 +125,20 @@ def newer_in_use(db: sqlite3.Connection, certificate: Certificate) -> Certificat
         (certificate.agent, than, certificate.serial),
     ).fetchone()
     return _row(row) if row else None
+
+
+def unissued(db: sqlite3.Connection, since_us: int = 0) -> list[Certificate]:
+    """Certificates used since then that are by a CA of ours, and that this store never issued although it had issued
+    others to the same agent before: somebody else may have the CA's key. Not those that a restored store had forgotten:
+    issued after its backup, and before it was restored."""
+    at_us, backup_us = facts.restored(db) or (0, 0)
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM certificates c WHERE how = 'seen' AND first_used_us > ?"
+        " AND NOT issued_us BETWEEN ? AND ? AND EXISTS"
+        " (SELECT 1 FROM certificates WHERE agent = c.agent AND seq < c.seq AND how <> 'seen') ORDER BY seq",
+        (since_us, backup_us - RESTORE_MARGIN_US if at_us else 1, at_us),
+    )
+    return [_row(row) for row in rows]
 
 
 def prune(db: sqlite3.Connection, ended_before_us: int, limit: int = 1000) -> int:

@@ -83,6 +83,18 @@ def set_disabled(db: sqlite3.Connection, user: str, disabled: bool) -> bool:
     return bool(changed.rowcount)
 
 
+def link(db: sqlite3.Connection, user: str, email: str | None, oidc_subject: str | None) -> bool:
+    """By what an issuer may name *user*; None leaves it as it is. False when one of them is another's."""
+    try:
+        db.execute(
+            "UPDATE users SET email = coalesce(?, email), oidc_subject = coalesce(?, oidc_subject) WHERE name = ?",
+            (email, oidc_subject, user),
+        )
+    except sqlite3.IntegrityError:
+        return False
+    return True
+
+
 def remove(db: sqlite3.Connection, user: str) -> bool:
     """With roles and tokens. False when there is no such user."""
     db.execute("DELETE FROM grants WHERE user = ?", (user,))

@@ -29,6 +29,7 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, wit
     fleet = fleet_commands.agents(data, now_us)
     with closing(connection.connect(data.state)) as db, connection.snapshot(db):
         newest = certificates.newest(db)
+        forged = certificates.unissued(db, now_us - 30 * DAY_US)
         day_ago = now_us - DAY_US
         identity = refusals.since(db, day_ago, refusals.IDENTITY)
         port = refusals.since(db, day_ago, refusals.PORT)
@@ -41,6 +42,7 @@ def risks(data: DataDirectory, now_us: int, *, authorities_too: bool = True, wit
     found = [
         *lives.certificates(fleet, spans, grace_us, now_us),
         *authorities.server(server_us, now_us),
+        *authorities.unissued(forged),
         *(_authorities(data, now_us) if authorities_too else authorities.noted(authority_us, now_us)),
         *agents.clocks(fleet, spans, server_us, now_us),
         *agents.releases(fleet),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crossdock_controller.commands.risks.lives import RENEW_AT, SLACK
@@ -10,6 +11,7 @@ from crossdock_controller.commands.risks.said import duration
 
 if TYPE_CHECKING:  # it reads keys, which weighs something
     from crossdock_controller.commands.authorities import Authorities, AuthorityView
+    from crossdock_controller.store.certificates import Certificate
 
 SERVER_LIFE_US = 30 * DAY_US
 SHORT = 8  # characters of a fingerprint that people compare
@@ -65,6 +67,19 @@ def lacking(known: Authorities) -> list[Risk]:
                 f"agent {need.agent or 'SITE-HOST'} {need.reason}: 'crossdock ca' waits for it", need.step,
             )  # fmt: skip
     return list(found.values())
+
+
+def unissued(found: Sequence[Certificate]) -> list[Risk]:
+    """Certificates of our own authorities that were never issued here."""
+    return [
+        Risk(
+            "critical", "forged", one.agent, 0,
+            f"agent {one.agent} showed a certificate of our authority {one.authority[:SHORT]} that was never issued"
+            " here, unless it was while the store could not be written: somebody else may have the authority's key",
+            "replace the authority at once (crossdock ca add, issue, switch, retire --force), and enrol the agent anew",
+        )
+        for one in found
+    ]  # fmt: skip
 
 
 def _end(ends_us: int, now_us: int) -> str:

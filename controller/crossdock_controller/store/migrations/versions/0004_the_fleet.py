@@ -52,6 +52,8 @@ def _certificates() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("certificates_agent", "certificates", ["agent", "use_order"])
+    seen = sa.text("how = 'seen'")  # few, or something is wrong
+    op.create_index("certificates_seen", "certificates", ["seq"], sqlite_where=seen, postgresql_where=seen)
     op.create_table(
         "trusts",
         sa.Column("agent", sa.Text(), primary_key=True),
