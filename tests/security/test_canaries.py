@@ -163,6 +163,11 @@ class Run:
         assert "in force" in applied, self.said
         token = json.loads(self.say("token", "create", "--site", "atl1", "--json", keep=False))["token"]
         self.words["join token"] = parse_token(token).secret
+        first = self.centre.data / "first-admin-token"
+        self.words["first admin token"], self.files["first admin token"] = first.read_text("utf-8").strip(), first
+        self.say("users", "add", "anna", "--role", "viewer", "--on", "all")
+        made = json.loads(self.say("users", "token", "create", "anna", "--json", keep=False))
+        self.words["API token"] = made["token"]
         state = self.directory / "agent-atl1"
         self.enroll(token, state)
         private(self.files["old-db"], self.words["old-db"])
