@@ -67,7 +67,8 @@ class Renewal:
             raise CrossdockError(f"the certificate is for agent {agent}, this is {current.agent}")
         if expires_us < current.expires_us and expires_us <= self._wall_us():
             raise CrossdockError(
-                "the new certificate has ended already, and the one in use has not; it is kept", hint="is the controller's clock right?"
+                "the new certificate has ended already, and the one in use is kept",
+                hint="is the controller's clock right?",
             )
         renewed = msgspec.structs.replace(
             current,
