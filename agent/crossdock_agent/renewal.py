@@ -1,5 +1,6 @@
 """A certificate is replaced at two thirds of its life, with a new key. The old pair stays until the new is whole, and
-when the new would end sooner: a controller whose clock is behind hands out what has already expired."""
+when the new has ended already: a controller whose clock is behind hands that out. One that only ends sooner is taken:
+the life of certificates was shortened there, and who refused would ask again and again."""
 
 from __future__ import annotations
 
@@ -72,9 +73,10 @@ class Renewal:
         agent, expires_us = helper.certificate_facts(answer.certificate, asked[0])
         if agent != current.agent:
             raise CrossdockError(f"the certificate is for agent {agent}, this is {current.agent}")
-        if expires_us < current.expires_us:
+        if expires_us < current.expires_us and expires_us <= self._wall_us():
             raise CrossdockError(
-                "the new certificate ends before the one in use, which is kept", hint="is the controller's clock right?"
+                "the new certificate has ended already, and the one in use is kept",
+                hint="is the controller's clock right?",
             )
         renewed = msgspec.structs.replace(
             current,

@@ -193,10 +193,10 @@ async def _serve(
         trusting = Trusting(fleet, authority, lambda: credentials.expires_us, grace_us)
 
         async def refresh() -> None:
-            await trusting.refresh()
             await fleet.refresh()
             open_files.check(fleet.size)
 
+        await trusting.refresh()
         await refresh()
         conductor = Conductor(data.state, fence=data.holder)
         stack.push_async_callback(conductor.close)
@@ -207,6 +207,7 @@ async def _serve(
         tasks = [
             asyncio.create_task(guard.forever("intake", committer.run)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "fleet", refresh)),
+            asyncio.create_task(guard.every(REFRESH_SECONDS, "authorities", trusting.refresh)),  # may fail by itself
             asyncio.create_task(guard.every(LOOK_SECONDS, "commands", links.commanding.look)),
             asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", lambda: asyncio.to_thread(holding.beat))),

@@ -66,10 +66,12 @@ class Site:
         self.identities.save(identity, pem(key))
         self.renewal = Renewal(self.identities, self.problems, lambda: us(self.now))
 
-    def answer(self, controllers_clock: dt.datetime) -> CertificateIssued:
-        request = self.renewal.request()
+    def answer(
+        self, controllers_clock: dt.datetime, life: dt.timedelta = DAY, *, at_once: bool = False
+    ) -> CertificateIssued:
+        request = self.renewal.request(at_once=at_once)
         assert request is not None
-        issued = self.authority.issue_agent(request.csr, "atl1", DAY, controllers_clock)
+        issued = self.authority.issue_agent(request.csr, "atl1", life, controllers_clock)
         return CertificateIssued(certificate=issued.certificate, ca_bundle=self.authority.bundle)
 
 
@@ -83,11 +85,19 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     return Site(tmp_path / "state", Authority.open(tmp_path / "authority"))
 
 
-def test_a_certificate_that_ends_before_the_one_in_use_is_not_taken(site: Site) -> None:
+def test_a_certificate_that_has_ended_before_the_one_in_use_is_not_taken(site: Site) -> None:
     site.now = NOW + dt.timedelta(hours=17)
     assert not site.renewal.issued(site.answer(site.now - dt.timedelta(hours=30)))
     assert site.identities.current().expires_us == us(NOW + DAY)
     assert "controller's clock" in "; ".join(site.problems.sentences())
+
+
+def test_a_shorter_life_that_the_centre_gives_is_taken_and_not_asked_for_again_and_again(site: Site) -> None:
+    """A CA takes over after the life of certificates was shortened: who refused would hold the old CA for ever."""
+    site.now = NOW + dt.timedelta(hours=1)
+    assert site.renewal.issued(site.answer(site.now, dt.timedelta(hours=2), at_once=True))
+    assert site.identities.current().expires_us == us(site.now + dt.timedelta(hours=2))
+    assert site.problems.sentences() == []
 
 
 def test_a_certificate_that_lasts_longer_is_taken(site: Site) -> None:

@@ -90,6 +90,16 @@ def test_a_wave_without_one_agent_that_took_it_proves_nothing_and_halts() -> Non
     assert "no agent of wave w0 took revision 5" in found.rollout.why
 
 
+def test_a_wave_that_nobody_is_left_to_speak_for_halts_and_does_not_wait_without_end() -> None:
+    """Its only agent is revoked during the hold."""
+    found = world()
+    while not found.rollout.progress.begun or not found.rollout.progress.begun[0].taken_us:
+        found.tick()
+    del found.agents["a"]
+    assert found.run() == "reverted"
+    assert "no agent of wave w0 runs revision 5 any more" in found.rollout.why
+
+
 def test_a_site_that_was_ill_before_its_wave_is_judged_by_change() -> None:
     """Its source failed already: the revision is not to blame."""
     found = world()

@@ -50,9 +50,13 @@ def decide(rollout: Rollout, seen: Seen, limits: Thresholds = DEFAULTS) -> Step 
     wave = rollout.progress.begun[-1]
     if not wave.taken_us:
         return _taken(rollout, wave, seen)
-    if _held_long_enough(rollout, wave, seen) and not found:
-        return _passed(rollout, wave, seen)
-    return None
+    if found or seen.now_us < wave.taken_us + int(rollout.plan.hold_seconds * _SECOND):
+        return None
+    took = [a for a in _of_wave(rollout, seen) if has_taken(a, rollout.revision)]
+    if not took:  # revoked meanwhile, or gone: nobody is left to say that it is well
+        name = rollout.plan.waves[len(rollout.progress.begun) - 1].name
+        return halted(rollout, f"no agent of wave {name} runs revision {rollout.revision} any more", (), seen.now_us)
+    return _passed(rollout, wave, seen) if _heard_of(rollout, wave, took) else None
 
 
 def findings(rollout: Rollout, seen: Seen, limits: Thresholds) -> list[Finding]:
@@ -129,12 +133,10 @@ def _taken(rollout: Rollout, wave: Begun, seen: Seen) -> Step | None:
     return Step(after, "held", said)
 
 
-def _held_long_enough(rollout: Rollout, wave: Begun, seen: Seen) -> bool:
-    """Over, and each agent that has the revision was heard of in the later half."""
+def _heard_of(rollout: Rollout, wave: Begun, took: list[AgentSeen]) -> bool:
+    """Each agent that has the revision was heard of in the later half of the hold."""
     half_us = wave.taken_us + int(rollout.plan.hold_seconds * _SECOND / 2)
-    took = [a for a in _of_wave(rollout, seen) if has_taken(a, rollout.revision)]
-    over = seen.now_us >= wave.taken_us + int(rollout.plan.hold_seconds * _SECOND)
-    return over and bool(took) and all(a.beat_us >= half_us for a in took)
+    return all(a.beat_us >= half_us for a in took)
 
 
 def _passed(rollout: Rollout, wave: Begun, seen: Seen) -> Step:
