@@ -8,6 +8,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import msgspec
 import pytest
 
 from crossdock_controller import commands
-from crossdock_controller.access import ROLES
+from crossdock_controller.access import ROLES, Grant, Sites
 from crossdock_controller.api import openapi
-from crossdock_controller.commands import environments
-from crossdock_controller.operations import carry, plain, table
+from crossdock_controller.commands import configuration, environments
+from crossdock_controller.operations import carry, plain, table, trees
 from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
 from crossdock_controller.operations.scopes import Scope
 from crossdock_controller.operations.table import OPERATIONS, Operation
+from crossdock_controller.store import connection, rollouts
 from support.estate import EU, TREE, US, Estate, caller
 from support.operations import CALLS, entries
 
@@ -316,6 +318,18 @@ def test_the_reference_has_a_row_for_each_operation_with_its_role_and_sites() ->
 def _marks(operation: Operation) -> list[str]:
     marks = (("changes", operation.changes), ("payloads", operation.payloads))
     return [word for word, is_so in marks if is_so]
+
+
+def test_why_a_revision_was_taken_back_names_sites_and_is_for_who_sees_them_all(estate: Estate) -> None:
+    with closing(connection.connect(estate.data.state)) as db, connection.transaction(db):
+        rollouts.begin(db, 1, 0, "{}", "{}", 1)
+        row = rollouts.get(db, 1)
+        assert row is not None
+        rollouts.change(db, row, state="reverted", progress="{}", why="agent rtm1 refused it", evidence="[]")
+    whole = configuration.history(estate.data, 1)
+    assert (whole[0].rollout, whole[0].why) == ("reverted", "agent rtm1 refused it")
+    mine = configuration.history(estate.data, 1, Sites([Grant("viewer", "region=us")], trees.labels_of(estate.data)))
+    assert (mine[0].rollout, mine[0].why) == ("reverted", "")
 
 
 def test_counts_are_of_the_callers_sites_alone(estate: Estate) -> None:

@@ -163,7 +163,7 @@ def apply_tree(
 
 @served
 def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> list[RevisionView]:
-    """Every revision, newest first."""
+    """Every revision, newest first. Why one was taken back names sites, and is for who sees every site."""
     running: dict[int, list[str]] = {}
     for agent in agents(data, now_us, within):
         if agent.state != "revoked":
@@ -172,6 +172,8 @@ def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> lis
         rows, head, damaged = revisions.list_all(db), revisions.head_number(db), set(revisions.damaged(db))
         approval = {p.revision: p.state for p in proposals.list_all(db) if p.revision}
         rolled = rollouts.states(db)
+    if not within.everything:
+        rolled = {number: (state, "") for number, (state, _why) in rolled.items()}
     return [
         RevisionView(
             r.number, r.created_us, r.author, r.message, r.hash, r.number == head, running.get(r.number, []),
