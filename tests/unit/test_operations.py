@@ -259,6 +259,13 @@ def test_a_revision_that_comes_between_the_judgment_and_the_deed_is_not_taken_ba
     assert (found[0], found[1]) == (2, theirs)
 
 
+@pytest.mark.parametrize("seconds", [-5.0, 0.0, 1e10, 1e300])
+def test_a_door_is_open_for_a_year_at_most_and_no_time_breaks_a_call(estate: Estate, seconds: float) -> None:
+    body = msgspec.json.encode({"site": US, "agent": "", "ttl_seconds": seconds})
+    with pytest.raises(ConfigError, match="a token lives for"):
+        carry.carry_out(table.BY_NAME["token.create"], estate.data, caller("engineer", "region=us"), body)
+
+
 STAGED = {
     **TREE,
     "environments/prod.yaml": "on: {region: us}\n",
