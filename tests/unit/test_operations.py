@@ -259,6 +259,23 @@ def test_a_revision_that_comes_between_the_judgment_and_the_deed_is_not_taken_ba
     assert (found[0], found[1]) == (2, theirs)
 
 
+@pytest.mark.parametrize(
+    ("name", "role", "arguments"),
+    [
+        ("rollout", "viewer", {"revision": 2**63}),
+        ("dead.show", "operator", {"letter": 2**64 - 1}),
+        ("dead.show", "operator", {"letter": -(2**63) - 1}),
+        ("audit.list", "admin", {"since_us": 2**63}),
+    ],
+)
+@pytest.mark.parametrize("on", ["all", "region=us"])
+def test_a_number_that_no_store_can_hold_is_the_callers_mistake_and_not_the_controllers(
+    estate: Estate, name: str, role: str, arguments: dict[str, int], on: str
+) -> None:
+    with pytest.raises(Malformed):
+        carry.carry_out(table.BY_NAME[name], estate.data, caller(role, on), json.dumps(arguments).encode())
+
+
 @pytest.mark.parametrize("seconds", [-5.0, 0.0, 1e10, 1e300])
 def test_a_door_is_open_for_a_year_at_most_and_no_time_breaks_a_call(estate: Estate, seconds: float) -> None:
     body = msgspec.json.encode({"site": US, "agent": "", "ttl_seconds": seconds})

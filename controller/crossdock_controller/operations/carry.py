@@ -25,6 +25,8 @@ from crossdock_controller.operations.table import Operation
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import INJECTED
 
+_BEYOND = 2**63  # what the store holds ends before it
+
 
 class Forbidden(CrossdockError):  # noqa: N818 - names the verdict
     """The caller is known and may not. *reason*: "role" or "scope"."""
@@ -88,7 +90,13 @@ def arguments_of(operation: Operation, body: bytes) -> dict[str, Any]:
         raise Malformed(
             f"the body is not what {operation.name} takes: {error}", hint="GET /v1/openapi.json describes it"
         ) from error
-    return {name: getattr(decoded, name) for name in decoded.__struct_fields__}
+    arguments = {name: getattr(decoded, name) for name in decoded.__struct_fields__}
+    for name, value in arguments.items():
+        if isinstance(value, int) and not -_BEYOND <= value < _BEYOND:
+            raise Malformed(
+                f"{name} is a number of more than 64 bits", hint="GET /v1/openapi.json describes what is taken"
+            )
+    return arguments
 
 
 def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: bytes) -> bytes:
