@@ -1,5 +1,6 @@
 """A restore makes a controller's data what a backup holds, deletes nothing, and lets nobody in who was put out."""
 
+import json
 import os
 import sqlite3
 import stat
@@ -16,7 +17,7 @@ from crossdock_controller.authority import Authority
 from crossdock_controller.commands import backup, enrolment, fleet, restore
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.processes import ControllerSettings, run_controller
-from crossdock_controller.store import agents, connection, copies, events, facts, strangers, tokens
+from crossdock_controller.store import agents, audit, connection, copies, events, facts, rollouts, strangers, tokens
 from crossdock_controller.store.intake import IntakeReader
 from support.store_site import enrol, made, normalize
 
@@ -112,6 +113,20 @@ def test_join_tokens_of_the_backup_are_worth_nothing(data: DataDirectory, saved:
     restored(data, saved, replace=True)
     with closing(connection.connect(data.state)) as db:
         assert not tokens.take(db, "hash", 5)
+
+
+def test_a_rollout_of_the_backup_is_paused_until_a_person_has_looked(data: DataDirectory, tmp_path: Path) -> None:
+    """It may have been halted since, and must not begin its next wave by itself."""
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        rollouts.begin(db, 7, 1, "{}", "{}", 1)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    restored(data, tmp_path / "backup", replace=True)
+    with closing(connection.connect(data.state)) as db:
+        live = rollouts.live(db)
+        last = audit.entries(db, action="backup.restore")[0]
+    assert live is not None
+    assert (live.revision, live.state, live.steps) == (7, "held", 1)
+    assert json.loads(last.details)["rollouts_paused"] == [7]
 
 
 def test_data_that_is_there_is_refused_or_set_aside_never_deleted(data: DataDirectory, saved: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from crossdock.errors import Corrupt
-from crossdock_controller.store import audit, enrolments, facts, holder, tokens
+from crossdock_controller.store import audit, enrolments, facts, holder, rollouts, tokens
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.intake_schema import VERSIONS
 
@@ -172,7 +172,8 @@ def make_restored(
 
     Event numbers go on far beyond any that the lost store can have given (and beyond *beyond*): sinks that let only a
     newer `$sequence` win must not take what comes now for old. Join tokens and API tokens of the backup are void (some
-    were used or revoked since), and *revoked* agents stay so. On record as done by *by*, from the backup *source*.
+    were used or revoked since), *revoked* agents stay so, and a rollout is paused: it may have been halted since. On
+    record as done by *by*, from the backup *source*.
     """
     seconds = max(0, now_us - backup_us) // 1_000_000
     jump = max(JUMP, -(-seconds * JUMP_PER_SECOND // JUMP) * JUMP)
@@ -193,7 +194,10 @@ def make_restored(
             db.execute("UPDATE agents SET connected = 0")
             db.executemany("UPDATE agents SET state = 'revoked' WHERE agent = ?", [(name,) for name in revoked])
             db.execute("UPDATE api_tokens SET revoked_us = ? WHERE revoked_us = 0", (now_us,))
-            details = {"backup_us": backup_us, "store": new.hex(), "revoked_again": revoked}
+            paused = rollouts.pause_all(db)
+            details = {
+                "backup_us": backup_us, "store": new.hex(), "revoked_again": revoked, "rollouts_paused": paused,
+            }  # fmt: skip
             audit.append(db, actor=by, action="backup.restore", target=source, details=details, now_us=now_us)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return new, last
