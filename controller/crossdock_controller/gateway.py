@@ -43,6 +43,7 @@ REFUSALS_LOGGED = 20
 HELLO_SECONDS = 60.0
 UNREAD_SECONDS = 0.1  # between two looks whether directives were read
 MAX_STREAMS = 16  # of one agent: it has two, and a few that it has not noticed the end of
+MAX_UNUSED = 20  # certificates of one agent in an hour; one that is not answered asks for twelve
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
@@ -274,8 +275,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def _renew(self, agent: str, csr: bytes) -> link_pb2.Directive:
         try:
+            await self._refuse_hoarder(agent)
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
-        except Refused as error:
+        except CrossdockError as error:  # also a store that cannot be read now: it asks again
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
         row = ledger.of_issued(issued, agent, "renewal", self._fleet.authority.bundle_fingerprints)
 
@@ -287,6 +289,16 @@ class LinkService(link_pb2_grpc.LinkServicer):
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)
+
+    async def _refuse_hoarder(self, agent: str) -> None:
+        """Raises Refused for an agent that asks again and again and uses nothing: each one is kept in the ledger for as
+        long as it proves anything."""
+        hour_ago_us = time.time_ns() // 1000 - 3_600_000_000
+        if await self._fleet.read(lambda db: certificates.unused(db, agent, hour_ago_us)) >= MAX_UNUSED:
+            raise Refused(
+                f"agent {agent} asked for {MAX_UNUSED} certificates in an hour and used none of them",
+                hint="why does it not take them up? see its log; it may ask again in an hour",
+            )
 
 
 class _UplinkStream:

@@ -50,6 +50,18 @@ def test_enrolment_renewal_and_first_use_are_in_the_ledger(tmp_path: Path) -> No
             assert [(c.how, c.use_order) for c in ledger(gateway)] == [("enrol", 1), ("renewal", 2)]
 
 
+def test_an_agent_that_asks_for_certificates_and_uses_none_does_not_fill_the_ledger(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        request = link_pb2.CertificateRequest(csr=csr_of(ec.generate_private_key(ec.SECP256R1())))
+        asks = [link_pb2.Report(certificate_request=request)] * 30
+        with session(gateway, identity, *asks) as call:
+            assert next(call).WhichOneof("kind") == "welcome"
+            answers = [next(call).certificate for _ in asks]
+        assert "20 certificates in an hour and used none of them" in answers[-1].refused
+        assert len(ledger(gateway)) == 21
+
+
 def test_a_certificate_that_the_ledger_does_not_know_comes_in_at_its_first_use(tmp_path: Path) -> None:
     with running_gateway(tmp_path / "controller") as gateway:
         identity, _ = gateway.enroll(gateway.token())
