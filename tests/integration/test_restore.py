@@ -14,7 +14,7 @@ from crossdock.errors import ConfigError, Corrupt, Refused, Retryable
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock_controller.authority import Authority
-from crossdock_controller.commands import backup, enrolment, fleet, restore
+from crossdock_controller.commands import backup, enrolment, fleet, people, restore
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.processes import ControllerSettings, run_controller
 from crossdock_controller.store import agents, audit, connection, copies, events, facts, rollouts, strangers, tokens
@@ -177,6 +177,31 @@ def test_a_revocation_since_the_backup_outlives_it_where_it_can_be_read(data: Da
     assert [a.agent for a in done.unknown] == ["ldn1"]
     with closing(connection.connect(data.state)) as db:
         assert agents.active(db) == {"atl1": "atl1"}
+
+
+def test_who_was_disabled_or_removed_since_the_backup_is_let_in_by_nobodys_restore(
+    data: DataDirectory, tmp_path: Path
+) -> None:
+    """API tokens are void after a restore; who signs in at the company's issuer has none."""
+    for name in ("anna", "bert", "carl"):
+        people.add_user(data, name, "admin", ["all"], f"{name}@example.com", by="local:test", now_us=1)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    people.disable_user(data, "anna", by="local:test", now_us=2)
+    people.remove_user(data, "bert", by="local:test", now_us=2)
+    done = restored(data, tmp_path / "backup", replace=True)
+    assert done.disabled_again == ["anna", "bert"]
+    assert {user.name for user in people.list_users(data, 3) if not user.disabled} == {"carl"}
+
+
+def test_the_users_of_another_controllers_backup_are_not_judged_by_those_that_are_here(
+    data: DataDirectory, tmp_path: Path
+) -> None:
+    people.add_user(data, "anna", "admin", ["all"], by="local:test", now_us=1)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    fresh = made(tmp_path / "fresh")
+    done = restored(fresh, tmp_path / "backup", replace=True)
+    assert done.disabled_again == []
+    assert [user.disabled for user in people.list_users(fresh, 3)] == [False]
 
 
 def test_a_replaced_store_that_cannot_be_read_is_in_nobodys_way(data: DataDirectory, saved: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossdock.errors import ConfigError, CrossdockError, Retryable
@@ -38,6 +38,7 @@ class Restored:
     revoked_again: list[str]
     unknown: list[copies.AgentState]
     authorities_kept: bool = False  # those of the replaced data, which had gone on since the backup
+    disabled_again: list[str] = field(default_factory=list)  # users that were disabled or removed since
 
 
 def restore(
@@ -69,12 +70,15 @@ def restore(
         known = {agent.agent: agent for agent in manifest.agents}
         again = [a.agent for a in lost.agents if a.state == "revoked" and known.get(a.agent, a).state != "revoked"]
         migrate(new / "state.db")
+        restored_users = copies.users(new / "state.db")
+        disabled = sorted({name for since in lost.users for name in restored_users.gone(since)})
         store, before = copies.make_restored(
             new / "state.db",
             backup_us=manifest.created_us,
             now_us=now_us,
             beyond=lost.last_event,
             revoked=again,
+            disabled=disabled,
             by=by,
             source=str(directory),
         )
@@ -88,7 +92,7 @@ def restore(
         unknown = [a for a in lost.agents if a.agent not in known and a.state == "active"]
         return Restored(
             str(data.root), manifest.created_us, manifest.version, store.hex(), before, str(aside) if aside else "",
-            manifest.agents, lost.known, again, unknown, kept is not None,
+            manifest.agents, lost.known, again, unknown, kept is not None, disabled,
         )  # fmt: skip
 
 
@@ -99,6 +103,7 @@ class _Lost:
     agents: list[copies.AgentState]
     last_event: int
     known: bool
+    users: list[copies.Users]
 
 
 def _lost(data: DataDirectory) -> _Lost:
@@ -107,14 +112,16 @@ def _lost(data: DataDirectory) -> _Lost:
     aside = sorted(data.root.glob("replaced-*/state.db")) if data.restoring.exists() else []
     agents: dict[str, copies.AgentState] = {}
     last_event, known = 0, False
+    users: list[copies.Users] = []
     for path in (data.state, *aside):
         try:
             found, last = copies.agents(path), copies.last_event(path)
+            users.append(copies.users(path))
         except (sqlite3.Error, CrossdockError):
             continue
         last_event, known = max(last_event, last), True
         agents |= {a.agent: a for a in found if a.agent not in agents or a.state == "revoked"}
-    return _Lost(list(agents.values()), last_event, known)
+    return _Lost(list(agents.values()), last_event, known, users)
 
 
 def _authorities(data: DataDirectory) -> list[Path]:
