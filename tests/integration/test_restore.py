@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,20 @@ from crossdock_controller.authority import Authority
 from crossdock_controller.commands import backup, enrolment, fleet, people, restore
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.processes import ControllerSettings, run_controller
-from crossdock_controller.store import agents, audit, connection, copies, events, facts, rollouts, strangers, tokens
+from crossdock_controller.store import (
+    agents,
+    audit,
+    certificates,
+    connection,
+    copies,
+    events,
+    facts,
+    revocations,
+    rollouts,
+    strangers,
+    tokens,
+)
+from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.intake import IntakeReader
 from support.store_site import enrol, made, normalize
 
@@ -177,6 +191,25 @@ def test_a_revocation_since_the_backup_outlives_it_where_it_can_be_read(data: Da
     assert [a.agent for a in done.unknown] == ["ldn1"]
     with closing(connection.connect(data.state)) as db:
         assert agents.active(db) == {"atl1": "atl1"}
+
+
+def test_a_certificate_that_was_void_stays_void_also_where_its_agent_enrolled_anew_since(
+    data: DataDirectory, tmp_path: Path
+) -> None:
+    stolen = Certificate("stolen", "atl1", "ca", "key", MADE_US - HOUR_US, MADE_US + 9 * HOUR_US, how="enrol")
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        certificates.record(db, stolen)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    enrolment.revoke(data, "atl1", MADE_US + 5, by="local:test", because="stolen")
+    with closing(connection.connect(data.state)) as db:
+        enrol(db, "atl1")
+    restored(data, tmp_path / "backup", replace=True)
+    with closing(connection.connect(data.state)) as db:
+        assert "atl1" in agents.active(db)
+        found = revocations.voiding(db, stolen)
+        assert found is not None
+        assert (found.at_us, found.because) == (MADE_US + 5, "stolen")
+        assert revocations.voiding(db, replace(stolen, serial="new", issued_us=MADE_US + 6)) is None
 
 
 def test_who_was_disabled_or_removed_since_the_backup_is_let_in_by_nobodys_restore(

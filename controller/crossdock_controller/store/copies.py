@@ -18,9 +18,10 @@ from pathlib import Path
 import msgspec
 
 from crossdock.errors import Corrupt
-from crossdock_controller.store import audit, enrolments, facts, holder, rollouts, tokens
+from crossdock_controller.store import audit, enrolments, facts, holder, revocations, rollouts, tokens
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.intake_schema import VERSIONS
+from crossdock_controller.store.revocations import Revocation
 
 STEP_BYTES = 4 * 1024 * 1024  # copied between two looks at *progress*
 JUMP = 1_000_000_000  # of event numbers at a restore, at least: INTEGER columns of 32 bits stand one of them ...
@@ -181,6 +182,14 @@ def users(path: Path) -> Users:
         return Users(facts.store_id(db), {n: not off for n, off in db.execute("SELECT name, disabled FROM users")})
 
 
+def revoked_since(path: Path, since_us: int) -> list[Revocation]:
+    """None of a store of an older release."""
+    with _reading(path) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'revocations'").fetchone() is None:
+            return []
+        return [found for found in revocations.list_all(db).values() if found.at_us > since_us]
+
+
 def last_event(path: Path) -> int:
     """The number of the newest event that was ever in the log."""
     with _reading(path) as db:
@@ -196,6 +205,7 @@ def make_restored(
     beyond: int,
     revoked: list[str],
     disabled: list[str],
+    void: list[Revocation],
     by: str,
     source: str,
 ) -> tuple[bytes, int]:
@@ -224,6 +234,8 @@ def make_restored(
             enrolments.void_all(db)
             db.execute("UPDATE agents SET connected = 0")
             db.executemany("UPDATE agents SET state = 'revoked' WHERE agent = ?", [(name,) for name in revoked])
+            for found in void:  # also where the agent enrolled anew: what is in this store was issued before
+                revocations.record(db, found.agent, found.by, found.because, found.at_us)
             db.executemany("UPDATE users SET disabled = 1 WHERE name = ?", [(name,) for name in disabled])
             db.execute("UPDATE api_tokens SET revoked_us = ? WHERE revoked_us = 0", (now_us,))
             paused = rollouts.pause_all(db)
