@@ -97,6 +97,11 @@ class IdentityStore:
                 self._key = self._keystore.open(self._read_key(name), self._directory / name)
             return self._key
 
+    def pair(self) -> tuple[Identity, bytes]:
+        """`current` and `key` of one moment: another thread may be about to store others. Raises ConfigError."""
+        with self._lock:
+            return self.current(), self.key()
+
     def scheme(self) -> Scheme:
         """How the private key lies on disk. Raises ConfigError when it is not there."""
         name = self.current().key_file

@@ -36,8 +36,8 @@ class TurnedAway(ControllerUnavailable):
 
 def open_channel(identities: IdentityStore, bundle: bytes | None = None) -> grpc.Channel:
     """Connects on first use, trusting *bundle* if given. Raises ConfigError when there is no identity."""
-    identity = identities.current()
-    credentials = mutual_credentials(bundle or identity.ca_bundle, identity.certificate, identities.key())
+    identity, key = identities.pair()
+    credentials = mutual_credentials(bundle or identity.ca_bundle, identity.certificate, key)
     options = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
     return grpc.secure_channel(identity.link_address, credentials, options=options)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -180,17 +179,6 @@ def test_a_damaged_note_of_a_command_is_answered_and_the_command_is_not_run_agai
     said, _ = answer(controller, "pause", id_=id_, source="wms")
     assert not said.ok
     assert "whether it ran is not known; it is not run again" in said.error
-
-
-@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
-def test_what_cannot_be_written_down_is_not_run(controller: FakeController, agent: RunningAgent) -> None:
-    agent.settings.directory.chmod(0o500)
-    try:
-        said, _ = answer(controller, "pause", source="wms")
-    finally:
-        agent.settings.directory.chmod(0o700)
-    assert "not run: it could not be written down before" in said.error
 
 
 def test_what_has_no_room_to_be_written_down_is_not_run(controller: FakeController, agent: RunningAgent) -> None:

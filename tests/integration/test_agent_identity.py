@@ -19,12 +19,12 @@ import msgspec
 import psutil
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crossdock import siteconfig
 from crossdock.errors import Refused, Retryable
-from crossdock.machine import VARIABLE, machine_digest
+from crossdock.machine import VARIABLE, key_code, machine_digest
 from crossdock.proof import reenroll_bytes
 from crossdock.retry import Backoff
 from crossdock.v1 import enrollment_pb2, link_pb2
@@ -468,6 +468,26 @@ def test_a_controller_that_says_no_leaves_the_old_pair_and_a_person_is_told_what
         controller.again = lambda request, _context: controller.certificate(request.csr)  # they change their mind
         controller.wait(controller.heartbeats, "it is let in")
         eventually(lambda: agent.problems() == "", "and nothing is told any more")
+
+
+def test_an_agent_that_must_be_approved_to_come_back_says_its_code_and_sends_the_same_request(
+    controller: FleetController, tmp_path: Path
+) -> None:
+    ended(controller, tmp_path)
+    pending = enrollment_pb2.EnrollResponse(agent="atl1", site="atl1", pending=True, retry_seconds=1)
+    controller.again = lambda _request, _context: pending
+    with RunningAgent(tmp_path) as agent:
+        controller.wait(lambda: len(controller.reenrolments) >= 2, "it asks again")
+        csr = controller.reenrolments[0].csr
+        request = x509.load_pem_x509_csr(csr)
+        der = request.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        eventually(lambda: f"under the code {key_code(der)}" in agent.problems(), "a person is told the code")
+        controller.again = lambda request, _context: controller.certificate(request.csr)
+        controller.wait(controller.heartbeats, "it is let in")
+        eventually(lambda: agent.problems() == "", "and nothing is told any more")
+    assert {request.csr for request in controller.reenrolments} == {csr}
 
 
 def test_a_new_certificate_for_another_agent_or_key_is_not_taken(controller: FleetController, tmp_path: Path) -> None:

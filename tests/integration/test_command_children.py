@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from pathlib import Path
 
 import msgspec
@@ -50,10 +49,8 @@ def test_a_stop_ends_it_at_once(question: Question, monkeypatch: pytest.MonkeyPa
     instead(monkeypatch, tmp_path, "time.sleep(300)")
     stop = Stop()
     threading.Timer(0.5, stop.set).start()
-    began = time.monotonic()
     with pytest.raises(Retryable, match="interrupted: the agent was stopped meanwhile"):
-        children.answer(question, 250, stop)
-    assert time.monotonic() - began < 100
+        children.answer(question, 250, stop)  # longer than this test may take
 
 
 def test_more_than_may_be_answered_is_not_kept(

@@ -98,8 +98,7 @@ def test_a_new_configuration_runs_at_once_and_is_the_last_good_one_only_after_it
     controller.offer(site_config(1, config("wms")), 1)
     with RunningAgent(state) as agent:
         controller.wait(lambda: (1, "applied") in controller.statuses(), "it runs")
-        eventually(lambda: last_good(state) == 1, "its hold is over")
-        assert read_candidate(state) is None
+        eventually(lambda: last_good(state) == 1 and read_candidate(state) is None, "its hold is over")
         eventually(lambda: (s := agent.status()) and not s.on_probation, "the status says so")
         controller.offer(site_config(2, config("wms", batch=2)), 2, hold_seconds=3600)
         controller.wait(lambda: (2, "applied") in controller.statuses(), "the next one runs")

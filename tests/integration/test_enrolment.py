@@ -16,6 +16,7 @@ from crossdock.machine import key_code, machine_digest
 from crossdock.v1 import link_pb2
 from crossdock_controller.commands import enrolment, fleet
 from crossdock_controller.store import agents, connection, refusals
+from crossdock_controller.store.enrolments import MOST_ANSWERS
 from support.gateway import Gateway, Identity, new_key, pem, running_gateway, stub, wait_until
 
 BY = "local:test"
@@ -104,6 +105,13 @@ def test_an_answer_that_was_lost_is_given_again_to_the_same_key_until_its_agent_
     gateway.ask(token, key)  # lost on the way
     answer = gateway.ask(token, key)
     greet(gateway, Identity(pem(key), answer.certificate, answer.ca_bundle))
+    assert "already used" in turned_away(lambda: gateway.ask(token, key))
+
+
+def test_one_use_of_a_token_makes_no_certificates_without_end(gateway: Gateway) -> None:
+    token, key = gateway.token(), new_key()
+    for _ in range(MOST_ANSWERS):
+        assert gateway.ask(token, key).certificate
     assert "already used" in turned_away(lambda: gateway.ask(token, key))
 
 

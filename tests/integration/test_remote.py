@@ -57,6 +57,7 @@ def _steady(text: str) -> str:
     return re.sub(r"\d+(\.\d+)? (s|ms|min)\b( ago)?|just now", "AGO", _MOVING.sub("", text))
 
 
+@pytest.mark.slow
 def test_a_command_says_the_same_here_and_from_elsewhere(api: Api, admin: str, tree: Path) -> None:
     assert "Revision 1 is in force" in api.remote(admin, "apply", str(tree), "-m", "from my desk").stdout
     made = json.loads(api.remote(admin, "token", "create", "--site", "atl1", "--json").stdout)
@@ -72,6 +73,10 @@ def test_a_command_says_the_same_here_and_from_elsewhere(api: Api, admin: str, t
         )  # fmt: skip
         there = api.remote(admin, *arguments, code=here.returncode)
         assert _steady(there.stdout) == _steady(here.stdout), arguments
+    pulled = api.centre.directory / "pulled"
+    api.remote(admin, "config", "pull", str(pulled))
+    assert {p.relative_to(pulled).as_posix(): p.read_text("utf-8") for p in pulled.rglob("*.yaml")} == TREE
+    assert "sites/atl1.yaml (added)" in api.remote(admin, "diff", "1").stdout
     assert json.loads(api.remote(admin, "account", "--json").stdout)["total"]["in"] == 0
     assert json.loads(api.remote(admin, "top", "--interval", "0.1s", "--json").stdout)["controller"] == "up"
     assert json.loads(api.remote(admin, "audit", "verify", "--json").stdout)["sound"] is True

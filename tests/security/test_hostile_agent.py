@@ -12,9 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -30,6 +33,7 @@ from crossdock_controller.reports import MAX_REPORT_BYTES, MAX_UNANSWERED
 from crossdock_controller.store import agents, connection
 from crossdock_controller.store.intake import Incoming, Stored
 from support.gateway import Gateway, Identity, csr_of, running_gateway, stub, wait_until
+from support.http2 import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, connect, frame, request_headers, tls_context
 from support.wire import EPOCH, acknowledged, batch, hello, refusals
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -192,6 +196,39 @@ def test_a_replayed_batch_is_acknowledged_and_stored_once(gateway: Gateway, thie
     for _ in range(3):
         assert acknowledged(uplink(gateway, thief, batch(1, source=source))) == {source: 1}
     assert len(gateway.stored()[source]) == 1
+
+
+def test_a_message_that_gzip_made_small_unpacks_to_the_limit_of_the_wire_and_no_further(
+    gateway: Gateway, thief: Identity, tmp_path: Path
+) -> None:
+    """gRPC unpacks it before anything of ours sees it: half a megabyte would be half a gigabyte."""
+    (tmp_path / "key").write_bytes(thief.key)
+    (tmp_path / "certificate").write_bytes(thief.certificate)
+    context = tls_context()
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    packing = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(packing.compress(bytes(2**20)) for _ in range(500)) + packing.flush()
+    message = b"\x01" + len(bomb).to_bytes(4, "big") + bomb
+    headers = request_headers("/crossdock.v1.Link/Uplink", {"grpc-encoding": "gzip"})
+    process, done, peak = psutil.Process(), threading.Event(), 0
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, process.memory_info().rss)
+
+    with connect(gateway.addresses.link, context) as sock:
+        before, watching = process.memory_info().rss, threading.Thread(target=watch)
+        watching.start()
+        sock.sendall(PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, headers))
+        for at in range(0, len(message), 16_000):
+            sock.sendall(frame(DATA, 0, 1, message[at : at + 16_000]))
+        said = b""
+        while b"grpc-status" not in said:  # "larger than max", or the plain end of a stream that holds no message
+            said += sock.recv(65_536) or pytest.fail(f"hung up after {said[-200:]!r}")
+        done.set()
+        watching.join()
+    assert peak - before < 3 * MESSAGE_LIMIT_BYTES
 
 
 # --- endless streams of a sender that does not read
@@ -502,8 +539,6 @@ def varint(n: int) -> bytes:
 
 
 def signed(sequence: int, sealed: bytes, source: str = "wms") -> link_pb2.Batch:
-    import zlib
-
     return link_pb2.Batch(
         source=source, epoch=EPOCH, sequence=sequence, lane="standard", sealed=sealed, crc32=zlib.crc32(sealed)
     )

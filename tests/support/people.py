@@ -101,8 +101,12 @@ class Api:
 
 
 def started(directory: Path, *arguments: str) -> Api:
-    """A controller whose API answers; the caller leaves `api.centre` as a context."""
+    """A controller whose API answers; the caller stops `api.centre.process`."""
     api = Api(Centre(directory, *arguments, api="127.0.0.1:0"))
-    api.centre.start()
-    api.wait()
+    try:
+        api.centre.start()
+        api.wait()
+    except BaseException:
+        api.centre.process.stop()
+        raise
     return api

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -72,8 +71,6 @@ def test_an_answer_is_made_as_it_is_sent_and_not_before() -> None:
     for _ in range(4):
         next(reports)
     assert len(made) == 3
-    began = time.monotonic()
     session.end()
     assert list(reports) == []
     assert made == [0, 1, 2]
-    assert time.monotonic() - began < 60

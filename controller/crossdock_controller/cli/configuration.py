@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from crossdock_controller.cli.approvals import needs_lines
 from crossdock_controller.cli.failures import PROBLEM
 from crossdock_controller.cli.options import Period, actor, data_option, json_option, require_data
 from crossdock_controller.cli.output import emit
+from crossdock_controller.cli.plans import plain, show_plan
 from crossdock_controller.commands import configuration
 from crossdock_controller.commands.fleet import AgentView
 from crossdock_controller.commands.fleet import agents as fleet_agents
@@ -24,8 +25,7 @@ from crossdock_controller.store.rollouts import LIVE
 
 if TYPE_CHECKING:
     from crossdock_controller.commands.rollout import InWaves, Prepared
-    from crossdock_controller.config.diff import Change, Plan
-    from crossdock_controller.config.policy import Need
+    from crossdock_controller.config.diff import Plan
 
 WAIT_SECONDS = 30.0
 _PROMOTION = "A slip that says where this very tree ran: crossdock config promote."
@@ -106,7 +106,7 @@ def plan(
         waves = {"rollout": planned.rollout} if planned.rollout is not None else {}
         emit({"revision": planned.revision, "needs": planned.needs, **waves, **planned.plan.as_json()})
     else:
-        _show_plan(planned.plan, planned.revision, str(directory), site, planned.needs)
+        show_plan(planned.plan, planned.revision, str(directory), site, planned.needs)
         if planned.rollout is not None:
             from crossdock_controller.cli import rollout
 
@@ -157,7 +157,7 @@ def apply(
         if as_json:
             emit({"revision": planned.revision, "changed": False, **planned.plan.as_json()})
         else:
-            _show_plan(planned.plan, planned.revision)
+            show_plan(planned.plan, planned.revision)
         raise click.exceptions.Exit(PROBLEM) from None
     _answer(applied, data, wait, as_json)
 
@@ -249,11 +249,11 @@ def _answer(applied: configuration.Applied, data: DataDirectory, wait: bool, as_
         if not applied.changed and not applied.proposal:
             screen().print(f"Revision {applied.revision} holds exactly this tree: nothing to do.")
             return
-        _show_plan(applied.plan, applied.revision - 1)
+        show_plan(applied.plan, applied.revision - 1)
         show_outcome(applied)
         for agent in waited:
             screen().print(
-                "  ", agent.agent, state(agent.config_state or "offered"), _plain(agent.config_reason), sep=" "
+                "  ", agent.agent, state(agent.config_state or "offered"), plain(agent.config_reason), sep=" "
             )
         if applied.changed and not wait:
             next_steps(["crossdock agents shows who has applied it"])
@@ -270,7 +270,7 @@ def _answer_rollout(
     from crossdock_controller.commands.rollout import rollout
 
     if not as_json:
-        _show_plan(applied.plan, applied.revision - 1)
+        show_plan(applied.plan, applied.revision - 1)
         screen().print(f"[green]Revision {applied.revision} is rolled out in waves.[/]")
         shown.show_plan(prepared)
     found = shown.wait_for(data, applied.revision) if wait else rollout(data, time.time_ns() // 1000, applied.revision)
@@ -299,7 +299,7 @@ def show_outcome(applied: configuration.Applied) -> None:
     elif applied.proposal:
         screen().print(f"[yellow]Proposed as p{applied.proposal}; revision {applied.revision} stays in force.[/]")
         for line in needs_lines(applied.needs):
-            screen().print("  needs", _plain(line), soft_wrap=True)
+            screen().print("  needs", plain(line), soft_wrap=True)
         next_steps([f"a second person: crossdock diff p{applied.proposal}, then crossdock approve p{applied.proposal}"])
 
 
@@ -330,55 +330,3 @@ def _wait_for_agents(data: DataDirectory, revision: int) -> list[AgentView]:
 
 def _refused(agent: AgentView, revision: int) -> bool:
     return agent.config_state == "failed" and agent.desired_revision == revision
-
-
-def _show_plan(plan: Plan, revision: int, ask: str = "", site: str = "", needs: Sequence[Need] = ()) -> None:
-    """Problems and changes, those at *site* only when given; *ask* is the directory to apply next."""
-    from crossdock_controller.cli.screen import next_steps, screen
-    from crossdock_controller.config import words as plan_words
-    from crossdock_controller.config.errors import errors_of
-
-    for problem in plan.problems:
-        colour = "red" if problem.severity == "error" else "yellow"
-        screen().print(f"[bold {colour}]{problem.severity}[/]", _plain(problem.text()), soft_wrap=True)
-    errors = len(errors_of(plan.problems))
-    if errors:
-        screen().print(f"\n[bold red]{words.plural(errors, 'error')}: nothing was changed.[/]")
-        next_steps(["correct the files above; all errors are shown at once"])
-    elif plan.nothing_to_do:
-        screen().print(f"Nothing to do: the tree is that of revision {revision}.")
-    elif not plan.changes:
-        screen().print("Only comments or layout differ.")
-    else:
-        blocks = plan_words.blocks(plan, site)
-        for block in blocks:
-            screen().print(_plain(block.title, "bold"), soft_wrap=True)
-            for change in block.changes:
-                _show_change(change)
-        if not blocks:
-            screen().print(f"Nothing changes at {site}.")
-        for line in () if site else plan_words.summary(plan):
-            screen().print(_plain(line, "dim"), soft_wrap=True)
-    if ask and not errors and not plan.nothing_to_do:
-        for line in needs_lines(list(needs)):
-            screen().print("[yellow]needs[/]", _plain(line), soft_wrap=True)
-        next_steps([f"crossdock apply {ask} -m MESSAGE"])
-
-
-def _show_change(change: Change) -> None:
-    from crossdock_controller.cli.screen import screen
-
-    mark, colour = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}[change.action]
-    screen().print(
-        f"  [{colour}]{mark}[/]",
-        _plain(" ".join(filter(None, (change.part, change.name)))),
-        f"[{colour}]{change.action}[/]",
-    )
-    for key in change.keys:
-        screen().print("      ", _plain(key.text()), soft_wrap=True)
-
-
-def _plain(text: str, style: str = "") -> object:
-    from rich.text import Text
-
-    return Text(text, style=style)

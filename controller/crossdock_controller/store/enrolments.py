@@ -17,6 +17,7 @@ from crossdock_controller.store import tokens
 
 NAME_CHARACTERS = 63
 FORGET_DAYS = 90
+MOST_ANSWERS = 20  # certificates for one key: answers get lost, and not for ever
 _COLUMNS = (
     "id, token, key_sha256, code, agent, site, host, platform, version, machine, address, state, first_us, last_us,"
     " decided_us, decided_by, because"
@@ -112,7 +113,7 @@ def _again(db: sqlite3.Connection, token: tokens.Token, known: Enrolment, ask: A
         return Turned("revoked", token)
     if known.state == "denied":
         return Turned("denied", token, known.because)
-    if known.state == "done":
+    if known.state == "done" or _handed_out(db, known) >= MOST_ANSWERS:
         return Turned("used", token)
     row = db.execute(
         "UPDATE enrolments SET last_us = ?, address = ?, host = ?, platform = ?, version = ?, machine = ? WHERE id = ?"
@@ -120,6 +121,14 @@ def _again(db: sqlite3.Connection, token: tokens.Token, known: Enrolment, ask: A
         (now_us, ask.address, ask.host, ask.platform, ask.version, ask.machine, known.id),
     ).fetchone()
     return Enrolment(*row)
+
+
+def _handed_out(db: sqlite3.Connection, known: Enrolment) -> int:
+    """How many certificates were made for it: each answer that was lost has its own."""
+    (count,) = db.execute(
+        "SELECT count(*) FROM certificates WHERE agent = ? AND key_sha256 = ?", (known.agent, known.key_sha256)
+    ).fetchone()
+    return int(count)
 
 
 def agent_name(site: str, host: str) -> str:
