@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from crossdock.v1 import link_pb2
 from crossdock_controller.store import agents, sightings
@@ -20,6 +20,11 @@ class Effective:
         """It said what it runs in another way: a heartbeat from before that is out of date."""
         self._answered_us[agent] = now_us
         self._known.pop(agent, None)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """What was to be stored of them was not: their next heartbeat is news again."""
+        for agent in names:
+            self._known.pop(agent, None)
 
     def change(self, agent: str, beat: link_pb2.Heartbeat, at_us: int) -> Callable[[sqlite3.Connection], None] | None:
         """What to store for *beat*, which came at *at_us*; None when it says nothing new."""

@@ -251,8 +251,8 @@ class Fleet:
             for change in changes:
                 change(db)
 
-        if rows:
-            await self.note(store)
+        if rows and not await self.note(store):
+            self._effective.forget(beats)
 
     async def config_status(self, caller: Caller, status: link_pb2.ConfigStatus) -> None:
         """What the agent says of an offer: applying, applied or failed, with its reason."""
@@ -289,14 +289,16 @@ class Fleet:
         with faults.told(self._path):
             return await self._state.read(call)
 
-    async def note(self, call: Callable[[sqlite3.Connection], object]) -> None:
-        """Write what is only shown to people: while the store cannot be written, the link goes on without it."""
+    async def note(self, call: Callable[[sqlite3.Connection], object]) -> bool:
+        """Write what is only shown to people: while the store cannot be written, the link goes on without it. Whether
+        it was written."""
         try:
             await self.do(call)
         except faults.StoreUnavailable as error:
             self._complaints.make("fleet", f"what agents report of themselves is not recorded now: {error}")
-        else:
-            self._complaints.over("fleet", "what agents report is recorded again")
+            return False
+        self._complaints.over("fleet", "what agents report is recorded again")
+        return True
 
     def close(self) -> None:
         self._state.stop()

@@ -32,6 +32,7 @@ from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.reports import MAX_UNANSWERED, fault_of, one_line
 from crossdock_controller.standing import Standing
 from crossdock_controller.store import agents, certificates, sightings
+from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 from crossdock_controller.trusting import RETIRED, heard, tell
 
@@ -43,6 +44,7 @@ REFUSALS_LOGGED = 20
 HELLO_SECONDS = 60.0
 UNREAD_SECONDS = 0.1  # between two looks whether directives were read
 MAX_STREAMS = 16  # of one agent: it has two, and a few that it has not noticed the end of
+MAX_UNUSED = 20  # certificates of one agent in an hour; one that is not answered asks for twelve
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 _Context = Any  # grpc.aio.ServicerContext; grpcio ships no types
@@ -61,6 +63,7 @@ class LinkService(link_pb2_grpc.LinkServicer):
         self._fleet = fleet
         self._enrollment_address = enrollment_address
         self._identities = Identities(fleet)
+        self._unwritten: dict[str, Certificate] = {}  # by agent: issued while the store took nothing
         self._committer = committer
         self._intake = intake
         self.commanding = Commanding(fleet)
@@ -204,17 +207,22 @@ class LinkService(link_pb2_grpc.LinkServicer):
         now_us = time.time_ns() // 1000
         instance, runs = hello.instance[:64], (hello.revision, hello.config_hash[:64])
 
+        issued = self._unwritten.get(caller.agent)
+
         def record(db: Any) -> None:
             agents.record_hello(
                 db, caller.agent, host=one_line(hello.host, 255), platform=one_line(hello.platform, 255),
                 version=one_line(hello.version, 50),
                 revision=hello.revision, now_us=now_us,
             )  # fmt: skip
+            if issued is not None:  # before its use, which would else be that of one we never issued
+                certificates.record(db, issued)
             session.standing.record(db, now_us)
             greeted(db, caller.agent, hello, session.standing.shown, now_us)
             sightings.greeted(db, caller.agent, instance, runs, now_us)
 
-        await self._fleet.note(record)
+        if await self._fleet.note(record):
+            self._unwritten.pop(caller.agent, None)
 
     async def _refuse_protocol(self, caller: Caller, hello: link_pb2.Hello, context: _Context) -> None:
         agent = f"agent {caller.agent}"
@@ -274,8 +282,9 @@ class LinkService(link_pb2_grpc.LinkServicer):
 
     async def _renew(self, agent: str, csr: bytes) -> link_pb2.Directive:
         try:
+            await self._refuse_hoarder(agent)
             issued = await asyncio.to_thread(self._fleet.issue, agent, csr)
-        except Refused as error:
+        except CrossdockError as error:  # also a store that cannot be read now: it asks again
             return link_pb2.Directive(certificate=link_pb2.CertificateIssued(refused=str(error)))
         row = ledger.of_issued(issued, agent, "renewal", self._fleet.authority.bundle_fingerprints)
 
@@ -283,10 +292,21 @@ class LinkService(link_pb2_grpc.LinkServicer):
             agents.record_certificate(db, agent, issued.expires_us)
             certificates.record(db, row)
 
-        await self._fleet.note(record)
+        if not await self._fleet.note(record):
+            self._unwritten[agent] = row
         logger.bind(agent=agent).info("certificate renewed")
         issue = link_pb2.CertificateIssued(certificate=issued.certificate, ca_bundle=self._fleet.bundle)
         return link_pb2.Directive(certificate=issue)
+
+    async def _refuse_hoarder(self, agent: str) -> None:
+        """Raises Refused for an agent that asks again and again and uses nothing: each one is kept in the ledger for as
+        long as it proves anything."""
+        hour_ago_us = time.time_ns() // 1000 - 3_600_000_000
+        if await self._fleet.read(lambda db: certificates.unused(db, agent, hour_ago_us)) >= MAX_UNUSED:
+            raise Refused(
+                f"agent {agent} asked for {MAX_UNUSED} certificates in an hour and used none of them",
+                hint="why does it not take them up? see its log; it may ask again in an hour",
+            )
 
 
 class _UplinkStream:

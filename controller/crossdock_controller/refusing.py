@@ -16,7 +16,7 @@ WAITING = 1000  # different ones between two refreshes; the rest is counted unde
 SAY_AGAIN_SECONDS = 3600
 AUDITED_PER_HOUR = 60
 KEEP_DAYS = 30
-_Note = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[None]]
+_Note = Callable[[Callable[[sqlite3.Connection], object]], Awaitable[object]]
 
 
 class Refusals:

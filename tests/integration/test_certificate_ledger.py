@@ -8,12 +8,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from crossdock.v1 import link_pb2
 from crossdock_controller.commands import risks
-from crossdock_controller.store import certificates, connection, facts
+from crossdock_controller.store import agents, certificates, connection, facts, faults
 from support.gateway import Gateway, Identity, csr_of, pem, running_gateway, stub, wait_until
 
 
@@ -48,6 +49,18 @@ def test_enrolment_renewal_and_first_use_are_in_the_ledger(tmp_path: Path) -> No
         with session(gateway, Identity(pem(key), renewed, identity.bundle)) as call:
             next(call)
             assert [(c.how, c.use_order) for c in ledger(gateway)] == [("enrol", 1), ("renewal", 2)]
+
+
+def test_an_agent_that_asks_for_certificates_and_uses_none_does_not_fill_the_ledger(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        request = link_pb2.CertificateRequest(csr=csr_of(ec.generate_private_key(ec.SECP256R1())))
+        asks = [link_pb2.Report(certificate_request=request)] * 30
+        with session(gateway, identity, *asks) as call:
+            assert next(call).WhichOneof("kind") == "welcome"
+            answers = [next(call).certificate for _ in asks]
+        assert "20 certificates in an hour and used none of them" in answers[-1].refused
+        assert len(ledger(gateway)) == 21
 
 
 def test_a_certificate_that_the_ledger_does_not_know_comes_in_at_its_first_use(tmp_path: Path) -> None:
@@ -88,6 +101,32 @@ def test_a_certificate_of_our_authority_that_was_never_issued_here_is_an_alarm(t
         with session(gateway, forged(gateway, dt.datetime.now(dt.UTC))) as call:
             next(call)
         wait_until(lambda: alarms(gateway) == (["atl1"], ["atl1"]), "a person is told")
+
+
+def test_a_certificate_that_was_issued_while_the_disk_was_full_is_no_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise faults.StoreFull("there is no room")
+
+    with running_gateway(tmp_path / "controller") as gateway:
+        identity, _ = gateway.enroll(gateway.token())
+        key = ec.generate_private_key(ec.SECP256R1())
+        outgoing: queue.Queue[link_pb2.Report | None] = queue.Queue()
+        hello = link_pb2.Hello(protocol=1, capabilities=["config", "certificate"], instance=b"i", epoch=b"e" * 16)
+        outgoing.put(link_pb2.Report(hello=hello))
+        with gateway.link(identity) as channel, monkeypatch.context() as disk:
+            call = stub(channel).Control(iter(outgoing.get, None), timeout=60)
+            next(call)
+            disk.setattr(agents, "record_certificate", full)
+            ask = link_pb2.CertificateRequest(csr=csr_of(key))
+            outgoing.put(link_pb2.Report(certificate_request=ask))
+            renewed = next(call).certificate.certificate
+            outgoing.put(None)
+        with session(gateway, Identity(pem(key), renewed, identity.bundle)) as call:
+            next(call)
+            assert [(c.how, c.use_order) for c in ledger(gateway)] == [("enrol", 1), ("renewal", 2)]
+        assert alarms(gateway) == ([], [])
 
 
 def test_what_a_restored_store_has_forgotten_is_no_alarm(tmp_path: Path) -> None:

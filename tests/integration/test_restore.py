@@ -1,10 +1,12 @@
 """A restore makes a controller's data what a backup holds, deletes nothing, and lets nobody in who was put out."""
 
+import json
 import os
 import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,23 @@ from crossdock.errors import ConfigError, Corrupt, Refused, Retryable
 from crossdock.lifecycle import Stop
 from crossdock.lock import SingleInstance
 from crossdock_controller.authority import Authority
-from crossdock_controller.commands import backup, enrolment, fleet, restore
+from crossdock_controller.commands import backup, enrolment, fleet, people, restore
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.processes import ControllerSettings, run_controller
-from crossdock_controller.store import agents, connection, copies, events, facts, strangers, tokens
+from crossdock_controller.store import (
+    agents,
+    audit,
+    certificates,
+    connection,
+    copies,
+    events,
+    facts,
+    revocations,
+    rollouts,
+    strangers,
+    tokens,
+)
+from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.intake import IntakeReader
 from support.store_site import enrol, made, normalize
 
@@ -114,6 +129,20 @@ def test_join_tokens_of_the_backup_are_worth_nothing(data: DataDirectory, saved:
         assert not tokens.take(db, "hash", 5)
 
 
+def test_a_rollout_of_the_backup_is_paused_until_a_person_has_looked(data: DataDirectory, tmp_path: Path) -> None:
+    """It may have been halted since, and must not begin its next wave by itself."""
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        rollouts.begin(db, 7, 1, "{}", "{}", 1)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    restored(data, tmp_path / "backup", replace=True)
+    with closing(connection.connect(data.state)) as db:
+        live = rollouts.live(db)
+        last = audit.entries(db, action="backup.restore")[0]
+    assert live is not None
+    assert (live.revision, live.state, live.steps) == (7, "held", 1)
+    assert json.loads(last.details)["rollouts_paused"] == [7]
+
+
 def test_data_that_is_there_is_refused_or_set_aside_never_deleted(data: DataDirectory, saved: Path) -> None:
     before = content(data.root)
     with pytest.raises(ConfigError, match="holds a controller's data already"):
@@ -162,6 +191,50 @@ def test_a_revocation_since_the_backup_outlives_it_where_it_can_be_read(data: Da
     assert [a.agent for a in done.unknown] == ["ldn1"]
     with closing(connection.connect(data.state)) as db:
         assert agents.active(db) == {"atl1": "atl1"}
+
+
+def test_a_certificate_that_was_void_stays_void_also_where_its_agent_enrolled_anew_since(
+    data: DataDirectory, tmp_path: Path
+) -> None:
+    stolen = Certificate("stolen", "atl1", "ca", "key", MADE_US - HOUR_US, MADE_US + 9 * HOUR_US, how="enrol")
+    with closing(connection.connect(data.state)) as db, connection.transaction(db):
+        certificates.record(db, stolen)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    enrolment.revoke(data, "atl1", MADE_US + 5, by="local:test", because="stolen")
+    with closing(connection.connect(data.state)) as db:
+        enrol(db, "atl1")
+    restored(data, tmp_path / "backup", replace=True)
+    with closing(connection.connect(data.state)) as db:
+        assert "atl1" in agents.active(db)
+        found = revocations.voiding(db, stolen)
+        assert found is not None
+        assert (found.at_us, found.because) == (MADE_US + 5, "stolen")
+        assert revocations.voiding(db, replace(stolen, serial="new", issued_us=MADE_US + 6)) is None
+
+
+def test_who_was_disabled_or_removed_since_the_backup_is_let_in_by_nobodys_restore(
+    data: DataDirectory, tmp_path: Path
+) -> None:
+    """API tokens are void after a restore; who signs in at the company's issuer has none."""
+    for name in ("anna", "bert", "carl"):
+        people.add_user(data, name, "admin", ["all"], f"{name}@example.com", by="local:test", now_us=1)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    people.disable_user(data, "anna", by="local:test", now_us=2)
+    people.remove_user(data, "bert", by="local:test", now_us=2)
+    done = restored(data, tmp_path / "backup", replace=True)
+    assert done.disabled_again == ["anna", "bert"]
+    assert {user.name for user in people.list_users(data, 3) if not user.disabled} == {"carl"}
+
+
+def test_the_users_of_another_controllers_backup_are_not_judged_by_those_that_are_here(
+    data: DataDirectory, tmp_path: Path
+) -> None:
+    people.add_user(data, "anna", "admin", ["all"], by="local:test", now_us=1)
+    backup.create(data, tmp_path / "backup", MADE_US, quiet)
+    fresh = made(tmp_path / "fresh")
+    done = restored(fresh, tmp_path / "backup", replace=True)
+    assert done.disabled_again == []
+    assert [user.disabled for user in people.list_users(fresh, 3)] == [False]
 
 
 def test_a_replaced_store_that_cannot_be_read_is_in_nobodys_way(data: DataDirectory, saved: Path) -> None:

@@ -1,5 +1,7 @@
 """What a rollout means for the work in the centre: which revision maps, routes, serves sinks and is offered."""
 
+import asyncio
+import datetime as dt
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -12,10 +14,12 @@ import pytest
 from crossdock import siteconfig
 from crossdock.errors import ConfigError
 from crossdock.v1 import link_pb2
+from crossdock_controller.authority import Authority
 from crossdock_controller.commands.drift import drift
 from crossdock_controller.config.tree import digest
 from crossdock_controller.dispatch import Dispatcher, SinkDef
 from crossdock_controller.effective import Effective
+from crossdock_controller.fleet import Caller, Fleet
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.offers import Offers
 from crossdock_controller.rollouts import model
@@ -23,7 +27,7 @@ from crossdock_controller.rollouts.conductor import take
 from crossdock_controller.rollouts.decide import decide
 from crossdock_controller.rollouts.observe import observe
 from crossdock_controller.sinks.base import Sink
-from crossdock_controller.store import agents, connection, gauges, revisions, rollouts, sightings, targets
+from crossdock_controller.store import agents, connection, faults, gauges, revisions, rollouts, sightings, targets
 from crossdock_controller.store.targets import Targets
 from support.pipeline import Box, FakeRuntime, FakeSink, wait_for
 from support.trees import small_tree
@@ -322,6 +326,30 @@ def test_a_heartbeat_says_what_runs_once_and_never_over_a_later_word(box: Box) -
     assert row is not None
     assert row.revision == 4
     assert sightings.list_all(box.db)["atl1"].effective_hash == "four"
+
+
+def test_what_an_agent_runs_is_recorded_with_the_next_heartbeat_when_the_disk_was_full(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be judged, until it connects again, by a revision that it ran before."""
+
+    async def heartbeats() -> None:
+        fleet = Fleet(box.data.state, Authority.open(tmp_path / "authority"), dt.timedelta(days=1))
+        beat = link_pb2.Heartbeat(revision=4, config_hash="four")
+        with monkeypatch.context() as full:
+            full.setattr(agents, "record_effective", fails)
+            fleet.heartbeat(Caller("atl1", "atl1"), beat)
+            await fleet.refresh()
+        assert "atl1" not in sightings.list_all(box.db)
+        fleet.heartbeat(Caller("atl1", "atl1"), beat)
+        await fleet.refresh()
+        fleet.close()
+
+    def fails(*_: object) -> None:
+        raise faults.StoreFull("there is no room")
+
+    asyncio.run(heartbeats())
+    assert sightings.list_all(box.db)["atl1"].effective == 4
 
 
 def test_a_rollout_comes_back_from_the_store_as_it_was() -> None:

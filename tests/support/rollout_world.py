@@ -78,7 +78,7 @@ class World:
     def __init__(self, waves: list[list[str]], agents: list[PaperAgent], limits: Thresholds = DEFAULTS) -> None:
         self.agents = {a.site: a for a in agents}
         self.now_us = 1_000 * SECOND
-        self.listening_us = 0
+        self.listening_us = self.watching_us = 0
         self.limits = limits
         self.targets: set[str] = set()
         plan = Plan(tuple(Wave(f"w{i}", "", tuple(w)) for i, w in enumerate(waves)), 10.0, 60.0)
@@ -89,7 +89,7 @@ class World:
 
     def seen(self) -> Seen:
         found = tuple(a.seen() for a in self.agents.values())
-        return Seen(self.now_us, self.listening_us, SILENT_SECONDS, (0, 0), found)
+        return Seen(self.now_us, self.listening_us, SILENT_SECONDS, (0, 0), found, self.watching_us)
 
     def tick(self, *, lost: bool = False) -> Step | None:
         """A second: agents act, then a step is decided and taken, unless the controller dies before it is stored."""

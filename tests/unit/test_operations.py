@@ -25,7 +25,7 @@ from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
 from crossdock_controller.operations.scopes import Scope
 from crossdock_controller.operations.table import OPERATIONS, Operation
-from crossdock_controller.store import connection, rollouts
+from crossdock_controller.store import connection, revisions, rollouts
 from support.estate import EU, TREE, US, Estate, caller
 from support.operations import CALLS, entries
 
@@ -294,6 +294,28 @@ def test_a_tree_with_environments_is_confined_in_the_one_that_is_served(
     elsewhere = msgspec.json.encode({"tree": STAGED, "environment": "test"})
     with pytest.raises(Forbidden):
         carry.carry_out(table.BY_NAME["plan"], estate.data, anna, elsewhere)
+
+
+def test_a_tree_is_not_applied_over_another_revision_than_the_one_its_sites_were_judged_by(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody changes rtm1 between the two: what was judged to change atl1 alone would take that back."""
+    judge, theirs = trees.confined, {**TREE, "sites/rtm1.yaml": TREE["sites/rtm1.yaml"].replace("drop", "theirs")}
+
+    def confined(*arguments: Any) -> bool:
+        answer = judge(*arguments)
+        estate.apply(theirs)
+        return answer
+
+    monkeypatch.setattr(trees, "confined", confined)
+    mine = {**TREE, "sites/atl1.yaml": TREE["sites/atl1.yaml"].replace("drop", "mine")}
+    with pytest.raises(ConfigError, match="was applied meanwhile"):
+        carry.carry_out(
+            APPLY, estate.data, caller("engineer", "region=us"), msgspec.json.encode({"tree": mine, "message": ""})
+        )
+    head = revisions.head(estate.db)
+    assert head is not None
+    assert head[1] == theirs
 
 
 def test_a_source_of_ones_own_sites_may_be_changed_but_not_spread_to_others(estate: Estate) -> None:

@@ -145,6 +145,19 @@ def test_a_controller_that_was_away_for_an_hour_gives_its_agents_time_to_come_ba
     assert found.run() == "complete"
 
 
+def test_a_hold_is_watched_as_a_whole_also_by_a_controller_that_was_away_for_an_hour_of_it() -> None:
+    """A hold that nobody watched shows nothing: what fails with the first new data is not seen by then."""
+    found = world()
+    while not found.rollout.progress.begun or not found.rollout.progress.begun[-1].taken_us:
+        found.tick()
+    found.now_us += 3600 * SECOND
+    found.listening_us, found.watching_us = found.now_us + 60 * SECOND, found.now_us
+    for _ in range(9):
+        found.tick()
+    assert len(found.rollout.progress.begun) == 1
+    assert found.run() == "complete"
+
+
 def test_a_hold_does_not_end_before_each_agent_was_heard_of_in_its_later_half() -> None:
     found = world()
     while not found.rollout.progress.begun or not found.rollout.progress.begun[-1].taken_us:

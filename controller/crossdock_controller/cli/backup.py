@@ -86,6 +86,10 @@ def _say(done: restores.Restored) -> None:
     revoked = [a.agent for a in done.agents if a.state == "revoked"]
     if revoked:
         screen().print(f"Revoked in the backup: {', '.join(revoked)}.", soft_wrap=True)
+    if done.disabled_again:
+        screen().print(
+            f"Users disabled or removed since, disabled now: {', '.join(done.disabled_again)}.", soft_wrap=True
+        )
     if done.revoked_again:
         screen().print(f"Revoked since, and revoked again now: {', '.join(done.revoked_again)}.", soft_wrap=True)
     if done.authorities_kept:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossdock.errors import ConfigError, CrossdockError, Retryable
@@ -18,6 +18,7 @@ from crossdock_controller.commands import backup, kept_authority
 from crossdock_controller.commands.backup import Progress
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import copies, migrate
+from crossdock_controller.store.revocations import Revocation
 
 LOCK_SECONDS = 5.0  # a controller that is just stopping
 
@@ -38,6 +39,7 @@ class Restored:
     revoked_again: list[str]
     unknown: list[copies.AgentState]
     authorities_kept: bool = False  # those of the replaced data, which had gone on since the backup
+    disabled_again: list[str] = field(default_factory=list)  # users that were disabled or removed since
 
 
 def restore(
@@ -63,18 +65,22 @@ def restore(
                 f"the restore takes {manifest.bytes} bytes, {free} are free on the disk of {data.root}",
                 hint="make room there; what is to be set aside stays until you delete it",
             )
-        lost = _lost(data)
+        lost = _lost(data, manifest.created_us)
         new = data.root / "restoring.partial"
         _copy(directory, new, manifest, progress)
         known = {agent.agent: agent for agent in manifest.agents}
         again = [a.agent for a in lost.agents if a.state == "revoked" and known.get(a.agent, a).state != "revoked"]
         migrate(new / "state.db")
+        restored_users = copies.users(new / "state.db")
+        disabled = sorted({name for since in lost.users for name in restored_users.gone(since)})
         store, before = copies.make_restored(
             new / "state.db",
             backup_us=manifest.created_us,
             now_us=now_us,
             beyond=lost.last_event,
             revoked=again,
+            disabled=disabled,
+            void=lost.void,
             by=by,
             source=str(directory),
         )
@@ -88,7 +94,7 @@ def restore(
         unknown = [a for a in lost.agents if a.agent not in known and a.state == "active"]
         return Restored(
             str(data.root), manifest.created_us, manifest.version, store.hex(), before, str(aside) if aside else "",
-            manifest.agents, lost.known, again, unknown, kept is not None,
+            manifest.agents, lost.known, again, unknown, kept is not None, disabled,
         )  # fmt: skip
 
 
@@ -99,22 +105,28 @@ class _Lost:
     agents: list[copies.AgentState]
     last_event: int
     known: bool
+    users: list[copies.Users]
+    void: list[Revocation]
 
 
-def _lost(data: DataDirectory) -> _Lost:
+def _lost(data: DataDirectory, since_us: int) -> _Lost:
     """Nothing, where it cannot be read: that may be why it is replaced. A restore that was interrupted may have set it
     aside already."""
     aside = sorted(data.root.glob("replaced-*/state.db")) if data.restoring.exists() else []
     agents: dict[str, copies.AgentState] = {}
     last_event, known = 0, False
+    users: list[copies.Users] = []
+    void: dict[str, Revocation] = {}
     for path in (data.state, *aside):
         try:
             found, last = copies.agents(path), copies.last_event(path)
+            users.append(copies.users(path))
+            void |= {r.agent: r for r in copies.revoked_since(path, since_us)}
         except (sqlite3.Error, CrossdockError):
             continue
         last_event, known = max(last_event, last), True
         agents |= {a.agent: a for a in found if a.agent not in agents or a.state == "revoked"}
-    return _Lost(list(agents.values()), last_event, known)
+    return _Lost(list(agents.values()), last_event, known, users, list(void.values()))
 
 
 def _authorities(data: DataDirectory) -> list[Path]:

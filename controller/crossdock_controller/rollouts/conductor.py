@@ -39,7 +39,8 @@ class Conductor:
         self._path = state
         self._limits = limits
         self._clock = clock
-        self._listening_us = clock() + int(RETURN_SECONDS * 1e6)
+        self._watching_us = clock()
+        self._listening_us = self._watching_us + int(RETURN_SECONDS * 1e6)
         self._state = SharedConnection(state, "rollout", fence=fence)
         self._not_before = 0.0
 
@@ -53,7 +54,7 @@ class Conductor:
                 return False
             began = time.monotonic()
             rollout, at_us = model.of_row(row), self._clock()
-            seen = await self._state.read(lambda db: observe(db, rollout, at_us, self._listening_us))
+            seen = await self._state.read(lambda db: observe(db, rollout, at_us, self._listening_us, self._watching_us))
             self._not_before = time.monotonic() + PATIENCE * (time.monotonic() - began)
             step = decide(rollout, seen, self._limits)
             if step is None or not await self._state.write(lambda db: take(db, row, step, ACTOR, at_us)):

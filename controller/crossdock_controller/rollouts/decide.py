@@ -1,8 +1,8 @@
 """The next step of a rollout: what it is and what is seen of its agents, to what it will be. Pure, and safe to repeat.
 
 A wave begins with a record of how its agents are, waits until they have applied the revision, holds for as long as was
-asked, and passes when nothing is in doubt and each agent was heard of in the later half of the hold. One illness, of
-any site that has the revision, takes it back from all of them.
+asked, and passes when nothing is in doubt and each agent was heard of in the later half of the hold; a controller that
+was away meanwhile watches a whole one. One illness, of any site that has the revision, takes it back from all of them.
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ def decide(rollout: Rollout, seen: Seen, limits: Thresholds = DEFAULTS) -> Step 
     wave = rollout.progress.begun[-1]
     if not wave.taken_us:
         return _taken(rollout, wave, seen)
-    if found or seen.now_us < wave.taken_us + int(rollout.plan.hold_seconds * _SECOND):
+    since_us = max(wave.taken_us, seen.watching_us)  # a hold that nobody watched shows nothing
+    if found or seen.now_us < since_us + int(rollout.plan.hold_seconds * _SECOND):
         return None
     took = [a for a in _of_wave(rollout, seen) if has_taken(a, rollout.revision)]
     if not took:  # revoked meanwhile, or gone: nobody is left to say that it is well
         name = rollout.plan.waves[len(rollout.progress.begun) - 1].name
         return halted(rollout, f"no agent of wave {name} runs revision {rollout.revision} any more", (), seen.now_us)
-    return _passed(rollout, wave, seen) if _heard_of(rollout, wave, took) else None
+    half_us = since_us + int(rollout.plan.hold_seconds * _SECOND / 2)
+    return _passed(rollout, wave, seen) if all(a.beat_us >= half_us for a in took) else None
 
 
 def findings(rollout: Rollout, seen: Seen, limits: Thresholds) -> list[Finding]:
@@ -131,12 +133,6 @@ def _taken(rollout: Rollout, wave: Begun, seen: Seen) -> Step | None:
     said = f"{len(took)} of {len(agents)} agents run revision {rollout.revision}; held for"
     said += f" {rollout.plan.hold_seconds:g} s" + (f", without {_names(missing)}" if missing else "")
     return Step(after, "held", said)
-
-
-def _heard_of(rollout: Rollout, wave: Begun, took: list[AgentSeen]) -> bool:
-    """Each agent that has the revision was heard of in the later half of the hold."""
-    half_us = wave.taken_us + int(rollout.plan.hold_seconds * _SECOND / 2)
-    return all(a.beat_us >= half_us for a in took)
 
 
 def _passed(rollout: Rollout, wave: Begun, seen: Seen) -> Step:

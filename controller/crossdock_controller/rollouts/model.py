@@ -131,13 +131,14 @@ class AgentSeen:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Every agent of the sites in waves at *now_us*; *mark* are the newest batch and dead letter. Agents may be here
-    again since *listening_us*: while the controller was down, nobody could be."""
+    again since *listening_us*: while the controller was down, nobody could be. It watches since *watching_us*."""
 
     now_us: int
     listening_us: int
     silent_seconds: float
     mark: tuple[int, int]
     agents: tuple[AgentSeen, ...]
+    watching_us: int = 0
 
 
 def of_row(row: RolloutRow) -> Rollout:

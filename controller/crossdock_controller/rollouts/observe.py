@@ -21,7 +21,7 @@ _NEVER = Sighting("", 0, 0, "", 0, 0, "", 0, 0, "", "", (), 0)
 _Names = tuple[str, str]  # agent and source
 
 
-def observe(db: sqlite3.Connection, rollout: Rollout, now_us: int, listening_us: int) -> Seen:
+def observe(db: sqlite3.Connection, rollout: Rollout, now_us: int, listening_us: int, watching_us: int = 0) -> Seen:
     """What `decide` goes by. Reads only. What became of records is counted while it is judged by it, and not of a
     rollout that ended: that may be months ago."""
     listed = [row for row in agents.list_all(db) if row.state == "active"]
@@ -41,7 +41,7 @@ def observe(db: sqlite3.Connection, rollout: Rollout, now_us: int, listening_us:
         found.append(
             _agent(row, known.get(row.agent, _NEVER), stuck.get(row.agent, {}), since, hour.get(row.agent, {}))
         )
-    return Seen(now_us, listening_us, silent_seconds(len(listed)), (mark.input, mark.letter), tuple(found))
+    return Seen(now_us, listening_us, silent_seconds(len(listed)), (mark.input, mark.letter), tuple(found), watching_us)
 
 
 def _may_begin(rollout: Rollout, now_us: int) -> bool:

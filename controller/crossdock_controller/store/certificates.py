@@ -127,6 +127,14 @@ def newer_in_use(db: sqlite3.Connection, certificate: Certificate) -> Certificat
     return _row(row) if row else None
 
 
+def unused(db: sqlite3.Connection, agent: str, since_us: int) -> int:
+    """How many were issued to *agent* since then and never used."""
+    count: int = db.execute(
+        "SELECT count(*) FROM certificates WHERE agent = ? AND use_order = 0 AND issued_us > ?", (agent, since_us)
+    ).fetchone()[0]
+    return count
+
+
 def unissued(db: sqlite3.Connection, since_us: int = 0) -> list[Certificate]:
     """Certificates used since then that are by a CA of ours, and that this store never issued although it had issued
     others to the same agent before: somebody else may have the CA's key. Not those that a restored store had forgotten:

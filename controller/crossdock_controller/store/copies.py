@@ -11,15 +11,17 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from crossdock.errors import Corrupt
-from crossdock_controller.store import audit, enrolments, facts, holder, tokens
+from crossdock_controller.store import audit, enrolments, facts, holder, revocations, rollouts, tokens
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.intake_schema import VERSIONS
+from crossdock_controller.store.revocations import Revocation
 
 STEP_BYTES = 4 * 1024 * 1024  # copied between two looks at *progress*
 JUMP = 1_000_000_000  # of event numbers at a restore, at least: INTEGER columns of 32 bits stand one of them ...
@@ -158,6 +160,36 @@ def agents(path: Path) -> list[AgentState]:
         return [AgentState(*row) for row in db.execute("SELECT agent, site, state FROM agents ORDER BY agent")]
 
 
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Of the store with the id *store*: {name: whether they may sign in}."""
+
+    store: bytes
+    able: dict[str, bool]
+
+    def gone(self, since: Users) -> list[str]:
+        """Who may sign in here and may not by *since*. One who is missing there was removed only if it is the
+        same store."""
+        same = self.store == since.store
+        return sorted(name for name, able in self.able.items() if able and not since.able.get(name, not same))
+
+
+def users(path: Path) -> Users:
+    """None of a store of an older release."""
+    with _reading(path) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchone() is None:
+            return Users(b"", {})
+        return Users(facts.store_id(db), {n: not off for n, off in db.execute("SELECT name, disabled FROM users")})
+
+
+def revoked_since(path: Path, since_us: int) -> list[Revocation]:
+    """None of a store of an older release."""
+    with _reading(path) as db:
+        if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'revocations'").fetchone() is None:
+            return []
+        return [found for found in revocations.list_all(db).values() if found.at_us > since_us]
+
+
 def last_event(path: Path) -> int:
     """The number of the newest event that was ever in the log."""
     with _reading(path) as db:
@@ -166,13 +198,23 @@ def last_event(path: Path) -> int:
 
 
 def make_restored(
-    path: Path, *, backup_us: int, now_us: int, beyond: int, revoked: list[str], by: str, source: str
+    path: Path,
+    *,
+    backup_us: int,
+    now_us: int,
+    beyond: int,
+    revoked: list[str],
+    disabled: list[str],
+    void: list[Revocation],
+    by: str,
+    source: str,
 ) -> tuple[bytes, int]:
     """Turn a copy of state.db into the store of a restored controller: (its new id, the number before its next event).
 
     Event numbers go on far beyond any that the lost store can have given (and beyond *beyond*): sinks that let only a
     newer `$sequence` win must not take what comes now for old. Join tokens and API tokens of the backup are void (some
-    were used or revoked since), and *revoked* agents stay so. On record as done by *by*, from the backup *source*.
+    were used or revoked since), *revoked* agents and *disabled* users stay so, and a rollout is paused: it may have
+    been halted since. On record as done by *by*, from the backup *source*.
     """
     seconds = max(0, now_us - backup_us) // 1_000_000
     jump = max(JUMP, -(-seconds * JUMP_PER_SECOND // JUMP) * JUMP)
@@ -192,8 +234,15 @@ def make_restored(
             enrolments.void_all(db)
             db.execute("UPDATE agents SET connected = 0")
             db.executemany("UPDATE agents SET state = 'revoked' WHERE agent = ?", [(name,) for name in revoked])
+            for found in void:  # also where the agent enrolled anew: what is in this store was issued before
+                revocations.record(db, found.agent, found.by, found.because, found.at_us)
+            db.executemany("UPDATE users SET disabled = 1 WHERE name = ?", [(name,) for name in disabled])
             db.execute("UPDATE api_tokens SET revoked_us = ? WHERE revoked_us = 0", (now_us,))
-            details = {"backup_us": backup_us, "store": new.hex(), "revoked_again": revoked}
+            paused = rollouts.pause_all(db)
+            details = {
+                "backup_us": backup_us, "store": new.hex(), "revoked_again": revoked, "rollouts_paused": paused,
+                "disabled_again": disabled,
+            }  # fmt: skip
             audit.append(db, actor=by, action="backup.restore", target=source, details=details, now_us=now_us)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return new, last

@@ -36,6 +36,15 @@ def begin(db: sqlite3.Connection, revision: int, base: int, plan: str, progress:
     )
 
 
+def pause_all(db: sqlite3.Connection) -> list[int]:
+    """After a restore: what went on at the backup begins no wave before a person resumes it. Their revisions; in a
+    transaction."""
+    rows = db.execute(
+        "UPDATE rollouts SET state = 'held', steps = steps + 1 WHERE state = 'rolling' RETURNING revision"
+    )
+    return sorted(revision for (revision,) in rows.fetchall())
+
+
 def live(db: sqlite3.Connection) -> RolloutRow | None:
     """The one that runs now."""
     row = db.execute(
