@@ -55,10 +55,7 @@ class Client:
     """One controller's API. *ca*: the file its certificate is checked by; None for the system's authorities."""
 
     def __init__(self, server: str, token: str, ca: str | None) -> None:
-        parts = urlsplit(server)
-        if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
-            raise ConfigError(f"{server!r} is no address of an API", hint=f"write it like https://controller:{PORT}")
-        self._host, self._port = parts.hostname, parts.port or PORT
+        self._host, self._port = _host_and_port(server)
         self._token = token
         try:
             self._context = ssl.create_default_context(cafile=ca)
@@ -122,6 +119,20 @@ class Client:
         return ControllerUnavailable(
             f"{where} cannot be reached: {error}", hint="does the controller run, and its API?"
         )
+
+
+def _host_and_port(server: str) -> tuple[str, int]:
+    """Raises ConfigError for what is no address of an API."""
+    try:
+        parts = urlsplit(server)
+        host, port = parts.hostname, parts.port or PORT
+        fits = parts.scheme == "https" and not (parts.path.strip("/") or parts.query or parts.username)
+    except ValueError:  # brackets that do not close, a port that is none
+        host, port, fits = None, PORT, False
+    if not host or not fits:
+        shown = server.rpartition("@")[2]  # what stands before it may be a password
+        raise ConfigError(f"{shown!r} is no address of an API", hint=f"write it like https://controller:{PORT}")
+    return host, port
 
 
 def _error(told: Mapping[str, Any], status: int) -> CrossdockError:

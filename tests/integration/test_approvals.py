@@ -220,6 +220,38 @@ def test_the_same_change_proposed_twice_is_one_proposal(place: Place) -> None:
     assert len(approvals.approvals(place.data)) == 1
 
 
+@pytest.mark.parametrize(("hold", "patience"), [(-1.0, 60.0), (1e12, 60.0), (60.0, -1.0), (60.0, 1e300)])
+def test_waves_that_hold_or_wait_for_no_time_that_there_is_are_refused(
+    place: Place, hold: float, patience: float
+) -> None:
+    place.apply(tree_with())
+    with closing(connection.connect(place.data.state)) as db:
+        agents.record_enrolled(
+            db, "atl1-a", "atl1", host="h", platform="Linux", version="1", expires_us=2**60, now_us=1
+        )
+    changed = tree_with(sources__shipments=small_tree()["sources/shipments.yaml"] + "poll_seconds: 9\n")
+    waves = InWaves((Asked("canary", "atl1"), Asked("all", "all")), hold, patience)
+    with pytest.raises(ConfigError, match=r"a wave (holds|waits) for"):
+        place.apply(changed, waves=waves)
+    assert place.in_force()[0] == 1
+
+
+def test_the_same_tree_to_be_brought_otherwise_is_a_proposal_of_its_own(place: Place) -> None:
+    place.apply(tree_with())
+    with closing(connection.connect(place.data.state)) as db:
+        agents.record_enrolled(
+            db, "atl1-a", "atl1", host="h", platform="Linux", version="1", expires_us=2**60, now_us=1
+        )
+    changed = tree_with(
+        sinks__finance=finance(5), sources__shipments=small_tree()["sources/shipments.yaml"] + "poll_seconds: 9\n"
+    )
+    waves = InWaves((Asked("canary", "atl1"), Asked("all", "all")), 60, 60)
+    assert place.apply(changed).proposal == 1
+    assert place.apply(changed, waves=waves).proposal == 2, "the first would be in force everywhere at once"
+    assert place.apply(changed, waves=waves).proposal == 2
+    assert place.approve("p2").in_waves
+
+
 def test_broken_glass_is_in_force_at_once_loud_and_shown_until_a_second_person_confirms(
     place: Place, run: Callable[..., Result]
 ) -> None:

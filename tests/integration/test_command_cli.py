@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,7 @@ from crossdock_controller.cli import root
 from crossdock_controller.commands import sitecommands
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents, commands, connection, migrate
+from crossdock_controller.store.commands import CommandRow
 
 
 @pytest.fixture
@@ -99,6 +101,25 @@ def test_an_answer_is_read_again_by_the_beginning_of_its_id_and_reading_records_
     with closing(connection.connect(data.state)) as db:
         actions = [action for (action,) in db.execute("SELECT action FROM audit WHERE target = ?", (view.id,))]
     assert actions == ["command.give", "command.read", "command.read"]
+
+
+def test_records_in_an_answer_that_comes_while_it_is_asked_for_are_audited_too(
+    data: DataDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(data, "atl1", "try", "wms", "--no-wait")
+    [view] = given(data)
+    found = sitecommands._one
+
+    def answered_after(*about: Any) -> CommandRow:
+        row = found(*about)
+        answered(data, view.id, "done", "", b'{"text": ["NO", "A-9"], "value": null}')
+        return row
+
+    monkeypatch.setattr(sitecommands, "_one", answered_after)
+    assert "A-9" in sitecommands.show(data, view.id, "user:anna", 9).text
+    with closing(connection.connect(data.state)) as db:
+        read = db.execute("SELECT actor FROM audit WHERE action = 'command.read'").fetchall()
+    assert read == [("user:anna",)]
 
 
 def test_what_a_site_says_cannot_steer_the_terminal(data: DataDirectory) -> None:

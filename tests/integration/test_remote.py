@@ -243,6 +243,13 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         people.list_users(nobody, 1)
 
 
+@pytest.mark.parametrize("address", ["https://h:99999", "https://h:port", "https://[bad", "https://u:canary@h:1x"])
+def test_an_address_that_cannot_be_read_is_told_without_what_may_be_a_password(address: str) -> None:
+    with pytest.raises(ConfigError, match="is no address of an API") as caught:
+        remote.Client(address, "cdt_x", None)
+    assert "canary" not in caught.value.message
+
+
 def test_commands_start_as_quickly_as_before_the_api_was_there() -> None:
     """Neither the web framework nor the server nor the client's TLS is imported by a command that works here."""
     probe = (

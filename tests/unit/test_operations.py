@@ -8,6 +8,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ import pytest
 
 from crossdock.errors import ConfigError
 from crossdock_controller import commands
-from crossdock_controller.access import ROLES
+from crossdock_controller.access import ROLES, Grant, Sites
 from crossdock_controller.api import openapi
-from crossdock_controller.commands import environments
+from crossdock_controller.commands import configuration, environments, gate
 from crossdock_controller.operations import carry, plain, table, trees
 from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
 from crossdock_controller.operations.scopes import Scope
 from crossdock_controller.operations.table import OPERATIONS, Operation
-from crossdock_controller.store import revisions
+from crossdock_controller.paths import DataDirectory
+from crossdock_controller.store import connection, revisions, rollouts
 from support.estate import EU, TREE, US, Estate, caller
 from support.operations import CALLS, entries
 
@@ -236,6 +238,51 @@ def test_an_engineer_of_some_sites_applies_what_changes_those_and_nothing_that_a
                 carry.carry_out(table.BY_NAME[name], estate.data, caller("engineer", "region=us"), body)
 
 
+def test_a_revision_that_comes_between_the_judgment_and_the_deed_is_not_taken_back_by_somebody_of_other_sites(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = {**TREE, "sites/atl1.yaml": TREE["sites/atl1.yaml"].replace("root: drop", "root: mine")}
+    theirs = {**TREE, "sites/rtm1.yaml": TREE["sites/rtm1.yaml"].replace("root: drop", "root: theirs")}
+    base = configuration._base
+
+    def later(data: DataDirectory) -> gate.Head:
+        monkeypatch.setattr(configuration, "_base", base)
+        estate.apply(theirs)
+        return base(data)
+
+    monkeypatch.setattr(configuration, "_base", later)
+    body = msgspec.json.encode({"tree": mine, "message": ""})
+    with pytest.raises(ConfigError, match="revision 2 was applied meanwhile"):
+        carry.carry_out(APPLY, estate.data, caller("engineer", "region=us"), body)
+    found = revisions.head(estate.db)
+    assert found is not None
+    assert (found[0], found[1]) == (2, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "arguments"),
+    [
+        ("rollout", "viewer", {"revision": 2**63}),
+        ("dead.show", "operator", {"letter": 2**64 - 1}),
+        ("dead.show", "operator", {"letter": -(2**63) - 1}),
+        ("audit.list", "admin", {"since_us": 2**63}),
+    ],
+)
+@pytest.mark.parametrize("on", ["all", "region=us"])
+def test_a_number_that_no_store_can_hold_is_the_callers_mistake_and_not_the_controllers(
+    estate: Estate, name: str, role: str, arguments: dict[str, int], on: str
+) -> None:
+    with pytest.raises(Malformed):
+        carry.carry_out(table.BY_NAME[name], estate.data, caller(role, on), json.dumps(arguments).encode())
+
+
+@pytest.mark.parametrize("seconds", [-5.0, 0.0, 1e10, 1e300])
+def test_a_door_is_open_for_a_year_at_most_and_no_time_breaks_a_call(estate: Estate, seconds: float) -> None:
+    body = msgspec.json.encode({"site": US, "agent": "", "ttl_seconds": seconds})
+    with pytest.raises(ConfigError, match="a token lives for"):
+        carry.carry_out(table.BY_NAME["token.create"], estate.data, caller("engineer", "region=us"), body)
+
+
 STAGED = {
     **TREE,
     "environments/prod.yaml": "on: {region: us}\n",
@@ -340,6 +387,18 @@ def test_the_reference_has_a_row_for_each_operation_with_its_role_and_sites() ->
 def _marks(operation: Operation) -> list[str]:
     marks = (("changes", operation.changes), ("payloads", operation.payloads))
     return [word for word, is_so in marks if is_so]
+
+
+def test_why_a_revision_was_taken_back_names_sites_and_is_for_who_sees_them_all(estate: Estate) -> None:
+    with closing(connection.connect(estate.data.state)) as db, connection.transaction(db):
+        rollouts.begin(db, 1, 0, "{}", "{}", 1)
+        row = rollouts.get(db, 1)
+        assert row is not None
+        rollouts.change(db, row, state="reverted", progress="{}", why="agent rtm1 refused it", evidence="[]")
+    whole = configuration.history(estate.data, 1)
+    assert (whole[0].rollout, whole[0].why) == ("reverted", "agent rtm1 refused it")
+    mine = configuration.history(estate.data, 1, Sites([Grant("viewer", "region=us")], trees.labels_of(estate.data)))
+    assert (mine[0].rollout, mine[0].why) == ("reverted", "")
 
 
 def test_counts_are_of_the_callers_sites_alone(estate: Estate) -> None:

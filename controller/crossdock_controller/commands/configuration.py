@@ -146,16 +146,16 @@ def apply_tree(
     *,
     promotion: str | None = None,
     break_glass: str = "",
-    judged: int | None = None,
+    base: int | None = None,
 ) -> Applied:
-    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text. *judged*: the revision by
-    which it was judged whether *by* may do it; over another one it is not applied."""
+    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text. With *base*, only over
+    that revision: what the caller may change was judged by it."""
     from crossdock_controller.config import diff, slip
     from crossdock_controller.config.errors import ConfigInvalid
 
     signed = slip.parse(promotion.encode(), "the promotion slip") if promotion is not None else None
     head = _base(data)
-    if judged is not None and head.number != judged:
+    if base is not None and head.number != base:
         raise ConfigError(f"revision {head.number} was applied meanwhile", hint="look at the plan again, then apply")
     made = diff.plan(head.tree, tree, head.serves)
     if not made.applicable:
@@ -167,7 +167,7 @@ def apply_tree(
 
 @served
 def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> list[RevisionView]:
-    """Every revision, newest first."""
+    """Every revision, newest first. Why one was taken back names sites, and is for who sees every site."""
     running: dict[int, list[str]] = {}
     for agent in agents(data, now_us, within):
         if agent.state != "revoked":
@@ -176,6 +176,8 @@ def history(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> lis
         rows, head, damaged = revisions.list_all(db), revisions.head_number(db), set(revisions.damaged(db))
         approval = {p.revision: p.state for p in proposals.list_all(db) if p.revision}
         rolled = rollouts.states(db)
+    if not within.everything:
+        rolled = {number: (state, "") for number, (state, _why) in rolled.items()}
     return [
         RevisionView(
             r.number, r.created_us, r.author, r.message, r.hash, r.number == head, running.get(r.number, []),

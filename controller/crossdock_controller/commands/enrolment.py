@@ -23,6 +23,7 @@ from crossdock_controller.store import (
 )
 
 MOST_USES = 10_000
+LONGEST_SECONDS = 366 * 86_400.0  # of a token's life
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ def create_token(
     Raises ConfigError for a name that cannot be one, or when no controller has run on *data* yet.
     """
     _check(site, agent, uses)
+    if not 0 < ttl_seconds <= LONGEST_SECONDS:
+        raise ConfigError("a token lives for a year at most, and for some time", hint="--ttl 1h is a good measure")
     agent = agent or (site if uses == 1 else "")
     addresses = read_addresses(data)
     from crossdock_controller.authority import Authority

@@ -263,12 +263,13 @@ def _ran_here(db: sqlite3.Connection, change: Change) -> bool:
 
 
 def _propose(db: sqlite3.Connection, change: Change, needs: list[Need], now_us: int) -> Outcome:
-    """Store it for a second person; the same tree by the same author against the same base is one proposal."""
+    """Store it for a second person; the same change by the same author against the same base is one proposal. Another
+    environment, or other waves, make it another: it would not be what was asked for that is approved."""
     head = revisions.head_number(db)
     if head != change.head.number:
         raise ConfigError(f"revision {head} was applied meanwhile", hint="look at the plan again, then apply")
     for known in proposals.list_all(db, (proposals.OPEN,)):
-        if (known.hash, known.base, person(known.actor)) == (change.plan.after, change.head.number, person(change.by)):
+        if _asks_for(known, change):
             return Outcome(change.head.number, False, known.number, tuple(needs))
     number = proposals.add(
         db, dict(change.plan.tree), base=change.head.number, environment=change.plan.environment, actor=change.by,
@@ -283,6 +284,16 @@ def _propose(db: sqlite3.Connection, change: Change, needs: list[Need], now_us: 
     }
     audit.append(db, actor=change.by, action="proposal.make", target=f"p{number}", details=details, now_us=now_us)
     return Outcome(change.head.number, False, number, tuple(needs))
+
+
+def _asks_for(known: proposals.Proposal, change: Change) -> bool:
+    waves = json.loads(options_json(change)).get("waves")
+    return (
+        known.hash, known.base, person(known.actor), known.environment, known.action,
+        json.loads(known.options).get("waves"),
+    ) == (
+        change.plan.after, change.head.number, person(change.by), change.plan.environment, change.action, waves,
+    )  # fmt: skip
 
 
 def _note_emergency(db: sqlite3.Connection, change: Change, needs: list[Need], revision: int, now_us: int) -> int:

@@ -24,6 +24,7 @@ from crossdock_controller.served import served
 from crossdock_controller.store import agents, audit, connection, rollouts
 from crossdock_controller.store.rollouts import RolloutRow
 
+LONGEST_SECONDS = 366 * 86_400.0  # for which a wave may hold or wait
 TRIES = 20  # the controller takes a step now and then while a command is given
 
 
@@ -50,6 +51,11 @@ def prepare(
     """Which sites are in which wave. Raises ConfigError when it cannot be rolled out in waves, and why."""
     from crossdock_controller.config.load import load
 
+    for does, seconds in (("holds", asked.hold_seconds), ("waits", asked.patience_seconds)):
+        if not 0 <= seconds <= LONGEST_SECONDS:  # agents are told in a number of so many bits
+            raise ConfigError(
+                f"a wave {does} for 0 s to {LONGEST_SECONDS / 86_400:.0f} d, not {seconds:g} s", hint="--hold 10m"
+            )
     if current is None:
         raise ConfigError(
             "the first revision cannot be rolled out in waves: there is none to go back to",

@@ -199,9 +199,10 @@ def show(data: DataDirectory, prefix: str, by: str, now_us: int, within: Sites =
     """The command whose id begins with *prefix*. Reading records in an answer is audited. Raises ConfigError."""
     with closing(connection.connect(data.state)) as db:
         row = _one(db, prefix, within)
-        if row.name in PAYLOADS and row.output_bytes:
+        output = rows.output(db, row.id)  # what is shown decides: the answer may have come since *row* was read
+        if row.name in PAYLOADS and output:
             _read(db, row, by, now_us)
-        return _view(row, rows.output(db, row.id))
+        return _view(row, output)
 
 
 @served

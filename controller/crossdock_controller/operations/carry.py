@@ -25,6 +25,8 @@ from crossdock_controller.operations.table import Operation
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import INJECTED
 
+_BEYOND = 2**63  # what the store holds ends before it
+
 
 class Forbidden(CrossdockError):  # noqa: N818 - names the verdict
     """The caller is known and may not. *reason*: "role" or "scope"."""
@@ -88,14 +90,20 @@ def arguments_of(operation: Operation, body: bytes) -> dict[str, Any]:
         raise Malformed(
             f"the body is not what {operation.name} takes: {error}", hint="GET /v1/openapi.json describes it"
         ) from error
-    return {name: getattr(decoded, name) for name in decoded.__struct_fields__}
+    arguments = {name: getattr(decoded, name) for name in decoded.__struct_fields__}
+    for name, value in arguments.items():
+        if isinstance(value, int) and not -_BEYOND <= value < _BEYOND:
+            raise Malformed(
+                f"{name} is a number of more than 64 bits", hint="GET /v1/openapi.json describes what is taken"
+            )
+    return arguments
 
 
 def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: bytes) -> bytes:
     """The answer as JSON. Raises Forbidden, Malformed, and what the function raises."""
     function = function_of(operation)
     takes = inspect.signature(function).parameters
-    judged = trees.in_force(data) if "judged" in takes else 0  # first: role and scope go by labels of then or later
+    base = trees.head_of(data) if "base" in takes else 0  # before anything is judged by what is in force
     sites = permitted(operation, data, caller)
     arguments = arguments_of(operation, body)
     if not operation.scope.covers(sites, data, arguments):
@@ -104,7 +112,8 @@ def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: b
             hint=f"it needs the role {operation.scope.words}; an admin grants it: crossdock users grant",
             reason="scope",
         )
-    known = {"data": data, "now_us": time.time_ns() // 1000, "by": caller.actor, "within": sites, "judged": judged}
+    known: dict[str, Any] = {"data": data, "now_us": time.time_ns() // 1000, "by": caller.actor, "within": sites}
+    known["base"] = None if sites.everything else base
     answer = function(**arguments, **{name: value for name, value in known.items() if name in takes})
     return msgspec.json.encode(plain.encode(operation.scope.narrowed(answer, sites, data)))
 
