@@ -200,16 +200,16 @@ class Configuration:
         """Run *candidate* and begin its hold; when it does not run, what ran before is as it was, its hold included."""
         before = self._probation.candidate
         self._end_hold()
-        self._probation.begin(candidate)
-        self._listen()
         try:
+            self._probation.begin(candidate)
+            self._listen()
             self._pumps.apply(config)
         except (CrossdockError, OSError):
-            self._probation.passed()
             self._quiet()
-            if before is not None:
-                self._probation.begin(before)
-                self._watch(before, siteconfig.decode(before.config))
+            if before is None:
+                self._probation.passed()
+            else:
+                self._again(before)
             raise
         self.revision, self.hash = candidate.revision, candidate.hash
         kept = self._kept()
@@ -218,6 +218,16 @@ class Configuration:
             self._quiet()
         else:
             self._watch(candidate, config)
+
+    def _again(self, before: Candidate) -> None:
+        """What was on probation and runs on: its hold begins anew, also where that cannot be written down."""
+        try:
+            if self._probation.candidate is not before:
+                self._probation.begin(before)
+        except OSError as error:
+            self._probation.candidate = before
+            logger.bind(revision=before.revision).warning("its hold cannot be written down: {}", error)
+        self._watch(before, siteconfig.decode(before.config))
 
     # --- the hold
 
