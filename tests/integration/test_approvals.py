@@ -18,7 +18,7 @@ from crossdock_controller.authority import Authority
 from crossdock_controller.cli import approvals as cli_approvals
 from crossdock_controller.cli import configuration as cli_configuration
 from crossdock_controller.cli import options, root
-from crossdock_controller.commands import approvals, configuration, diffs, environments, gate, naming
+from crossdock_controller.commands import approvals, configuration, diffs, environments, gate, naming, people
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.config import words as plan_words
 from crossdock_controller.config.runtime import Runtime
@@ -172,6 +172,24 @@ def test_a_rule_may_ask_for_two_people_and_one_person_counts_once(place: Place) 
     with pytest.raises(Refused, match="has approved p1 already"):
         place.approve("p1", "local:Bert")
     assert place.approve("p1", "user:cleo").revision == 2
+
+
+@pytest.mark.parametrize("end", [people.disable_user, people.remove_user])
+def test_the_word_of_a_user_who_was_shut_out_does_not_count_for_what_still_waits(
+    place: Place, end: Callable[..., object]
+) -> None:
+    for name in ("bert", "root"):
+        people.add_user(place.data, name, "admin", ["all"], by="local:anna", now_us=1)
+    place.apply(tree_with("approvals: [{paths: ['sinks/*'], people: 2}]\n"))
+    place.apply(tree_with("approvals: [{paths: ['sinks/*'], people: 2}]\n", sinks__finance=finance(5)))
+    assert place.approve("p1", "user:bert").missing == 1
+    end(place.data, "bert", by="local:anna", now_us=2)
+    assert ("local:anna", "proposal.unapprove", "p1") in place.audit()
+    assert place.approve("p1", "user:cleo").missing == 1
+    assert place.in_force()[0] == 1
+    assert place.approve("p1", "user:dora").revision == 2
+    with closing(connection.connect(place.data.state)) as db:
+        assert [a.actor for a in proposals.approvals(db, 1)] == ["user:cleo", "user:dora"]
 
 
 def test_a_rule_for_some_sites_leaves_changes_at_others_alone(place: Place) -> None:

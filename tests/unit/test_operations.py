@@ -19,14 +19,13 @@ from crossdock.errors import ConfigError
 from crossdock_controller import commands
 from crossdock_controller.access import ROLES, Grant, Sites
 from crossdock_controller.api import openapi
-from crossdock_controller.commands import configuration, environments, gate
+from crossdock_controller.commands import configuration, environments
 from crossdock_controller.operations import carry, plain, table, trees
 from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
 from crossdock_controller.operations.scopes import Scope
 from crossdock_controller.operations.table import OPERATIONS, Operation
-from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import connection, revisions, rollouts
+from crossdock_controller.store import connection, rollouts
 from support.estate import EU, TREE, US, Estate, caller
 from support.operations import CALLS, entries
 
@@ -236,27 +235,6 @@ def test_an_engineer_of_some_sites_applies_what_changes_those_and_nothing_that_a
         else:
             with pytest.raises(Forbidden):
                 carry.carry_out(table.BY_NAME[name], estate.data, caller("engineer", "region=us"), body)
-
-
-def test_a_revision_that_comes_between_the_judgment_and_the_deed_is_not_taken_back_by_somebody_of_other_sites(
-    estate: Estate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mine = {**TREE, "sites/atl1.yaml": TREE["sites/atl1.yaml"].replace("root: drop", "root: mine")}
-    theirs = {**TREE, "sites/rtm1.yaml": TREE["sites/rtm1.yaml"].replace("root: drop", "root: theirs")}
-    base = configuration._base
-
-    def later(data: DataDirectory) -> gate.Head:
-        monkeypatch.setattr(configuration, "_base", base)
-        estate.apply(theirs)
-        return base(data)
-
-    monkeypatch.setattr(configuration, "_base", later)
-    body = msgspec.json.encode({"tree": mine, "message": ""})
-    with pytest.raises(ConfigError, match="revision 2 was applied meanwhile"):
-        carry.carry_out(APPLY, estate.data, caller("engineer", "region=us"), body)
-    found = revisions.head(estate.db)
-    assert found is not None
-    assert (found[0], found[1]) == (2, theirs)
 
 
 @pytest.mark.parametrize(

@@ -146,17 +146,13 @@ def apply_tree(
     *,
     promotion: str | None = None,
     break_glass: str = "",
-    base: int | None = None,
 ) -> Applied:
-    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text. With *base*, only over
-    that revision: what the caller may change was judged by it."""
+    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text."""
     from crossdock_controller.config import diff, slip
     from crossdock_controller.config.errors import ConfigInvalid
 
     signed = slip.parse(promotion.encode(), "the promotion slip") if promotion is not None else None
     head = _base(data)
-    if base is not None and head.number != base:
-        raise ConfigError(f"revision {head.number} was applied meanwhile", hint="look at the plan again, then apply")
     made = diff.plan(head.tree, tree, head.serves)
     if not made.applicable:
         raise ConfigInvalid(made.problems)

@@ -17,7 +17,7 @@ from crossdock_controller.access import ALL, Grant, role_of, selector_of
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import audit, connection
+from crossdock_controller.store import audit, connection, proposals
 from crossdock_controller.store import people as store
 from crossdock_controller.store.people import TokenRow
 
@@ -179,6 +179,8 @@ def disable_user(data: DataDirectory, name: Text, *, enable: bool = False, by: s
         if changed:
             action = "users.enable" if enable else "users.disable"
             audit.append(db, actor=by, action=action, target=name, now_us=now_us)
+            if not enable:
+                _unapproved(db, name, by, now_us)
         return _view(db, _known(db, name), now_us)
 
 
@@ -190,6 +192,7 @@ def remove_user(data: DataDirectory, name: Text, *, by: str, now_us: int) -> Non
         with _an_admin_is_left(db):
             store.remove(db, name)
         audit.append(db, actor=by, action="users.remove", target=name, now_us=now_us)
+        _unapproved(db, name, by, now_us)
 
 
 @served
@@ -233,6 +236,14 @@ def revoke_token(data: DataDirectory, token: Text, *, by: str, now_us: int) -> T
             )
         found = store.token(db, token)
         return _token_view(found or row, set(), now_us)
+
+
+def _unapproved(db: sqlite3.Connection, name: str, by: str, now_us: int) -> None:
+    """The word of a user who is shut out does not count for what still waits: it may not have been theirs."""
+    for number in proposals.withdraw(db, f"user:{name}"):
+        audit.append(
+            db, actor=by, action="proposal.unapprove", target=f"p{number}", details={"user": name}, now_us=now_us
+        )
 
 
 def _grants(role: str, on: Sequence[str]) -> list[Grant]:

@@ -101,9 +101,6 @@ def arguments_of(operation: Operation, body: bytes) -> dict[str, Any]:
 
 def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: bytes) -> bytes:
     """The answer as JSON. Raises Forbidden, Malformed, and what the function raises."""
-    function = function_of(operation)
-    takes = inspect.signature(function).parameters
-    base = trees.head_of(data) if "base" in takes else 0  # before anything is judged by what is in force
     sites = permitted(operation, data, caller)
     arguments = arguments_of(operation, body)
     if not operation.scope.covers(sites, data, arguments):
@@ -112,8 +109,9 @@ def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: b
             hint=f"it needs the role {operation.scope.words}; an admin grants it: crossdock users grant",
             reason="scope",
         )
-    known: dict[str, Any] = {"data": data, "now_us": time.time_ns() // 1000, "by": caller.actor, "within": sites}
-    known["base"] = None if sites.everything else base
+    function = function_of(operation)
+    known = {"data": data, "now_us": time.time_ns() // 1000, "by": caller.actor, "within": sites}
+    takes = inspect.signature(function).parameters
     answer = function(**arguments, **{name: value for name, value in known.items() if name in takes})
     return msgspec.json.encode(plain.encode(operation.scope.narrowed(answer, sites, data)))
 

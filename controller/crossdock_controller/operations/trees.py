@@ -21,12 +21,6 @@ def labels_of(data: DataDirectory) -> Labels:
     return lambda site: dict(loaded.sites[site].labels) if loaded is not None and site in loaded.sites else {}
 
 
-def head_of(data: DataDirectory) -> int:
-    """The number of the revision in force, by which rights are judged now; 0 when there is none."""
-    with closing(connection.connect(data.state)) as db:
-        return revisions.head_number(db)
-
-
 @lru_cache(maxsize=2)  # a revision's number never changes its meaning
 def _loaded(state: str, number: int) -> Loaded | None:
     from pathlib import Path

@@ -131,6 +131,16 @@ def approve(db: sqlite3.Connection, number: int, *, person: str, actor: str, com
     return done.rowcount == 1
 
 
+def withdraw(db: sqlite3.Connection, actor: str) -> list[int]:
+    """In a transaction: what *actor* approved and still waits is approved by one fewer; numbers of the proposals."""
+    rows = db.execute(
+        "DELETE FROM approvals WHERE actor = ? AND proposal IN (SELECT number FROM proposals WHERE state IN (?, ?))"
+        " RETURNING proposal",
+        (actor, OPEN, UNCONFIRMED),
+    ).fetchall()
+    return sorted(number for (number,) in rows)
+
+
 def approvals(db: sqlite3.Connection, number: int) -> list[Approval]:
     """In the order they came."""
     rows = db.execute(
