@@ -17,9 +17,14 @@ def check(identities: IdentityStore, machine: str) -> None:
     noted is bound to the machine it is found on."""
     identity = identities.current()
     judge(identity, machine)
-    if machine and not identity.machine:
+    if not machine or identity.machine:
+        return
+    try:
         identities.update(machine=machine)
-        logger.info("the identity is bound to this machine from now on")
+    except OSError as error:  # a full disk is emptied by the agent that runs
+        logger.warning("the identity is not bound to this machine before the next start: {}", error)
+        return
+    logger.info("the identity is bound to this machine from now on")
 
 
 def judge(identity: Identity, machine: str) -> None:

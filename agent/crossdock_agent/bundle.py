@@ -169,7 +169,10 @@ def _files(directory: Path) -> list[dict[str, Any]]:
     """Names, sizes, times; nothing is opened."""
     found = []
     for path in sorted(directory.rglob("*"))[:FILES]:
-        about = path.lstat()
+        try:
+            about = path.lstat()
+        except FileNotFoundError:  # of a write that ended meanwhile
+            continue
         found.append({
             "name": path.relative_to(directory).as_posix(), "bytes": about.st_size, "mode": f"{about.st_mode:o}",
             "changed": datetime.fromtimestamp(about.st_mtime, UTC).isoformat(timespec="seconds"),

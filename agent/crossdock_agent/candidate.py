@@ -100,10 +100,18 @@ class Probation:
         self._forget(self._log_path)
 
     def refuse(self, candidate: Candidate, reason: str, log: list[str]) -> Refusal:
-        refusal = Refusal(revision=candidate.revision, hash=candidate.hash, reason=reason, log=log)
-        write_atomic(self._refusal_path, msgspec.json.encode(refusal), private=True)
-        self.refusal = refusal
+        """From now on; where that cannot be written down, for as long as this process lives."""
+        refusal = self._note_refusal(candidate, reason, log)
         self.passed()
+        return refusal
+
+    def _note_refusal(self, candidate: Candidate, reason: str, log: list[str]) -> Refusal:
+        refusal = Refusal(revision=candidate.revision, hash=candidate.hash, reason=reason, log=log)
+        self.refusal = refusal
+        try:
+            write_atomic(self._refusal_path, msgspec.json.encode(refusal), private=True)
+        except OSError as error:  # a full disk is no reason to run it on, or to run nothing
+            logger.bind(revision=candidate.revision).warning("its refusal cannot be written down: {}", error)
         return refusal
 
     def forgive(self) -> None:
@@ -139,15 +147,21 @@ class Probation:
             if has_other
             else f"there is no other to run, so it is tried again after {resting.rest_seconds:g} s"
         )
-        self.refuse(
+        self._note_refusal(
             left,
             f"the agent ended {crashes} times, not by a stop, within {left.hold_seconds:g} s of beginning to run it; "
             + then,
             lines,
         )
-        if not has_other:
+        self.passed() if has_other else self._rest(resting)
+
+    def _rest(self, resting: Candidate) -> None:
+        self.resting = resting
+        try:
             self._write(resting)
-            self.resting = resting
+        except OSError as error:  # what is there counts its crashes anew, if it is found again
+            logger.bind(revision=resting.revision).warning("its rest cannot be written down: {}", error)
+        self._forget(self._log_path)
 
     def _write(self, candidate: Candidate) -> None:
         write_atomic(self._candidate_path, msgspec.json.encode(candidate), private=True)

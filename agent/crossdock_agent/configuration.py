@@ -31,6 +31,7 @@ from crossdock_agent.problems import Problems
 from crossdock_agent.pumps import Pumps
 
 PROBLEM = "configuration"
+KEEP_PROBLEM = "configuration-file"
 
 
 class LastGood(msgspec.Struct, frozen=True):
@@ -200,16 +201,16 @@ class Configuration:
         """Run *candidate* and begin its hold; when it does not run, what ran before is as it was, its hold included."""
         before = self._probation.candidate
         self._end_hold()
-        self._probation.begin(candidate)
-        self._listen()
         try:
+            self._probation.begin(candidate)
+            self._listen()
             self._pumps.apply(config)
         except (CrossdockError, OSError):
-            self._probation.passed()
             self._quiet()
-            if before is not None:
-                self._probation.begin(before)
-                self._watch(before, siteconfig.decode(before.config))
+            if before is None:
+                self._probation.passed()
+            else:
+                self._again(before)
             raise
         self.revision, self.hash = candidate.revision, candidate.hash
         kept = self._kept()
@@ -218,6 +219,16 @@ class Configuration:
             self._quiet()
         else:
             self._watch(candidate, config)
+
+    def _again(self, before: Candidate) -> None:
+        """What was on probation and runs on: its hold begins anew, also where that cannot be written down."""
+        try:
+            if self._probation.candidate is not before:
+                self._probation.begin(before)
+        except OSError as error:
+            self._probation.candidate = before
+            logger.bind(revision=before.revision).warning("its hold cannot be written down: {}", error)
+        self._watch(before, siteconfig.decode(before.config))
 
     # --- the hold
 
@@ -235,33 +246,38 @@ class Configuration:
             self._hold = None
         self._quiet()
 
-    def _passed(self, hold: Hold) -> None:
+    def _passed(self, hold: Hold) -> bool:
         with self._lock:
             candidate = self._probation.candidate
             if hold.cancelled or candidate is None:
-                return
+                return True
             try:
                 kept = LastGood(candidate.revision, candidate.hash, candidate.config)
                 write_atomic(self._path, msgspec.json.encode(kept), private=True)
                 self._probation.passed()
-            except OSError as error:  # it runs on; a start before the next revision watches it again
-                self._problems.report(PROBLEM, f"configuration {candidate.revision} runs but cannot be kept: {error}")
-                return
+            except OSError as error:  # it runs on, and is watched on
+                self._problems.report(
+                    KEEP_PROBLEM, f"configuration {candidate.revision} runs but cannot be kept: {error}"
+                )
+                return False
+            self._problems.clear(KEEP_PROBLEM)
             self._end_hold()
             logger.bind(revision=candidate.revision).info("configuration kept as the last good one")
+            return True
 
-    def _rested(self, hold: Hold) -> None:
+    def _rested(self, hold: Hold) -> bool:
         """What brought the agent down is tried again: there is nothing else to run."""
         with self._lock:
             candidate = self._probation.resting
             if hold.cancelled or candidate is None:
-                return
+                return True
             self._probation.forgive()
             if not self._resume_candidate(candidate):
-                return
+                return True
             self._problems.clear(PROBLEM)
             status = ConfigStatus(revision=candidate.revision, hash=candidate.hash, state="applied")
         self.on_status(status)
+        return True
 
     def _failed(self, hold: Hold, reason: str) -> None:
         with self._lock:

@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable
 
 LOOK_SECONDS = 0.5
+AGAIN_SECONDS = 10.0  # until the end of a hold is tried again
 
 
 class Hold:
     """*fault* says what speaks against it (empty: nothing). Then *failed* is called with it; else, at the end,
-    *passed*. Whoever is called looks first whether it was cancelled meanwhile. All on the hold's own thread."""
+    *passed*, which says whether that could be written down: else the watch goes on and it is called again. Whoever is
+    called looks first whether it was cancelled meanwhile. All on the hold's own thread."""
 
     def __init__(
         self,
         seconds: float,
         fault: Callable[[], str],
-        passed: Callable[[Hold], None],
+        passed: Callable[[Hold], bool],
         failed: Callable[[Hold, str], None],
     ) -> None:
         self._seconds = seconds
@@ -47,6 +49,8 @@ class Hold:
                 return
             left = end - time.monotonic()
             if left <= 0:
-                self._passed(self)
-                return
+                if self._passed(self):
+                    return
+                left = AGAIN_SECONDS
+                end = time.monotonic() + left
             self._over.wait(min(left, LOOK_SECONDS))

@@ -128,15 +128,21 @@ class IdentityStore:
                 self._write(changed)
 
     def settle(self) -> None:
-        """At start: open the key, and store it by the best means of this machine if it is not yet.
+        """At start: open the key, and store it by the best means of this machine if it is not yet; where the disk does
+        not take it, at a later start.
 
         Raises ConfigError when it cannot be opened.
         """
         key, identity = self.key(), self.current()
         now, wanted = self.scheme(), self._keystore.preferred()
-        if now != wanted:
+        if now == wanted:
+            return
+        try:
             self.save(identity, key)
-            logger.bind(before=now, now=wanted).info("the private key is stored by another scheme from now on")
+        except OSError as error:  # a full disk is emptied by the agent that runs
+            logger.bind(now=now, wanted=wanted).warning("the private key cannot be stored anew: {}", error)
+            return
+        logger.bind(before=now, now=wanted).info("the private key is stored by another scheme from now on")
 
     def _write(self, identity: Identity) -> None:
         write_atomic(self._path, msgspec.json.encode(identity), private=True)

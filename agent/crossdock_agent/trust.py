@@ -70,9 +70,17 @@ class Trust:
         return fingerprints(self._identities.current().ca_bundle)
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Remember where to ask for a certificate once this one has ended. An older controller does not say."""
-        if welcome.enrollment_address:
+        """Remember where to ask for a certificate once this one has ended. An older controller does not say.
+
+        On a full disk it is not remembered before the next welcome: nothing could leave the outbox otherwise, and the
+        disk would stay full.
+        """
+        if not welcome.enrollment_address:
+            return
+        try:
             self._identities.update(enrollment_address=welcome.enrollment_address)
+        except OSError as error:
+            logger.warning("the enrollment address {} cannot be stored: {}", welcome.enrollment_address, error)
 
     def take(self, order: Order) -> bool:
         """True when *order*'s certificates are trusted from now on; else all stays, and a problem says why."""

@@ -53,7 +53,8 @@ class Offers:
         good = found.in_force if found.in_force in runtimes else self._last_good
         kept = {good, found.rolling}
         self._runtimes = {number: runtime for number, runtime in runtimes.items() if number in kept}
-        self._offers = {key: offer for key, offer in self._offers.items() if key[0] in kept}
+        # Copied at once: `of` may add to it meanwhile.
+        self._offers = {key: offer for key, offer in list(self._offers.items()) if key[0] in kept}
         self._hold_seconds = int(hold_seconds) if hold_seconds >= SHORTEST_HOLD_SECONDS else 0
         self._last_good, self.targets = good, found
 

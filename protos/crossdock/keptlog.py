@@ -9,6 +9,7 @@ import datetime as dt
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from io import BufferedWriter
 from pathlib import Path
 
@@ -62,14 +63,13 @@ class KeptLog:
     def _rotate(self) -> None:
         """One that cannot be renamed (Windows, while somebody reads it) grows on until it can."""
         self._close()
-        try:
+        with suppress(OSError):
             for number in range(self._files - 1, 0, -1):
                 older = _numbered(self._path, number - 1)
                 if older.exists():
                     older.replace(_numbered(self._path, number))
-        finally:
-            self._file = self._path.open("ab")
-            self._size = self._file.tell()
+        self._file = self._path.open("ab")
+        self._size = self._file.tell()
 
     def _close(self) -> None:
         file, self._file = self._file, None

@@ -218,7 +218,7 @@ def test_reading_stays_inside_its_share_of_a_core(tmp_path: Path) -> None:
         assert not threading.Event().wait(3.0)  # not a synchronisation: the time over which is measured
         used, seconds = time.process_time() - spent, time.monotonic() - began
         assert pump.progress.state in {"throttled", "running"}
-        assert outbox.stats().records >= 1
+        eventually(lambda: outbox.stats().records >= 1, "and reads all the same")
     # the burst, one piece of work, and what the test itself needs
     assert used <= 0.02 * seconds + 0.02 * BURST_SECONDS + 0.35 + 0.02 * seconds
 

@@ -78,7 +78,7 @@ class AgentSide:
         nothing: Any = None
         unconfigured: Any = SimpleNamespace(revision=0, hash="")
         self.control = Control(
-            self.outbox, nothing, unconfigured, nothing, Problems(), Heartbeat, self._welcome, lambda: None,
+            self.outbox, nothing, unconfigured, nothing, nothing, Problems(), Heartbeat, self._welcome, lambda: None,
             self._on_given_back, random.Random(1),
         )  # fmt: skip
 

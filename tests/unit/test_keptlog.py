@@ -92,3 +92,22 @@ def test_whatever_a_line_holds_it_is_written(text: str, tmp_path: Path) -> None:
 
 def test_where_there_is_no_log_nothing_is_read(tmp_path: Path) -> None:
     assert list(read(tmp_path / "agent.log")) == []
+
+
+def test_a_file_that_cannot_be_renamed_grows_on_and_loses_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "agent.log"
+    log = KeptLog(path, 100)
+
+    def held(_path: Path, _target: Path) -> Path:
+        raise PermissionError("somebody has it open")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", held)
+        for number in range(30):
+            log.write(f"line {number:04}\n")
+    assert list(read(path)) == [f"line {number:04}" for number in range(30)]
+    log.write("rotated\n")
+    log.close()
+    assert list(read(path, files=1)) == ["rotated"]

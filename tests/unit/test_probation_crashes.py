@@ -3,6 +3,7 @@ one the last good that has not passed its hold."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import pytest
 
 from crossdock import siteconfig
 from crossdock.siteconfig import SiteConfig, SourceConfig
-from crossdock.v1.link_pb2 import ConfigOffer
+from crossdock.v1.link_pb2 import ConfigOffer, ConfigStatus
 from crossdock_agent import candidate as candidates
 from crossdock_agent import configuration as module
-from crossdock_agent import helper
+from crossdock_agent import helper, hold
 from crossdock_agent.candidate import MAX_CRASHES
 from crossdock_agent.configuration import Configuration, read_last_good
 from crossdock_agent.identity import Identity
@@ -153,3 +154,46 @@ def test_three_power_cuts_within_the_hold_bring_the_last_good_one_back(
             configuration._hold.cancel()  # the power goes: nothing is noted
     assert running == [(2, "applied")] * MAX_CRASHES + [(1, "failed")]
     assert kept(state) == 1
+
+
+def test_an_offer_that_a_full_disk_refuses_does_not_end_the_hold_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "verify_config", lambda *_: None)
+    pumps = Pumps()
+    configuration = Configuration(
+        tmp_path / "last-good.json", Identities(), pumps, Problems(), hold_seconds=600,  # type: ignore[arg-type]
+    )  # fmt: skip
+    failed: list[ConfigStatus] = []
+    configuration.on_status = failed.append
+    assert configuration.offer(offer(2)).state == "applied"
+    with monkeypatch.context() as patch:
+        patch.setattr(candidates, "write_atomic", _full)
+        assert configuration.offer(offer(3)).state == "failed"
+    pumps.fault = "column SHIP_TS is not there"
+    eventually(lambda: [status.revision for status in failed] == [2], "revision 2 is watched still")
+    configuration.stop()
+
+
+def test_what_a_full_disk_did_not_keep_at_the_end_of_its_hold_is_kept_once_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, _ = process(tmp_path, monkeypatch, Power(None))
+    monkeypatch.setattr(hold, "AGAIN_SECONDS", 0.05)
+    tried: list[Path] = []
+
+    def full(path: Path, *_arguments: object, **_more: object) -> None:
+        tried.append(path)
+        _full(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomic", full)
+        assert configuration.offer(offer(1)).state == "applied"
+        eventually(lambda: bool(tried), "it is past its hold, and the disk is full")
+    eventually(lambda: kept(tmp_path) == 1, "it is kept")
+    assert not configuration.on_probation
+    configuration.stop()
+
+
+def _full(path: Path, *_arguments: object, **_more: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
