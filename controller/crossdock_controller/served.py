@@ -18,7 +18,7 @@ from crossdock_controller.paths import DataDirectory
 
 P = ParamSpec("P")
 R = TypeVar("R")
-INJECTED = frozenset({"data", "now_us", "by", "within"})  # what the server knows, and no caller may say
+INJECTED = frozenset({"data", "now_us", "by", "within", "judged"})  # what the server knows, and no caller may say
 
 
 class Asks(Protocol):

@@ -25,7 +25,7 @@ from crossdock_controller.operations.carry import Forbidden, Malformed
 from crossdock_controller.operations.hints import hints
 from crossdock_controller.operations.scopes import Scope
 from crossdock_controller.operations.table import OPERATIONS, Operation
-from crossdock_controller.store import connection, rollouts
+from crossdock_controller.store import connection, revisions, rollouts
 from support.estate import EU, TREE, US, Estate, caller
 from support.operations import CALLS, entries
 

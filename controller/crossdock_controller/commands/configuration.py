@@ -146,13 +146,17 @@ def apply_tree(
     *,
     promotion: str | None = None,
     break_glass: str = "",
+    judged: int | None = None,
 ) -> Applied:
-    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text."""
+    """`apply` for a tree that was read already, {path: text}; *promotion* is the slip's text. *judged*: the revision by
+    which it was judged whether *by* may do it; over another one it is not applied."""
     from crossdock_controller.config import diff, slip
     from crossdock_controller.config.errors import ConfigInvalid
 
     signed = slip.parse(promotion.encode(), "the promotion slip") if promotion is not None else None
     head = _base(data)
+    if judged is not None and head.number != judged:
+        raise ConfigError(f"revision {head.number} was applied meanwhile", hint="look at the plan again, then apply")
     made = diff.plan(head.tree, tree, head.serves)
     if not made.applicable:
         raise ConfigInvalid(made.problems)

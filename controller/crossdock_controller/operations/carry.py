@@ -101,6 +101,9 @@ def arguments_of(operation: Operation, body: bytes) -> dict[str, Any]:
 
 def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: bytes) -> bytes:
     """The answer as JSON. Raises Forbidden, Malformed, and what the function raises."""
+    function = function_of(operation)
+    takes = inspect.signature(function).parameters
+    judged = trees.in_force(data) if "judged" in takes else 0  # first: role and scope go by labels of then or later
     sites = permitted(operation, data, caller)
     arguments = arguments_of(operation, body)
     if not operation.scope.covers(sites, data, arguments):
@@ -109,9 +112,7 @@ def carry_out(operation: Operation, data: DataDirectory, caller: Caller, body: b
             hint=f"it needs the role {operation.scope.words}; an admin grants it: crossdock users grant",
             reason="scope",
         )
-    function = function_of(operation)
-    known = {"data": data, "now_us": time.time_ns() // 1000, "by": caller.actor, "within": sites}
-    takes = inspect.signature(function).parameters
+    known = {"data": data, "now_us": time.time_ns() // 1000, "by": caller.actor, "within": sites, "judged": judged}
     answer = function(**arguments, **{name: value for name, value in known.items() if name in takes})
     return msgspec.json.encode(plain.encode(operation.scope.narrowed(answer, sites, data)))
 

@@ -17,8 +17,14 @@ OWN_FOLDERS = frozenset({"sites", "sources"})  # everything else is shared by al
 
 def labels_of(data: DataDirectory) -> Labels:
     """Labels as the revision in force gives them. Without one, or when this release cannot read it, no site has any."""
-    loaded = _loaded(str(data.state), head_of(data))
+    loaded = _loaded(str(data.state), in_force(data))
     return lambda site: dict(loaded.sites[site].labels) if loaded is not None and site in loaded.sites else {}
+
+
+def in_force(data: DataDirectory) -> int:
+    """The number of the revision that rights go by now."""
+    with closing(connection.connect(data.state)) as db:
+        return revisions.head_number(db)
 
 
 @lru_cache(maxsize=2)  # a revision's number never changes its meaning
