@@ -77,8 +77,9 @@ class AgentSide:
         self.given_back = False  # streams must begin anew
         nothing: Any = None
         unconfigured: Any = SimpleNamespace(revision=0, hash="")
+        trusting: Any = SimpleNamespace(authorities=tuple, welcomed=lambda _welcome: None)
         self.control = Control(
-            self.outbox, nothing, unconfigured, nothing, nothing, Problems(), Heartbeat, self._welcome, lambda: None,
+            self.outbox, nothing, unconfigured, nothing, trusting, Problems(), Heartbeat, self._welcome, lambda: None,
             self._on_given_back, random.Random(1),
         )  # fmt: skip
 
@@ -218,7 +219,7 @@ class Line:
         self.transfer._changed.wait = self._would_wait  # type: ignore[method-assign]
         self._controller = controller
         self._arriving: asyncio.Queue[Batch | None] = asyncio.Queue()
-        self._stream = _UplinkStream(CALLER, controller.committer)
+        self._stream = _UplinkStream(CALLER, controller.committer, lambda _agent: True)
         self._tasks = [
             controller.loop.create_task(self._stream.receive(self._requests())),
             controller.loop.create_task(self._answer()),
