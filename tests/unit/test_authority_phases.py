@@ -301,3 +301,13 @@ def test_every_key_and_the_list_are_for_their_owner_only(tmp_path: Path) -> None
     authority = Authority.open(tmp_path)
     take(authority, "add")
     assert {oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == {"0o600"}
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_adds_belongs_to_the_account_of_the_service(tmp_path: Path) -> None:
+    directory = tmp_path / "authority"
+    authority = Authority.open(directory)
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, 12345, 12345)
+    take(authority, "add")
+    assert {path.stat().st_uid for path in directory.rglob("*")} == {12345}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -136,10 +137,14 @@ def version(found: States) -> str:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write *data* durably, readable by the owner only from its first byte, and put it in place at once."""
+    """Write *data* durably, readable by the owner only from its first byte, and put it in place at once. What root
+    writes is the directory owner's: a command given with sudo must not shut the service out."""
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(descriptor, "wb") as file:
+        if sys.platform != "win32" and os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
