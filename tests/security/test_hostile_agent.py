@@ -325,6 +325,9 @@ class _Issues:
     async def note(self, _call: object) -> None:
         return None
 
+    async def read(self, _call: object) -> int:
+        return 0
+
 
 def test_who_asks_for_certificates_and_reads_none_is_not_listened_to_until_it_reads() -> None:
     async def endless() -> AsyncIterator[link_pb2.Report]:

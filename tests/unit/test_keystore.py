@@ -138,17 +138,20 @@ def test_a_credential_that_is_too_short_is_refused(tmp_path: Path) -> None:
 def test_a_crash_while_a_key_is_wrapped_leaves_one_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from crossdock_agent import identity as module
 
+    class PowerCut(BaseException):
+        pass
+
     IdentityStore(tmp_path, Keystore({}, windows=False)).save(identity(), KEY)
     keystore = credentials(tmp_path / "credentials")
     write = module.write_atomic
 
     def power_cut(path: Path, data: bytes, **more: bool) -> None:
         if path.name == "identity.json":
-            raise OSError("power cut")
+            raise PowerCut
         write(path, data, **more)
 
     monkeypatch.setattr(module, "write_atomic", power_cut)
-    with pytest.raises(OSError, match="power cut"):
+    with pytest.raises(PowerCut):
         IdentityStore(tmp_path, keystore).settle()
     monkeypatch.undo()
     helpers_in_process(monkeypatch)
