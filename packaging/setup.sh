@@ -58,6 +58,9 @@ if [ "$purpose" = test ]; then
     has_any /usr/lib/*/odbc/psqlodbcw.so /usr/lib/odbc/psqlodbcw.so || missing="$missing odbc-postgresql"
     command -v mariadbd >/dev/null 2>&1 || [ -x /usr/sbin/mariadbd ] || missing="$missing mariadb-server"
     has_any /usr/lib/*/odbc/libmaodbc.so || missing="$missing odbc-mariadb"
+    command -v nats-server >/dev/null 2>&1 || [ -x /usr/sbin/nats-server ] || missing="$missing nats-server"
+    command -v rabbitmq-server >/dev/null 2>&1 || [ -x /usr/sbin/rabbitmq-server ] || missing="$missing rabbitmq-server"
+    command -v sshd >/dev/null 2>&1 || [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
     # The fault shim of tests/chaos is compiled where it runs.
     command -v gcc >/dev/null 2>&1 || missing="$missing gcc"
     has_any /usr/include/*/sys/types.h /usr/include/sys/types.h || missing="$missing libc6-dev"

@@ -64,7 +64,7 @@ STOCK = {
 PLAIN_STOCK = {**STOCK, "fields": {k: v for k, v in STOCK["fields"].items() if "." not in k}}  # type: ignore[attr-defined]
 ORDERS = {
     "mapping": "orders",
-    "document": "Order",
+    "document": "SalesOrder",
     "each": "SKU",
     "fields": {
         "number": "SKU",

@@ -220,7 +220,7 @@ def test_the_account_holds_for_any_bytes_any_count_and_any_skip(name: str, group
     case = CASES[name]
     mapping: dict[str, Any] = {
         "mapping": "m",
-        "document": "Order",
+        "document": "SalesOrder",
         "fields": {"number": "NO", "lines": {"sku": "SKU", "quantity": "QTY"}},
         "where": {"column": "NO", "not_equals": "2"},
     }

@@ -49,7 +49,7 @@ column: id
 poll_seconds: POLL
 """,
     "mappings/shipments.yaml": "mapping: shipments\ndocument: Shipment\nfields: {number: NO}\n",
-    "mappings/orders.yaml": "mapping: orders\ndocument: Order\nfields: {number: id}\n",
+    "mappings/orders.yaml": "mapping: orders\ndocument: SalesOrder\nfields: {number: id}\n",
 }
 
 

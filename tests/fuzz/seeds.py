@@ -92,7 +92,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
         yield "yaml", text
         yield "tree", bytes((number,)) + text
     yield "yaml", b"a: &x [1, 2.5, ~, 'q', \"d\\n\"]\nb: *x\nc: {d: |\n  e\n}\n"
-    for text in ('document == "Order" && doc.total > 10.5', "labels.region in ['us', 'eu'] || !(site == 'x')",
+    for text in ('document == "SalesOrder" && doc.total > 10.5', "labels.region in ['us', 'eu'] || !(site == 'x')",
                  'key.startsWith("A") && doc.lines.exists(l, l.sku == "x")'):  # fmt: skip
         yield "condition", text.encode()
     for name, data in FILES.items():

@@ -32,7 +32,7 @@ from support.table_site import Sqlite
 
 MAPPING = """\
     mapping: erp-orders
-    document: Order
+    document: SalesOrder
     fields:
       number: order_no
       customer.id: customer
@@ -49,7 +49,7 @@ SINK = """\
     url: sqlite:///finance.db
     create_tables: true
     tables:
-      Order:
+      SalesOrder:
         table: orders
         key: [number]
         columns: {number: number, customer: customer.id, sequence: $sequence}
@@ -215,7 +215,7 @@ def test_a_plan_knows_the_lists_and_columns_of_an_aggregate(line: Line) -> None:
     wrong = MAPPING + "    deletes: {status: deleted}\n"
     assert problems_of(line.database, wrong) == []
     wrong = MAPPING.replace("number: order_no", "number: customer") + "    deletes: {status: deleted}\n"
-    assert "Order needs number, which is made of customer" in problems_of(line.database, wrong)[0]
+    assert "SalesOrder needs number, which is made of customer" in problems_of(line.database, wrong)[0]
     settings = {"aggregate": {"children": [{**LINES, "kee": 1}]}}
     assert "unknown key 'kee'" in problems_of(line.database, **settings)[0]
 

@@ -144,7 +144,7 @@ FLEET = {
         "source: erp\non: {region: {not: eu}}\nkind: sql_table\ntable: orders\nmode: incrementing\ncolumn: id\n"
         'connection: {odbc: "DSN=erp;UID=app;PWD={secret:erp}"}\n'
     ),
-    "mappings/erp.yaml": "mapping: erp\ndocument: Order\nfields: {number: id}\n",
+    "mappings/erp.yaml": "mapping: erp\ndocument: SalesOrder\nfields: {number: id}\n",
     "sinks/shop.yaml": (
         "sink: shop\nkind: http\nurl: https://shop.example/api\nheaders: {Authorization: 'secret:shop-token'}\n"
     ),

@@ -23,7 +23,7 @@ CSV = {"kind": "csv", "delimiter": ";"}
 HEADER = b"NO;NAME;SKU;QTY\n"
 ORDERS: dict[str, Any] = {
     "mapping": "orders",
-    "document": "Order",
+    "document": "SalesOrder",
     "each": "NO",
     "fields": {"number": "NO", "customer.name": "NAME", "lines": {"sku": "SKU", "quantity": "QTY"}},
 }

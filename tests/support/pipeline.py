@@ -182,7 +182,7 @@ class FakeEngine:
         place = blake2b(unit, digest_size=6).digest() + locator.record.to_bytes(5, "big")
         event_id = place + blake2b(line.encode(), digest_size=5).digest()
         document = Document(key, text)
-        return Mapped(event_id, "Order", key, msgspec.json.encode(document), 1, locator, document)
+        return Mapped(event_id, "SalesOrder", key, msgspec.json.encode(document), 1, locator, document)
 
 
 class FakeRouter:

@@ -57,6 +57,6 @@ def normalize(db: sqlite3.Connection, sequence: int, events: int = 1) -> None:
         for _ in range(events):
             db.execute(
                 "INSERT INTO events(id, document, key, input_id, record, line, records, body_id, body_start,"
-                " body_length) VALUES(?, 'Order', 'k', 1, 0, 1, 1, 1, 0, 1)",
+                " body_length) VALUES(?, 'SalesOrder', 'k', 1, 0, 1, 1, 1, 0, 1)",
                 (os.urandom(16),),
             )

@@ -124,7 +124,7 @@ def test_only_the_part_that_looks_into_the_document_runs_for_each_document() -> 
 
 
 def test_an_alternative_that_holds_for_every_document_of_a_source_needs_no_document() -> None:
-    condition = compile_predicate("doc.status == 'x' && document == 'Order' || site == 'atl1' || key == '1'")
+    condition = compile_predicate("doc.status == 'x' && document == 'SalesOrder' || site == 'atl1' || key == '1'")
     assert condition.settle(STATIC).matched
     elsewhere = condition.settle({**STATIC, "site": "rtm1"})
     assert not elsewhere.matched

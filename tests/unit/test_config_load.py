@@ -248,7 +248,7 @@ def test_what_is_allowed_but_probably_not_meant_is_a_warning() -> None:
         "sources/shipments.yaml:1: source: no mapping belongs to it: its records are kept in the intake and become no "
         "document (add mappings/wms-shipments.yaml)",
     ]
-    assert texts(routes__all="when: document == 'Order'\nto: [finance]\n") == [
+    assert texts(routes__all="when: document == 'SalesOrder'\nto: [finance]\n") == [
         "mappings/shipments.yaml:2: document: no route takes its Shipment documents from atl1 "
         "(they stay in the event log only)",
         "mappings/shipments.yaml:2: document: no route takes its Shipment documents from rtm1 "
@@ -375,7 +375,7 @@ def test_a_tree_with_errors_makes_no_runtime() -> None:
 def test_a_list_of_lines_is_where_its_format_can_have_one(format_: str, name: str, found: list[str]) -> None:
     source = f"source: o\non: {{}}\nkind: file_drop\ndirectory: in\nformat: {format_}\n"
     fields = f"{{number: no, lines: {{each: {name}, sku: sku, quantity: {{from: qty, uom: uom}}}}}}"
-    mapping = f"mapping: o\ndocument: Order\nfields: {fields}\n"
+    mapping = f"mapping: o\ndocument: SalesOrder\nfields: {fields}\n"
     assert [
         problem.hint for problem in problems(sources__o=source, mappings__o=mapping) if "list" in problem.message
     ] == found

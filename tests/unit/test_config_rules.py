@@ -47,7 +47,7 @@ def test_a_secret_written_out_is_found_and_never_repeated(settings: dict[str, ob
         {"url": "https://shop.example/api:8080/x@y"},
         {"password": "secret:finance-db"},
         {"headers": {"Authorization": "secret:webshop"}},
-        {"tables": {"Order": {"columns": {"api_key": "reference", "token": "number"}}}},
+        {"tables": {"SalesOrder": {"columns": {"api_key": "reference", "token": "number"}}}},
         {"password": None},
         {"tokens": 5, "key": ["ORDER_NO"], "secretary": "Ms. Lane", "retry": True},
     ],

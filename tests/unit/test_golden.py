@@ -74,7 +74,7 @@ def test_there_is_a_case_for_each_document_and_each_file_format() -> None:
     assert {case["mapping"]["document"] for case in cases if "mapping" in case} == {
         "Shipment",
         "StockLevel",
-        "Order",
+        "SalesOrder",
         "Product",
         "Invoice",
     }

@@ -10,7 +10,7 @@ NOW_US = 1_000_000_000
 
 
 def picked(seq: int, key: str, attempt: int = 0) -> Picked:
-    return Picked(seq, attempt, None, None, b"i" * 16, "Order", key, b"{}")
+    return Picked(seq, attempt, None, None, b"i" * 16, "SalesOrder", key, b"{}")
 
 
 def test_a_delivery_that_was_not_sent_is_due_when_the_sink_says_and_has_no_attempt() -> None:

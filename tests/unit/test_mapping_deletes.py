@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from crossdock_controller.documents.base import entities
-from crossdock_controller.documents.order import Order
+from crossdock_controller.documents.sales_order import SalesOrder
 from crossdock_controller.documents.stock_level import StockLevel
 from crossdock_controller.mappings.compile import Declared, problems
 from crossdock_controller.mappings.deletes import key_fields
@@ -21,10 +21,9 @@ ROWS = {"kind": "rows"}
 COLUMNS = ["NO", "CUSTOMER", "TYPE", "AMOUNT", "$op", "$version"]
 ORDERS: dict[str, Any] = {
     "mapping": "orders",
-    "document": "Order",
+    "document": "SalesOrder",
     "fields": {
         "number": "NO",
-        "kind": {"value": "sales"},
         "customer.id": {"from": "CUSTOMER", "required": True},
         "status": {"from": "TYPE", "default": "open"},
         "total": {"from": "AMOUNT", "currency": {"value": "EUR"}, "required": True},
@@ -52,9 +51,9 @@ def bodies(outcomes: list[Outcomes]) -> list[Any]:
 def test_a_delete_is_a_document_of_its_key_with_the_constants_over_it() -> None:
     outcomes = mapped(DELETED, upsert("1"), delete("1"))
     assert bodies(outcomes) == [
-        {"number": "1", "kind": "sales", "status": "B", "customer": {"id": "c"},
+        {"number": "1", "status": "B", "customer": {"id": "c"},
          "total": {"amount": "1.50", "currency": "EUR"}},
-        {"number": "1", "kind": "sales", "status": "deleted"},
+        {"number": "1", "status": "deleted"},
     ]  # fmt: skip
     assert [m.key for m in all_mapped(outcomes)] == ["1", "1"]
 
@@ -71,7 +70,7 @@ def test_deletes_stand_in_their_place_among_the_others() -> None:
 def test_an_old_image_fills_what_it_tells() -> None:
     (body,) = bodies(mapped(DELETED, ["1", "old customer", "B", "7.00", "delete", 2]))
     assert body == {
-        "number": "1", "kind": "sales", "status": "deleted", "customer": {"id": "old customer"},
+        "number": "1", "status": "deleted", "customer": {"id": "old customer"},
         "total": {"amount": "7.00", "currency": "EUR"},
     }  # fmt: skip
 
@@ -153,7 +152,7 @@ def test_rules_are_about_what_a_document_holds_and_are_not_asked_of_a_delete() -
 def test_deleted_rows_of_grouped_records_neither_join_nor_disturb_a_group() -> None:
     columns = ["NO", "ITEM", "QTY", "$op"]
     fields = {"number": "NO", "lines": {"sku": "ITEM", "quantity": "QTY"}}
-    grouped = {"mapping": "g", "document": "Order", "each": "NO", "fields": fields}
+    grouped = {"mapping": "g", "document": "SalesOrder", "each": "NO", "fields": fields}
     rows = [
         ["1", "a", "1", "upsert"],
         ["1", None, None, "delete"],
@@ -171,7 +170,7 @@ def test_deleted_rows_of_grouped_records_neither_join_nor_disturb_a_group() -> N
 
 def test_the_lines_of_a_deleted_aggregate_are_not_asked_for() -> None:
     fields = {"number": "NO", "lines": {"each": "lines", "sku": "ITEM", "quantity": "QTY"}}
-    mapping = {"mapping": "a", "document": "Order", "fields": fields, "deletes": {"status": "deleted"}}
+    mapping = {"mapping": "a", "document": "SalesOrder", "fields": fields, "deletes": {"status": "deleted"}}
     rows = [["1", [["a", "1"]], "upsert"], ["1", None, "delete"]]
     made = table_batches(["NO", "lines", "$op"], rows, nested={"lines": ["ITEM", "QTY"]})
     assert bodies(run(engine(ROWS, mapping), made)) == [
@@ -231,7 +230,7 @@ def test_the_fields_of_a_key_are_found_for_every_document(name: str) -> None:
 
 
 def test_the_fields_of_a_key_are_those_it_is_made_of() -> None:
-    assert key_fields(Order) == {"issuer", "number"}
+    assert key_fields(SalesOrder) == {"issuer", "number"}
     assert key_fields(StockLevel) == {"issuer", "location", "sku", "lot", "status"}
 
 

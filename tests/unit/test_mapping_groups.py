@@ -16,7 +16,7 @@ from support.mapping import Batch, Known, all_dead, all_mapped, engine, file_bat
 CSV = {"kind": "csv", "delimiter": ";"}
 ORDERS: dict[str, Any] = {
     "mapping": "orders",
-    "document": "Order",
+    "document": "SalesOrder",
     "each": "NO",
     "fields": {"number": "NO", "customer.name": "NAME", "lines": {"sku": "SKU", "quantity": "QTY"}},
 }

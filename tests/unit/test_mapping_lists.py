@@ -17,7 +17,7 @@ ROWS = {"kind": "rows"}
 JSON = {"kind": "jsonl"}
 ORDERS: dict[str, Any] = {
     "mapping": "orders",
-    "document": "Order",
+    "document": "SalesOrder",
     "fields": {
         "number": "NO",
         "currency": "CUR",
@@ -125,7 +125,7 @@ def test_a_cell_that_is_no_list_of_records_spoils_its_own_record_only(cell: Any)
 def test_json_elements_may_lack_a_field_and_hold_objects() -> None:
     mapping = {
         "mapping": "m",
-        "document": "Order",
+        "document": "SalesOrder",
         "fields": {
             "number": "no",
             "lines": {"each": "rows", "sku": "item.sku", "quantity": "n", "description": "text"},

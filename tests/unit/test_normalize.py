@@ -301,9 +301,9 @@ def test_a_lookup_knows_documents_that_are_in_the_log(box: Box) -> None:
     box.send("1;a", "odd'\"key;b")
     box.normalize()
     lookup = rounds.LogLookup(box.db)
-    assert lookup.known("Order", {"1", "2", "odd'\"key"}) == {"1", "odd'\"key"}
+    assert lookup.known("SalesOrder", {"1", "2", "odd'\"key"}) == {"1", "odd'\"key"}
     assert lookup.known("Product", {"1"}) == set()
-    assert lookup.known("Order", set()) == set()
+    assert lookup.known("SalesOrder", set()) == set()
 
 
 def test_a_new_batch_wakes_the_normalizer_without_waiting_for_its_poll(box: Box) -> None:

@@ -164,7 +164,7 @@ SINK = """
 from crossdock_controller.sinks.base import Outgoing, SinkContext
 from crossdock_controller.sinks.file import FileSettings, FileSink
 sink = FileSink(FileSettings(directory="out"), SinkContext(name="s", secret=str, base_directory=os.getcwd()))
-sink.write([Outgoing(event_id=bytes(16), document="Order", key="1", sequence=1, body=b"{}", attempt=1)])
+sink.write([Outgoing(event_id=bytes(16), document="SalesOrder", key="1", sequence=1, body=b"{}", attempt=1)])
 """
 
 

@@ -67,6 +67,8 @@ def _kind(data: DataDirectory, word: str) -> str:
     with closing(connection.connect(data.state)) as db:
         known = {*store.documents(db), *entities()}
     found = next((k for k in known if k.lower() == plain), None)
+    if found is None and any(k.lower().endswith(plain) for k in known):
+        return plain.capitalize()  # "order" is a SalesOrder or a PurchaseOrder
     if found is None:
         raise ConfigError(f"{word!r} is not a kind of document", hint=did_you_mean(word.capitalize(), known))
     return found

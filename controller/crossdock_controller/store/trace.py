@@ -37,7 +37,7 @@ class Entry:
 def trace(state: Path, number: str, document: str | None = None) -> list[Entry]:
     """The timeline of every document with this number (its whole key, or the part after its issuer); empty if unknown.
 
-    *document* is the kind ("Order"), in any case of letters. At most the latest LIMIT_VERSIONS versions.
+    *document* is the kind ("SalesOrder") or the end of its name ("order"), in any case of letters. At most the latest LIMIT_VERSIONS versions.
     """
     with closing(connect(state)) as db, snapshot(db):
         entries: list[Entry] = []
@@ -61,7 +61,7 @@ def documents(db: sqlite3.Connection) -> list[str]:
 
 
 def _versions(db: sqlite3.Connection, number: str, document: str | None) -> list[int]:
-    kinds = [k for k in documents(db) if document is None or k.lower() == document.lower()]
+    kinds = [k for k in documents(db) if document is None or k.lower().endswith(document.lower())]
     seqs: list[int] = []
     for kind in kinds:
         exact = "SELECT seq FROM events WHERE document = ? AND key = ? ORDER BY seq DESC LIMIT ?"

@@ -1,10 +1,10 @@
-"""Order: one party asks another for goods. A purchase order and a sales order are the same document from two sides."""
+"""What a SalesOrder and a PurchaseOrder have in common: the same document, from its two sides."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
 
-from crossdock_controller.documents.base import Document, Line, Money, Party, Quantity, numbered_key, register
+from crossdock_controller.documents.base import Document, Line, Money, Party, Quantity, numbered_key
 
 
 class OrderLine(Line, frozen=True, gc=False):
@@ -20,11 +20,9 @@ class OrderLine(Line, frozen=True, gc=False):
     status: str = ""
 
 
-@register
 class Order(Document, frozen=True, gc=False):
     number: str
     lines: tuple[OrderLine, ...] = ()
-    kind: str = ""  # "sales" or "purchase"
     status: str = ""
     revision: str = ""
     ordered_at: datetime | None = None

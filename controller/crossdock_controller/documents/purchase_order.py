@@ -1,0 +1,11 @@
+"""PurchaseOrder: we ask a supplier for goods; the number is ours."""
+
+from __future__ import annotations
+
+from crossdock_controller.documents.base import register
+from crossdock_controller.documents.ordering import Order
+
+
+@register
+class PurchaseOrder(Order, frozen=True, gc=False):
+    """An order as its buyer keeps it."""
