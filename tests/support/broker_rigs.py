@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from support.kafka_broker import KafkaBroker
 from support.nats_server import NatsServer
 from support.rabbitmq import RabbitMQ
 from support.sink_rigs import MadeRig, State, of_body
@@ -94,3 +95,28 @@ class AmqpRig(BrokerRig):
             yield
         finally:
             self.server.server.start()
+
+
+class KafkaRig(BrokerRig):
+    kind = "kafka"
+
+    def __init__(self, base: Path, broker: KafkaBroker) -> None:
+        self.base, self.broker = base, broker
+        self.settings = {"servers": [broker.address], "topic": "things", "max_message_bytes": LARGE}
+        broker.add_topic("things")
+
+    def messages(self) -> Iterable[tuple[dict[str, str], bytes]]:
+        by_key: dict[bytes | None, set[int]] = {}
+        for record in self.broker.records:
+            by_key.setdefault(record.key, set()).add(record.partition)
+        assert all(len(partitions) == 1 for partitions in by_key.values())
+        return [(record.headers, record.value) for record in self.broker.records]
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """The broker is killed, and comes back with its log."""
+        self.broker.kill()
+        try:
+            yield
+        finally:
+            self.broker.start()
