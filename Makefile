@@ -24,6 +24,7 @@ lint:
 	.venv/bin/lint-imports
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py --check
 	$(PY) agent/export_schemas.py --check
+	$(PY) controller/export_documents.py --check
 
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
@@ -63,6 +64,7 @@ fuzz:            ## Bytes of strangers into every reader of them, for SECONDS in
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py
 	$(PY) agent/export_schemas.py
+	$(PY) controller/export_documents.py
 
 pins:            ## After a change of dependencies in pyproject.toml
 	$(PY) -m pip install -q uv

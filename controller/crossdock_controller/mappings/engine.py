@@ -113,7 +113,15 @@ class Engine:
         event_id = self._emitter.event_id(locator, scope, rows)
         warnings = tuple(work.warnings.get(0, ()))
         return Mapped(
-            event_id, self._document, document.key(), encode(document), len(rows), locator, document, warnings
+            event_id,
+            self._document,
+            document.key(),
+            encode(document),
+            len(rows),
+            locator,
+            document,
+            warnings,
+            self._program.entity.VERSION,
         )
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
