@@ -14,7 +14,7 @@ demo:            ## A small distributor, told as a story in a minute; KEEP=1 lea
 
 test: lint       ## Everything CI runs: lint, types, layers, stubs, all tests
 	@packaging/setup.sh test
-	$(PY) -m pytest -q -n 2 --dist worksteal
+	$(PY) -m pytest -q --cache-clear -n 2 --dist worksteal || $(PY) tests/again.py $$?
 
 lint:
 	@packaging/setup.sh test
