@@ -17,6 +17,7 @@ import msgspec
 from crossdock.errors import Rejected
 from crossdock_controller.documents.base import Money, Quantity
 from crossdock_controller.formats.base import BLANK
+from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.converters import Convert, Warned, as_text, shown
 
 _REMEMBERED = 16384  # conversions a cell keeps, some 4 MB of them at most; beyond, it starts anew
@@ -140,6 +141,8 @@ class Scalar(dict[str, object]):
             if self.codes is not None:
                 value = self._decoded(self.codes, value)
             made = self.convert(value if self.trim or self.codes is not None else raw)
+        except UnknownCode as error:
+            raise error.at(self.name, self.target) from error
         except Rejected as error:
             raise Rejected(error.code, f"{self.name}: {error.message}", field=self.target, hint=error.hint) from error
         return self._noted(raw, made) if type(made) is Warned else made
@@ -153,7 +156,7 @@ class Scalar(dict[str, object]):
         code = as_text(value)
         if code not in codes:
             known = ", ".join(list(codes)[:12])
-            raise Rejected("unknown_code", f"{shown(code)} is not among the codes {known}", hint="add it to 'codes'")
+            raise UnknownCode("", code, f"{shown(code)} is not among the codes {known}", hint="add it to 'codes'")
         return codes[code]
 
     def _when_blank(self) -> object:

@@ -17,6 +17,7 @@ import msgspec
 from crossdock.errors import ConfigError, Rejected
 from crossdock_controller.documents.base import Money, Quantity
 from crossdock_controller.mappings.cells import Amount, Cell, Constant, Extensions, Nested, Scalar
+from crossdock_controller.mappings.codes import Coding
 from crossdock_controller.mappings.converters import ConverterKind, Warned, converters
 from crossdock_controller.mappings.model import FieldSpec
 
@@ -53,6 +54,7 @@ class Site(NamedTuple):
 class Work:
     site: Site
     declared: frozenset[str] | None
+    coding: Coding
     problems: list[Problem] = field(default_factory=list)
     zones: set[str] = field(default_factory=set)  # in which the mapping reads local times
     around: frozenset[str] | None = None  # inside a list: the columns of the record; `declared` are its elements'
