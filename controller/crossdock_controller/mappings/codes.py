@@ -7,7 +7,8 @@ after every run in which a code had no meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
@@ -39,17 +40,52 @@ class UnknownCode(Rejected):
         return UnknownCode(self.list, self.value, f"{column}: {self.message}", field=field, hint=self.hint)
 
 
+@dataclass(frozen=True, slots=True)
+class CodeList:
+    """*rows* have a cell for each of *columns*; the first two are the code and its meaning unless others are named."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def pairs(self, column: str = "", to: str = "") -> Iterator[tuple[str, str]]:
+        """Code and meaning of each row that has both. Raises ValueError for a column that is not there."""
+        i = self.columns.index(column) if column else 0
+        j = self.columns.index(to) if to else 1
+        return ((row[i], row[j]) for row in self.rows if row[i] and row[j])
+
+    def ambiguous(self, column: str, to: str) -> str:
+        """A code that has two meanings; empty when none has."""
+        found: dict[str, str] = {}
+        return next(
+            (code for code, meaning in self.pairs(column, to) if found.setdefault(code, meaning) != meaning), ""
+        )
+
+
+def list_key(name: str, column: str, to: str) -> str:
+    """What a list is asked by: its name, with the columns where they are not its first two."""
+    return f"{name}/{column}/{to}" if column or to else name
+
+
 class ListCodes:
-    """The lists of one revision: `{list: {code: meaning}}`. They never change."""
+    """The lists of one revision. They never change."""
 
     generation = 0
 
-    def __init__(self, lists: Mapping[str, Mapping[str, str]] = MappingProxyType({})) -> None:
+    def __init__(self, lists: Mapping[str, CodeList] = MappingProxyType({})) -> None:
         self._lists = lists
+        self._tables: dict[str, dict[str, str]] = {}
 
     def meaning(self, name: str, value: str, /) -> str | None:
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = self._table(name)
+        return table.get(value)
+
+    def _table(self, key: str) -> dict[str, str]:
+        name, _, columns = key.partition("/")
+        column, _, to = columns.partition("/")
         found = self._lists.get(name)
-        return found.get(value) if found is not None else None
+        return dict(found.pairs(column, to)) if found is not None else {}
 
 
 class Coding:
