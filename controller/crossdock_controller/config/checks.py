@@ -53,6 +53,7 @@ def _unique_names(parts: Parts) -> Iterator[Problem]:
         ("sink", parts.sinks),
         ("group", parts.groups),
         ("environment", parts.environments),
+        ("test", parts.tests),
     )
     for word, of_kind in words:
         first: dict[str, Part[Any]] = {}
