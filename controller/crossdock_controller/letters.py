@@ -192,7 +192,9 @@ def _commit(
     packed = bodies.pack([document.body])
     with transaction(db):
         dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields)
-        known = rounds.append(db, [(letter.input_id, document)], packed, due)
+        known = rounds.append(
+            db, [(letter.input_id, document)], packed, due, now_us=now_us, holding=bool(document.holds)
+        )
         counts = inputs.Counts(dead=-letter.records)
         if known:
             counts.duplicates = letter.records

@@ -93,7 +93,7 @@ class Line:
             self.save()
             return False
         limit = 1 if self.failures else self.run_size  # a sink that was down is asked with one
-        due = deliveries.pick_due(self.db, self._bodies, self.sink_id, self.clock_us(), limit)
+        due = deliveries.pick_due(self.db, self._bodies, self.sink_id, self.clock_us(), limit, self._ahead)
         if due:
             self._send_due(due)
             if self.failures:
@@ -205,8 +205,12 @@ class Line:
         blocked = deliveries.blocked(self.db, self.sink_id, set(chains))
         if not blocked:
             return fresh, []
-        run = [p for p, chain in zip(fresh, chains, strict=True) if chain not in blocked]
-        held = [(p.event_seq, chain) for p, chain in zip(fresh, chains, strict=True) if chain in blocked]
+        run, held = [], []
+        for p, chain in zip(fresh, chains, strict=True):
+            if blocked.get(chain, p.event_seq) < p.event_seq:
+                held.append((p.event_seq, chain))
+            else:
+                run.append(p)
         return run, held
 
     def _write(self, run: Sequence[Picked]) -> _Sent:

@@ -111,10 +111,10 @@ class Engine:
         document = work.documents[0]
         scope = unit if locator.kind == "file" and unit else locator.name.encode()
         event_id = self._emitter.event_id(locator, scope, rows)
-        warnings = tuple(work.warnings.get(0, ()))
         return Mapped(
-            event_id, self._document, document.key(), encode(document), len(rows), locator, document, warnings
-        )
+            event_id, self._document, document.key(), encode(document), len(rows), locator, document,
+            tuple(work.warnings.get(0, ())), tuple(work.holds.get(0, ())),
+        )  # fmt: skip
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
         """Why corrected *rows* are not the records of one document."""
@@ -205,6 +205,7 @@ class Engine:
             work.documents[i] = part.documents[g]
         work.failures |= {usable[g]: failure for g, failure in part.failures.items()}
         work.warnings = {usable[g]: texts for g, texts in part.warnings.items()}
+        work.holds = {usable[g]: found for g, found in part.holds.items()}
         return work
 
     def _group_failure(self, segment: Segment, entry: Group, *, too_long: bool) -> Failure | None:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Constant = str | int | float | bool
-Severity = Literal["reject", "warn"]
+Severity = Literal["reject", "hold", "warn"]
 
 
 def _listed(value: object) -> object:

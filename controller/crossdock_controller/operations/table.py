@@ -14,6 +14,7 @@ from crossdock_controller.operations.scopes import (
     Anywhere,
     OfAgent,
     OfCommand,
+    OfHold,
     OfLetter,
     OfPending,
     OfSite,
@@ -59,6 +60,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("dead.show", "dead:dead_show", "operator", OfLetter(), payloads=True),
     Operation("dead.retry", "dead:dead_retry", "operator", OfLetter(), changes=True, payloads=True),
     Operation("dead.discard", "dead:dead_discard", "operator", OfLetter(), changes=True, payloads=True),
+    Operation("holds.list", "holds:holds_list", "operator", OWN_SITES, payloads=True),
+    Operation("holds.show", "holds:holds_show", "operator", OfHold(), payloads=True),
+    Operation("holds.release", "holds:holds_release", "operator", OfHold(), changes=True, payloads=True),
+    Operation("holds.discard", "holds:holds_discard", "operator", OfHold(), changes=True, payloads=True),
     # Configure
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),

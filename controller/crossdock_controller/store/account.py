@@ -24,6 +24,7 @@ _FIELD_OF_STATE = {
     State.PENDING: "pending",
     State.RETRYING: "pending",
     State.HELD: "held",
+    State.STOPPED: "held",
     State.DEAD: "dead",
 }
 

@@ -32,6 +32,27 @@ def _codes() -> None:
 
 def _holds() -> None:
     """Events that a rule holds for a person."""
+    op.create_table(
+        "holds",
+        sa.Column("event_seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("reasons", sa.Text(), nullable=False),
+        sa.Column("by_hand", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, server_default="open"),
+        sa.Column("opened_us", sa.BigInteger(), nullable=False),
+        sa.Column("resolved_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("resolved_by", sa.Text(), nullable=False, server_default=""),
+        sa.Column("note", sa.Text(), nullable=False, server_default=""),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("holds_state", "holds", ["state", "event_seq"])
+    op.create_table(  # the masters that held events refer to and that have not come
+        "hold_waits",
+        sa.Column("document", sa.Text(), primary_key=True),
+        sa.Column("key", sa.Text(), primary_key=True),
+        sa.Column("event_seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("hold_waits_event", "hold_waits", ["event_seq"])
 
 
 def _exceptions() -> None:
