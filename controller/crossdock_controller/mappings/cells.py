@@ -17,7 +17,9 @@ import msgspec
 from crossdock.errors import Rejected
 from crossdock_controller.documents.base import Money, Quantity
 from crossdock_controller.formats.base import BLANK
-from crossdock_controller.mappings.converters import Convert, Warned, as_text, shown
+from crossdock_controller.mappings.codes import UnknownCode
+from crossdock_controller.mappings.converters import Convert, Warned, as_text
+from crossdock_controller.mappings.decoding import Decode
 
 _REMEMBERED = 16384  # conversions a cell keeps, some 4 MB of them at most; beyond, it starts anew
 
@@ -87,7 +89,7 @@ class Scalar(dict[str, object]):
         required: bool,
         trim: bool = True,
         blank: tuple[str, ...] = (),
-        codes: dict[str, str] | None = None,
+        codes: Decode | None = None,
     ) -> None:
         super().__init__()
         self.target, self.name, self.convert = target, name, convert
@@ -102,11 +104,14 @@ class Scalar(dict[str, object]):
         value = self[raw] = self.read(raw)
         return value
 
+    def forget(self) -> None:
+        self.clear()
+        self.warned.clear()
+
     def column(self, source: Columns, n: int, *, text_only: bool) -> list[Any]:  # noqa: ARG002
         raws = source[self.name]
         if len(self) + len(self.warned) > _REMEMBERED:
-            self.clear()
-            self.warned.clear()
+            self.forget()
         if self.is_plain_text and (text_only or _all_texts(raws)):
             texts: list[Any] = [raw.strip(BLANK) for raw in raws]
             if (self.required or self.empty != "") and "" in texts:
@@ -138,8 +143,10 @@ class Scalar(dict[str, object]):
             return self._when_blank()
         try:
             if self.codes is not None:
-                value = self._decoded(self.codes, value)
+                value = self.codes(value)
             made = self.convert(value if self.trim or self.codes is not None else raw)
+        except UnknownCode as error:
+            raise error.at(self.name, self.target) from error
         except Rejected as error:
             raise Rejected(error.code, f"{self.name}: {error.message}", field=self.target, hint=error.hint) from error
         return self._noted(raw, made) if type(made) is Warned else made
@@ -148,13 +155,6 @@ class Scalar(dict[str, object]):
         if isinstance(raw, str | int | float):
             self.warned[raw] = f"{self.target}: {warned.text}"
         return self._when_blank() if warned.value is None else warned.value
-
-    def _decoded(self, codes: dict[str, str], value: object) -> str:
-        code = as_text(value)
-        if code not in codes:
-            known = ", ".join(list(codes)[:12])
-            raise Rejected("unknown_code", f"{shown(code)} is not among the codes {known}", hint="add it to 'codes'")
-        return codes[code]
 
     def _when_blank(self) -> object:
         if self.required:

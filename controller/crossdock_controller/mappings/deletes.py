@@ -29,7 +29,8 @@ def delete_builder(work: Compiling, model: Mapping, entity: type[Document], know
     StructFields(work, entity, ("deletes",), partial=True).cells(overrides)
     required = {f.name for f in msgspec.structs.fields(entity) if f.required}
     merged = {name: _mild(name, spec, required) for name, spec in model.fields.items()} | overrides
-    silent = Compiling(Site(work.site.name, work.site.source, work.site.zone), None)  # the same problems, told before
+    silent = Compiling(Site(work.site.name, work.site.source, work.site.zone), None, work.coding)
+    # The problems of the fields have been told already.
     builder = Builder(entity, StructFields(silent, entity, ("fields",)).cells(merged))
     if model.each:
         work.problem(

@@ -171,6 +171,8 @@ class Emitter:
                 locator=piece.locator(local, line, key_row),
                 sample=sample,
                 rows=tuple(row for _, _, row in members),
+                list=failure.list,
+                value=failure.value,
             )
         )
 

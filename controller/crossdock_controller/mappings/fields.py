@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -17,13 +17,25 @@ import msgspec
 from crossdock.errors import ConfigError, Rejected
 from crossdock_controller.documents.base import Money, Quantity
 from crossdock_controller.mappings.cells import Amount, Cell, Constant, Extensions, Nested, Scalar
+from crossdock_controller.mappings.codes import CodeList, Coding
 from crossdock_controller.mappings.converters import ConverterKind, Warned, converters
-from crossdock_controller.mappings.model import FieldSpec
+from crossdock_controller.mappings.decoding import Decode, constant_of, decoder
+from crossdock_controller.mappings.model import CodesOf, FieldSpec
 
 Path = tuple[str | int, ...]
 AROUND = "^"  # before a column of the record around a list, in the fields of its elements
 
-_ALWAYS = {"from_", "value", "as_", "default", "required", "trim", "blank", "codes"}  # options of every converter
+_ALWAYS = {
+    "from_",
+    "value",
+    "as_",
+    "default",
+    "required",
+    "trim",
+    "blank",
+    "codes",
+    "otherwise",
+}  # options of every converter
 _NATURAL: dict[Any, str] = {
     str: "text",
     int: "integer",
@@ -53,6 +65,8 @@ class Site(NamedTuple):
 class Work:
     site: Site
     declared: frozenset[str] | None
+    coding: Coding
+    lists: Mapping[str, CodeList | None] | None = None  # None: not known, so that nothing is said about them
     problems: list[Problem] = field(default_factory=list)
     zones: set[str] = field(default_factory=set)  # in which the mapping reads local times
     around: frozenset[str] | None = None  # inside a list: the columns of the record; `declared` are its elements'
@@ -178,7 +192,10 @@ class StructFields:
                 return Constant(make(number.constant, unit.constant))
             self._work.problem(path, f"a constant {target} needs a constant {option}")
             return None
-        return Amount(target, number, unit, make)
+        amount = Amount(target, number, unit, make)
+        if isinstance(spec.codes, CodesOf) or (unit_spec is not None and isinstance(unit_spec.codes, CodesOf)):
+            self._work.coding.remembers(amount.clear)
+        return amount
 
     def _scalar(
         self, path: Path, target: str, spec: FieldSpec, wanted: Any, *, default: object, required: bool
@@ -197,6 +214,7 @@ class StructFields:
             return None
         if spec.default is not None:
             default, required = self._constant(path, "default", spec.default, neutral), False
+        decode = self._decoder(path, spec, neutral)
         if spec.value is not None:
             return Constant(self._constant(path, "value", spec.value, neutral))
         cell = Scalar(
@@ -207,12 +225,44 @@ class StructFields:
             required=required,
             trim=spec.trim,
             blank=spec.blank,
-            codes=spec.codes,
+            codes=decode,
         )
+        if isinstance(spec.codes, CodesOf):
+            self._work.coding.remembers(cell.forget)
         if cell.name.startswith("$"):
             return self._place(path, cell)
         self._work.column(path, cell.name)
         return cell
+
+    def _decoder(self, path: Path, spec: FieldSpec, convert: Any) -> Decode | None:
+        if spec.otherwise is not None and spec.codes is None:
+            self._work.problem((*path, "otherwise"), "'otherwise' is about 'codes', and there are none", "add 'codes'")
+        constant = constant_of(spec)
+        if constant is not None:
+            self._constant(path, "otherwise", constant, convert)
+        if isinstance(spec.codes, CodesOf):
+            self._check_list(path, spec.codes)
+        return decoder(spec, self._work.coding)
+
+    def _check_list(self, path: Path, of: CodesOf) -> None:
+        lists = self._work.lists
+        if lists is None:
+            return
+        if of.list not in lists:
+            hint = near(of.list, lists) if lists else f"add lists/{of.list}.csv with the columns from,to"
+            self._work.problem((*path, "codes"), f"there is no list {of.list!r}", hint)
+            return
+        found = lists[of.list]
+        if found is None:  # the problems of the file have been told
+            return
+        wrong = [(key, name) for key, name in (("from", of.from_), ("to", of.to)) if name and name not in found.columns]
+        for key, name in wrong:
+            said = f"the list {of.list!r} has no column {name!r}"
+            self._work.problem((*path, "codes", key), said, near(name, found.columns))
+        twice = "" if wrong else found.ambiguous(of.from_, of.to)
+        if twice:
+            said = f"in the list {of.list!r} the code {twice!r} has more than one meaning"
+            self._work.problem((*path, "codes"), said, "keep one, or name other columns")
 
     def _place(self, path: Path, cell: Scalar) -> Constant | None:
         """`$site` and `$source` are the same for every record. Unknown as yet when only the mapping is checked."""

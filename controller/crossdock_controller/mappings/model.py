@@ -17,7 +17,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from crossdock_controller.mappings.codes import list_key
 
 Constant = str | int | float | bool
 Severity = Literal["reject", "hold", "warn"]
@@ -28,7 +30,7 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) or value is None else [value]
 
 
-def _texts(value: object) -> object:
+def texts(value: object) -> object:
     """YAML reads a code such as 01 or 7 as a number; in a table of codes it is a text."""
     if isinstance(value, dict):
         return {_text(k): _text(v) for k, v in value.items()}
@@ -39,11 +41,43 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else value
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), BeforeValidator(_listed)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(texts), BeforeValidator(_listed)]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class CodesOf(_Model):
+    """A code list of the tree, instead of codes written out in the field."""
+
+    list: str = Field(description="the name of the list: `lists/NAME.csv` or `lists/NAME.yaml`")
+    from_: str = Field(default="", alias="from", description="its column with the codes; the first one unless given")
+    to: str = Field(default="", description="its column with the meanings; the second one unless given")
+
+    @property
+    def key(self) -> str:
+        return list_key(self.list, self.from_, self.to)
+
+
+def _codes(value: object) -> object:
+    """`uom` and `{list: uom}` name a list; any other mapping holds the codes themselves."""
+    if isinstance(value, str):
+        return CodesOf(list=value)
+    if isinstance(value, dict) and "list" in value:
+        return value
+    return texts(value)
+
+
+def _kind_of_codes(value: object) -> str:
+    return "list" if isinstance(value, CodesOf) or (isinstance(value, dict) and "list" in value) else "codes"
+
+
+AnyCodes = Annotated[
+    Annotated[CodesOf, Tag("list")] | Annotated[dict[str, str], Tag("codes")],
+    Discriminator(_kind_of_codes),
+    BeforeValidator(_codes),
+]
 
 
 class FieldSpec(_Model):
@@ -61,7 +95,8 @@ class FieldSpec(_Model):
     required: bool = False  # a blank is refused even where the document would allow it
     trim: bool = True
     blank: Texts = ()  # texts that mean "nothing": "N/A", "00000000"
-    codes: Annotated[dict[str, str] | None, BeforeValidator(_texts)] = None  # the source's codes, to ours
+    codes: AnyCodes | None = None  # the source's codes to ours, or the list that says so
+    otherwise: Annotated[str | None, BeforeValidator(_text)] = None  # of an unknown code: reject, keep, or this
     format: Texts = ()
     zone: str | None = None  # an IANA zone, or "site"
     decimal: str | None = None
@@ -84,6 +119,11 @@ class FieldSpec(_Model):
         if (self.from_ is None) == (self.value is None):
             raise ValueError("give either 'from' (a column) or 'value' (a constant)")
         return self
+
+    def lists_used(self) -> frozenset[str]:
+        """The names of the code lists that it asks for, its parts included."""
+        own = frozenset({self.codes.list}) if isinstance(self.codes, CodesOf) else frozenset[str]()
+        return own.union(*(part.lists_used() for part in (self.uom, self.currency) if part is not None))
 
 
 class Condition(_Model):
@@ -212,6 +252,11 @@ class Mapping(_Model):
     def reads(self) -> str:
         """The name of the source whose records this maps."""
         return self.source or self.mapping
+
+    def lists_used(self) -> frozenset[str]:
+        """The names of the code lists that its fields ask for."""
+        specs = [*self.fields.values(), *self.lines.values(), *(self.deletes or {}).values()]
+        return frozenset().union(*(spec.lists_used() for spec in specs))
 
 
 def yaml_path(tree: object, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
