@@ -20,8 +20,8 @@ from crossdock_controller.commands import configuration, dead
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.operations.carry import Caller
-from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.outcomes import Hold
+from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
 from crossdock_controller.store import agents, connection, deliveries, holds, strangers
 from crossdock_controller.store.intake import Incoming, IntakeWriter
 from support.pipeline import template

@@ -1,4 +1,4 @@
-"""What a rule holds is in the log, goes nowhere, keeps its place among the versions of its key, and is accounted for."""
+"""What a rule holds is in the log, goes nowhere, keeps its place among the versions of its key, and in the account."""
 
 import time
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ REASON_CHARACTERS = 160
 
 @click.group()
 def holds() -> None:
-    """Documents that a rule holds. They are in the log, and go nowhere before a person, or a missing master, lets them."""
+    """Documents that a rule holds. In the log, and sent nowhere before a person, or the missing master, comes."""
 
 
 @holds.command("list")

@@ -20,8 +20,8 @@ ALIASES = {"stock": "StockLevel"}  # what people say, where it is not the kind's
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that happened. *what*: read (at the site, by the agent's clock), received, normalized, attempt,
-    hold (by a rule), delivery, dead_letter. *facts* are those of `store.trace.Entry`; of "read": origin, format, records, bytes; of
-    "normalized" also letter, when it came of a corrected dead letter."""
+    hold (by a rule), delivery, dead_letter. *facts* are those of `store.trace.Entry`; of "read": origin, format,
+    records, bytes; of "normalized" also letter, when it came of a corrected dead letter."""
 
     at_us: int
     what: str

@@ -168,7 +168,7 @@ class OfLetter(Scope):
 
 @dataclass(frozen=True, slots=True)
 class OfHold(Scope):
-    """The argument *name* is the number of a held event: the site of its source. One that was never held is nobody's."""
+    """The argument *name* is the number of a held event: the site of its source. One never held is nobody's."""
 
     name: str = "event"
 

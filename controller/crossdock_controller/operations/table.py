@@ -64,6 +64,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("holds.show", "holds:holds_show", "operator", OfHold(), payloads=True),
     Operation("holds.release", "holds:holds_release", "operator", OfHold(), changes=True, payloads=True),
     Operation("holds.discard", "holds:holds_discard", "operator", OfHold(), changes=True, payloads=True),
+    Operation("codes.list", "codes:codes_list", "operator", OWN_SITES, payloads=True),
+    Operation("codes.export", "codes:codes_export", "operator", EVERY_SITE, payloads=True),
+    Operation("codes.set", "codes:codes_set", "operator", OfSite("site"), changes=True),
+    Operation("codes.ignore", "codes:codes_ignore", "operator", OfSite("site"), changes=True),
     # Configure
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),

@@ -32,7 +32,8 @@ class StreamView:
 
 @dataclass(frozen=True, slots=True)
 class SinkView:
-    """One sink. *held* stand behind an earlier one of their key. *pending* is due and was not tried yet; *oldest_us* is when the oldest of all unfinished was received;
+    """One sink. *held* stand behind an earlier one of their key. *pending* is due and was not tried yet; *oldest_us* is
+    when the oldest of all unfinished was received;
     *failures* in a row and *problem* while the sink as a whole gives no verdict, since *down_us*; *drain_seconds* is
     how long what waits takes at the pace of its last good calls, 0 when that is not known."""
 
