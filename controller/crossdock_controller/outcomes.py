@@ -48,6 +48,7 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     locator: Locator
     fields: msgspec.Struct  # the document itself, for routing
     warnings: tuple[str, ...] = ()
+    version: int = 1  # of its entity
     holds: tuple[Hold, ...] = ()  # it is an event, but goes nowhere before these are settled
 
 

@@ -263,6 +263,7 @@ def append(
             (
                 seq, m.event_id, m.document, m.key, input_id, m.locator.record, m.locator.line, m.records,
                 m.locator.key or None, "\n".join(m.warnings) if m.warnings else None, chunk, start, length,
+                m.version,
             )
             for seq, (input_id, m), (chunk, start, length) in zip(count(first), mapped, places, strict=False)
         ],

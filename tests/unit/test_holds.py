@@ -40,8 +40,7 @@ class HoldingEngine(FakeEngine):
             found.records,
             found.locator,
             found.fields,
-            (),
-            reasons,
+            holds=reasons,
         )
 
 

@@ -13,7 +13,7 @@ from itertools import compress, repeat
 
 import msgspec
 
-from crossdock_controller.documents.base import encode
+from crossdock_controller.documents.base import encode, entities
 from crossdock_controller.formats.base import SAMPLE_BYTES, Decoded, Format
 from crossdock_controller.mappings.assemble import Failure, Work
 from crossdock_controller.mappings.grouping import Group, Segment
@@ -32,6 +32,7 @@ class Emitter:
 
     def __init__(self, site: str, source: str, document: str, form: Format) -> None:
         self._site, self._source, self._document, self._format = site, source, document, form
+        self._version = entities()[document].VERSION
 
     def event_ids(self, kind: str, unit: bytes, ordinals: Iterable[int], contents: Iterable[bytes]) -> list[bytes]:
         """*unit* is the file's identity, or the table's name."""
@@ -122,6 +123,7 @@ class Emitter:
             locators,
             documents,
             warnings,
+            repeat(self._version),
             holds,
         )
         if len(segment.pieces) == 1:

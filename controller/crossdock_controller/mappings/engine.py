@@ -136,9 +136,17 @@ class Engine:
         scope = unit if locator.kind == "file" and unit else locator.name.encode()
         event_id = self._emitter.event_id(locator, scope, rows)
         return Mapped(
-            event_id, self._document, document.key(), encode(document), len(rows), locator, document,
-            tuple(work.warnings.get(0, ())), tuple(work.holds.get(0, ())),
-        )  # fmt: skip
+            event_id,
+            self._document,
+            document.key(),
+            encode(document),
+            len(rows),
+            locator,
+            document,
+            tuple(work.warnings.get(0, ())),
+            self._program.entity.VERSION,
+            tuple(work.holds.get(0, ())),
+        )
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
         """Why corrected *rows* are not the records of one document."""
