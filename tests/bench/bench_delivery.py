@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/bench_delivery.py [--records 200000] [--out bench-results]
 
 1. Normalization of a record of 13 fields against `csv.reader` and a bare msgspec conversion (bench_mapping.py).
-2. A full intake through a normalizer and a dispatcher process into `sql` (SQLite, PostgreSQL), `file`, `nats` and `http`.
+2. A full intake through a normalizer and a dispatcher into `sql` (SQLite, PostgreSQL), `file`, `nats` and `http`.
 3. A dispatcher alone into PostgreSQL against psycopg batches of the same documents, by the same statement.
 4. Three healthy sinks alone, then beside one that refuses connections and one that never answers.
 
@@ -131,7 +131,7 @@ def _plain(server: postgres.Postgres, documents: list[deliveries.Picked]) -> flo
     with psycopg.connect(server.url()) as db:
         db.execute(f"CREATE TABLE stock ({created}, PRIMARY KEY ({', '.join(KEY)}))".encode())
         db.commit()
-        order = [name for name in _order(statement.decode(), names)]
+        order = _order(statement.decode(), names)
         began = time.perf_counter()
         for start in range(0, len(documents), RUN_SIZE):
             rows = []

@@ -1,4 +1,4 @@
-"""The controller's two workers over an intake that is filled beforehand: no agent, no gateway, nothing else to wait for."""
+"""The controller's two workers over an intake that is filled at once: no agent, no gateway, nothing to wait for."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def made(root: Path, sinks: Mapping[str, str]) -> DataDirectory:
     data = DataDirectory(root)
     data.prepare()
     migrate(data.state)
+    IntakeWriter(data.intake).close()  # the workers expect it
     tree = {
         "sites/bench.yaml": SITE, "sources/stock.yaml": SOURCE.replace("${drop}", "/drop"),
         "mappings/stock.yaml": MAPPING,
