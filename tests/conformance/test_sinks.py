@@ -21,9 +21,7 @@ from support.broker_rigs import AmqpRig, KafkaRig, NatsRig
 from support.http_batches import BatchReceiver
 from support.http_sink import HttpReceiver
 from support.kafka_broker import KafkaBroker
-from support.nats_server import nats_server  # noqa: F401 - fixture
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
-from support.rabbitmq import rabbitmq_server  # noqa: F401 - fixture
 from support.sink_rigs import BatchRig, FileRig, HttpRig, PostgresRig, Rig, SftpRig, SqliteRig, refused, thing
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"

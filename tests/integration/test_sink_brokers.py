@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,23 +13,23 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ConfigError, CrossdockError, SinkUnavailable
-from crossdock_controller.sinks.base import Outgoing, Verdict
+from crossdock_controller.sinks.base import Outgoing, Sink, Verdict
 from support import nats_server as nats_servers
 from support.broker_rigs import AmqpRig, KafkaRig, NatsRig
 from support.certificates import self_signed
 from support.kafka_broker import INVALID_RECORD, TOO_LARGE, KafkaBroker
-from support.nats_server import NatsServer, nats_server  # noqa: F401 - fixture
-from support.rabbitmq import RabbitMQ, rabbitmq_server  # noqa: F401 - fixture
+from support.nats_server import NatsServer
+from support.rabbitmq import RabbitMQ
 from support.sink_rigs import build, thing
 
 
 @pytest.fixture
-def nats_rig(tmp_path: Path, nats_server: NatsServer) -> NatsRig:  # noqa: F811
+def nats_rig(tmp_path: Path, nats_server: NatsServer) -> NatsRig:
     return NatsRig(tmp_path, nats_server)
 
 
 @pytest.fixture
-def amqp_rig(tmp_path: Path, rabbitmq_server: RabbitMQ) -> AmqpRig:  # noqa: F811
+def amqp_rig(tmp_path: Path, rabbitmq_server: RabbitMQ) -> AmqpRig:
     return AmqpRig(tmp_path, rabbitmq_server)
 
 
@@ -47,6 +49,16 @@ def write(kind: str, settings: Any, base: Path, *run: Outgoing) -> list[Verdict]
         return list(sink.write(run))
     finally:
         sink.close()
+
+
+def until_done(sink: Sink, *run: Outgoing) -> None:
+    """For a sink whose patience is short: on a busy machine it may take more than one call."""
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(SinkUnavailable):
+            if set(said(sink.write(run))) == {"done"}:
+                return
+        assert time.monotonic() < deadline
 
 
 # NATS
@@ -265,11 +277,11 @@ def test_kafka_check_names_what_is_missing_and_create_makes_it(kafka_rig: KafkaR
 
 def test_kafka_a_broker_that_takes_and_says_nothing_gives_no_verdict_and_nothing_is_lost(kafka_rig: KafkaRig) -> None:
     sink = build("kafka", kafka_rig.settings | {"timeout_seconds": 1.0}, kafka_rig.base)
-    assert said(sink.write([thing(1, "A")])) == ["done"]
+    until_done(sink, thing(1, "A"))
     kafka_rig.broker.mute = True
     with pytest.raises(SinkUnavailable, match="no confirmation"):
         sink.write([thing(2, "A"), thing(3, "A")])
     kafka_rig.broker.mute = False
-    assert said(sink.write([thing(2, "A"), thing(3, "A")])) == ["done", "done"]
+    until_done(sink, thing(2, "A"), thing(3, "A"))
     sink.close()
     assert kafka_rig.effects() == [("A", 1), ("A", 2), ("A", 3)]

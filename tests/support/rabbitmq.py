@@ -135,7 +135,8 @@ def _environment(directory: Path, port: int, epmd_port: int) -> dict[str, str]:
         "RABBITMQ_CONFIG_FILE": str(settings),
         "RABBITMQ_CONF_ENV_FILE": str(directory / "none.conf"),
         "RABBITMQ_PID_FILE": str(directory / "pid"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",  # one scheduler that does not spin
+        "RABBITMQ_ALLOW_INPUT": "true",  # the script becomes the server, instead of waiting for it
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput +S 1:1 +sbwt none",  # one scheduler that does not spin
     }
 
 
