@@ -13,9 +13,9 @@ from typing import Any
 from crossdock.errors import Rejected
 from crossdock_controller.formats.base import Decoded
 from crossdock_controller.mappings.build import Built
-from crossdock_controller.mappings.cells import Columns
 from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
+from crossdock_controller.mappings.derived import Columns
 from crossdock_controller.mappings.lists import built_lines
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.mappings.where import trimmed

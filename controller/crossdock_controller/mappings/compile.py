@@ -100,8 +100,8 @@ def _compile(
     deletes = delete_builder(work, model, entity, declared.delete) if model.deletes is not None else None
     if work.problems:
         return None, work.problems
-    head = Builder(entity, header)
-    line = Builder(line_type, lines) if lines and line_type else None
+    head = Builder(entity, header, work.derived)
+    line = Builder(line_type, lines, work.derived) if lines and line_type else None
     inner = line.columns if line else ()
     if model.lines_of is not None:
         around = (name[len(AROUND) :] for name in inner if name.startswith(AROUND))

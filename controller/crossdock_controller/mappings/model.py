@@ -127,6 +127,66 @@ def _units(value: object) -> object:
     return {"to": value} if isinstance(value, str) else value
 
 
+class Condition(_Model):
+    """True for a record whose *column* passes each test given. Texts are compared without padding."""
+
+    column: str
+    equals: Texts | None = None  # any of these
+    not_equals: Texts | None = None  # none of these
+    matches: str | None = None  # a regular expression over the whole value
+    blank: bool | None = None
+
+    @model_validator(mode="after")
+    def _some_test(self) -> Condition:
+        if self.equals is None and self.not_equals is None and self.matches is None and self.blank is None:
+            raise ValueError("a condition needs one of: equals, not_equals, matches, blank")
+        return self
+
+
+class JoinPart(Cleaning):
+    """A column, or a text between columns. A text without any letter or digit stands for itself, `", "`; any other is
+    the name of a column."""
+
+    from_: str | None = Field(default=None, alias="from", description="a column")
+    value: Annotated[str | None, BeforeValidator(_text)] = Field(default=None, description="a text, instead of `from`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return {"from": value} if any(c.isalnum() for c in value) else {"value": value}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> JoinPart:
+        if (self.from_ is None) == (self.value is None):
+            raise ValueError("a part of 'join' is either 'from' (a column) or 'value' (a text)")
+        return self
+
+
+ORIGINS = ("from", "value", "join", "compute", "first_of")
+
+
+class Case(_Model):
+    """What a field is when all conditions of `when` hold; the last case may have none."""
+
+    when: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="conditions on columns of the record; without it always"
+    )
+    from_: str | None = Field(default=None, alias="from", description="a column")
+    value: Constant | None = Field(default=None, description="a constant")
+    join: Annotated[tuple[JoinPart, ...] | None, Field(max_length=20)] = Field(default=None, description="texts joined")
+    compute: str | None = Field(default=None, description="an expression")
+    first_of: Annotated[tuple[str, ...] | None, Field(max_length=20)] = Field(default=None, description="columns")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Case:
+        given = [name for name in ORIGINS if getattr(self, "from_" if name == "from" else name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a case has one of {', '.join(ORIGINS)}; this one has {', '.join(given) or 'none'}")
+        return self
+
+
 class FieldSpec(Cleaning):
     """Where one field comes from. A bare column name is short for `{from: COLUMN}`.
 
@@ -137,6 +197,16 @@ class FieldSpec(Cleaning):
 
     from_: str | None = Field(default=None, alias="from", description="a column")
     value: Constant | None = Field(default=None, description="a constant, instead of `from`")
+    join: Annotated[tuple[JoinPart, ...] | None, Field(min_length=1, max_length=20)] = Field(
+        default=None, description="columns and texts behind one another; blank where all the columns are"
+    )
+    compute: str | None = Field(default=None, description="an expression over columns: QTY * PRICE / 100")
+    first_of: Annotated[tuple[str, ...] | None, Field(min_length=1, max_length=20)] = Field(
+        default=None, description="the first of these columns that is not blank"
+    )
+    cases: Annotated[tuple[Case, ...] | None, Field(min_length=1, max_length=50)] = Field(
+        default=None, description="one of several, by conditions: the first case that holds"
+    )
     as_: str | None = Field(default=None, alias="as", description="the converter")
     default: Constant | None = Field(default=None, description="where the record has a blank")
     required: bool = Field(default=False, description="a blank is refused even where the document would allow it")
@@ -175,9 +245,18 @@ class FieldSpec(Cleaning):
 
     @model_validator(mode="after")
     def _one_origin(self) -> FieldSpec:
-        if (self.from_ is None) == (self.value is None):
-            raise ValueError("give either 'from' (a column) or 'value' (a constant)")
+        derived = [name for name in ("join", "compute", "first_of", "cases") if getattr(self, name) is not None]
+        if (self.from_ is not None) + (self.value is not None) + len(derived) != 1:
+            raise ValueError(
+                "give either 'from' (a column) or 'value' (a constant)"
+                + (f", or '{derived[0]}' alone" if derived else ", or one of join, compute, first_of, cases")
+            )
         return self
+
+    @property
+    def is_derived(self) -> bool:
+        """Made of several columns, or of one or another."""
+        return self.from_ is None and self.value is None
 
     def lists_used(self) -> frozenset[str]:
         """The names of the code lists that it asks for, its parts included."""
@@ -187,22 +266,6 @@ class FieldSpec(Cleaning):
         if self.convert is not None and isinstance(self.convert.factors, str):
             own.add(self.convert.factors)
         return frozenset(own).union(*(part.lists_used() for part in (self.uom, self.currency) if part is not None))
-
-
-class Condition(_Model):
-    """True for a record whose *column* passes each test given. Texts are compared without padding."""
-
-    column: str
-    equals: Texts | None = None  # any of these
-    not_equals: Texts | None = None  # none of these
-    matches: str | None = None  # a regular expression over the whole value
-    blank: bool | None = None
-
-    @model_validator(mode="after")
-    def _some_test(self) -> Condition:
-        if self.equals is None and self.not_equals is None and self.matches is None and self.blank is None:
-            raise ValueError("a condition needs one of: equals, not_equals, matches, blank")
-        return self
 
 
 def _overrides(value: object) -> object:
