@@ -38,6 +38,7 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     locator: Locator
     fields: msgspec.Struct  # the document itself, for routing
     warnings: tuple[str, ...] = ()
+    version: int = 1  # of its entity
 
 
 class Dead(msgspec.Struct, frozen=True):

@@ -206,6 +206,7 @@ def test_a_corrected_letter_gives_what_its_batch_gives() -> None:
     assert isinstance(again, Mapped)
     assert again.body == b'{"sku":"2-3","weight":{"value":"6"}}'
     assert made.columns == ("A", "B")
+    assert made.reads == {"sku": ("A", "B"), "weight": ("A", "B")}
 
 
 def test_lines_compute_of_their_own_columns_and_of_those_around() -> None:

@@ -30,6 +30,7 @@ _ENTRIES = {
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
+    "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
@@ -45,6 +46,7 @@ _SECTIONS = {
     "Configure": [
         "plan",
         "apply",
+        "mapping",
         "history",
         "diff",
         "approvals",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
@@ -39,11 +39,21 @@ class Builder:
         self._struct, self._cells = struct, cells
         asked = dict.fromkeys(column for cell in cells.values() for column in cell.columns)
         self._derived = {name: derived[name] for name in asked if name in derived}
-        read = (name for column in asked for name in (derived[column].columns if column in derived else (column,)))
-        self.columns = tuple(dict.fromkeys(read))
+        self._inputs = {name: column.columns for name, column in self._derived.items()}
+        self.columns = self._real(asked)
         parameters = inspect.signature(struct).parameters.values()
         self._positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._defaults = {f.name: f.default for f in msgspec.structs.fields(struct)}
+
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """By field: the columns that its value is made of."""
+        return {name: self._real(cell.columns) for name, cell in self._cells.items()}
+
+    def _real(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """*columns* with those that a derived one is made of in its place."""
+        found = (name for column in columns for name in self._inputs.get(column, (column,)))
+        return tuple(dict.fromkeys(found))
 
     def build(
         self, source: Columns, n: int, *, text_only: bool, given: Mapping[str, Sequence[Any]] | None = None

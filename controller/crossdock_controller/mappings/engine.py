@@ -79,6 +79,17 @@ class Engine:
             return ()
         return tuple(name for name in lines.columns if not name.startswith(AROUND))
 
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """By field of the document (`lines.sku` for one of its lines): the columns that its value is made of."""
+        lines = self._program.lines.reads if self._program.lines is not None else {}
+        return self._program.header.reads | {f"lines.{name}": columns for name, columns in lines.items()}
+
+    @property
+    def list_column(self) -> str:
+        """The column whose elements are the lines; empty when lines are records or there are none."""
+        return self._program.lines_of or ""
+
     def run(
         self,
         batches: Sequence[tuple[BatchHeader, bytes, int]],
@@ -137,7 +148,15 @@ class Engine:
         event_id = self._emitter.event_id(locator, scope, rows)
         warnings = tuple(work.warnings.get(0, ()))
         return Mapped(
-            event_id, self._document, document.key(), encode(document), len(rows), locator, document, warnings
+            event_id,
+            self._document,
+            document.key(),
+            encode(document),
+            len(rows),
+            locator,
+            document,
+            warnings,
+            self._program.entity.VERSION,
         )
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
