@@ -185,16 +185,18 @@ def _commit(
     now_us: int,
     fields: Sequence[str],
 ) -> None:
-    names = runtime.router.route(
-        document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
+    labels, made = runtime.labels(letter.site), document.all()
+    due = rounds.route_all(
+        made,
+        lambda m: runtime.router.route(m.document, m.key, letter.site, letter.source, labels, m.fields),
+        lambda name: sinks.sink_id(db, name),
     )
-    due = {sinks.sink_id(db, name): [0] for name in names}
-    packed = bodies.pack([document.body])
+    packed = bodies.pack([one.body for one in made])
     with transaction(db):
         dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields)
-        known = rounds.append(db, [(letter.input_id, document)], packed, due)
+        known = rounds.append(db, [(letter.input_id, one) for one in made], packed, due)
         counts = inputs.Counts(dead=-letter.records)
-        if known:
+        if 0 in known:
             counts.duplicates = letter.records
         else:
             counts.mapped = letter.records

@@ -39,6 +39,11 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     fields: msgspec.Struct  # the document itself, for routing
     warnings: tuple[str, ...] = ()
     version: int = 1  # of its entity
+    beside: tuple[Mapped, ...] = ()  # further documents of the same records, which count no records themselves
+
+    def all(self) -> tuple[Mapped, ...]:
+        """It, and the documents beside it."""
+        return (self, *self.beside)
 
 
 class Dead(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ import msgspec
 from crossdock_controller.documents.base import encode, entities
 from crossdock_controller.formats.base import SAMPLE_BYTES, Decoded, Format
 from crossdock_controller.mappings.assemble import Failure, Work
+from crossdock_controller.mappings.beside import with_beside
 from crossdock_controller.mappings.grouping import Group, Segment
 from crossdock_controller.mappings.reading import Stray
 from crossdock_controller.mappings.where import trimmed
@@ -120,6 +121,9 @@ class Emitter:
             warnings,
             repeat(self._version),
         )
+        if work.beside:
+            made = compress(range(len(good)), good)
+            mapped = map(with_beside, mapped, (work.beside.get(g, ()) for g in made))
         if len(segment.pieces) == 1:
             segment.pieces[0].out.mapped.extend(mapped)
             return

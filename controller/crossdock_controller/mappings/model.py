@@ -15,7 +15,7 @@ rules:
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -338,18 +338,19 @@ class Rule(_Model):
         return next(name for name in RULES if getattr(self, name) is not None)
 
 
-class Mapping(_Model):
-    mapping: str = Field(min_length=1)
-    source: str | None = None  # the source of the same name unless given
-    document: str
-    each: Texts = ()  # grouping columns
-    where: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = ()  # a record counts when all hold
-    fields: dict[str, FieldSpec]
-    lines: dict[str, FieldSpec] = {}  # written inside `fields`
-    lines_of: str | None = None  # the list inside a record whose elements are the lines; `each` inside `fields.lines`
-    deletes: Overrides | None = None  # fields of the document a deleted record becomes; None: a dead letter
-    deletes_ignored: bool = False  # written `deletes: ignore`
-    rules: tuple[Rule, ...] = ()
+class _Made(_Model):
+    """A document, and what it is made of."""
+
+    document: str = Field(description="its kind: SalesOrder, Shipment ...")
+    where: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="conditions: a record counts when all hold"
+    )
+    fields: dict[str, FieldSpec] = Field(description="field of the document: where it comes from")
+    lines: dict[str, FieldSpec] = Field(default={}, description="of its lines; written inside `fields`")
+    lines_of: str | None = Field(
+        default=None, description="the list inside a record whose elements are the lines; `each` inside `fields.lines`"
+    )
+    rules: tuple[Rule, ...] = Field(default=(), description="checks on the finished document")
 
     @model_validator(mode="before")
     @classmethod
@@ -367,6 +368,43 @@ class Mapping(_Model):
             found["lines_of"] = lines["each"]
         return found
 
+    def lists_used(self) -> frozenset[str]:
+        """The names of the code lists that its fields ask for."""
+        return frozenset[str]().union(*(spec.lists_used() for spec in (*self.fields.values(), *self.lines.values())))
+
+
+class Also(_Made):
+    """A further document of the same records. They are dead as a whole when it cannot be made."""
+
+    name: str | None = Field(
+        default=None, min_length=1, description="tells two of the same kind apart; its kind unless given"
+    )
+
+    @property
+    def called(self) -> str:
+        return self.name or self.document
+
+    def alone(self, of: Mapping) -> Mapping:
+        """As a mapping of its own of the same records."""
+        made = {name: getattr(self, name) for name in _Made.model_fields}
+        return _Further.model_construct(mapping=of.mapping, source=of.source, each=of.each, **made)
+
+
+class Mapping(_Made):
+    mapping: str = Field(min_length=1, description="its name; the file's name unless given")
+    source: str | None = Field(
+        default=None, description="the source whose records it maps; of its own name unless given"
+    )
+    each: Texts = Field(default=(), description="columns: consecutive records equal in them are one document")
+    deletes: Overrides | None = Field(
+        default=None, description="fields of the document that a deleted record becomes; without it a dead letter"
+    )
+    deletes_ignored: bool = Field(default=False, description="written `deletes: ignore`")
+    also: Annotated[tuple[Also, ...], Field(max_length=10)] = Field(
+        default=(), description="further documents of the same records"
+    )
+    is_further: ClassVar[bool] = False  # one of `also`
+
     @model_validator(mode="before")
     @classmethod
     def _ignored_deletes(cls, value: object) -> object:
@@ -381,12 +419,20 @@ class Mapping(_Model):
 
     def lists_used(self) -> frozenset[str]:
         """The names of the code lists that its fields ask for."""
-        specs = [*self.fields.values(), *self.lines.values(), *(self.deletes or {}).values()]
-        return frozenset().union(*(spec.lists_used() for spec in specs))
+        further = (one.lists_used() for one in self.also)
+        return super().lists_used().union(*(spec.lists_used() for spec in (self.deletes or {}).values()), *further)
+
+
+class _Further(Mapping):
+    is_further: ClassVar[bool] = True
 
 
 def yaml_path(tree: object, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where *path* of the model stands in *tree*, the file as written: the fields of a line stand inside `fields`."""
+    if path[:1] == ("also",) and len(path) > 2 and isinstance(tree, dict):
+        also, i = tree.get("also"), path[1]
+        own = also[i] if isinstance(also, list) and isinstance(i, int) and i < len(also) else None
+        return (*path[:2], *yaml_path(own, path[2:]))
     if path[:1] == ("lines_of",):
         return ("fields", "lines", "each")
     if path[:1] == ("lines",) and isinstance(tree, dict) and "lines" not in tree:
