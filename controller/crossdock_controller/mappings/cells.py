@@ -165,7 +165,7 @@ class Scalar(dict[str, object]):
         return self._noted(raw, made) if type(made) is Warned else made
 
     def _noted(self, raw: object, warned: Warned) -> object:
-        if isinstance(raw, str | int | float):
+        if warned.text and isinstance(raw, str | int | float):
             self.warned[raw] = f"{self.target}: {warned.text}"
         return self._when_blank() if warned.value is None else warned.value
 

@@ -15,7 +15,8 @@ from crossdock_controller.mappings.model import Case, Cleaning, FieldSpec, JoinP
 from crossdock_controller.mappings.where import Test
 from crossdock_controller.mappings.work import Path, Work, constant
 
-_NUMBERS = ("decimal", "thousands", "negative", "positive", "implied")
+# How the columns of an expression are written.
+NUMBERS = ("decimal", "thousands", "negative", "positive", "implied")
 
 
 class Deriving:
@@ -90,7 +91,7 @@ class Deriving:
             return Fixed(None)
         for name in expression.columns:
             self._work.column(path, name)
-        options: dict[str, Any] = {name: getattr(spec, name) for name in _NUMBERS}
+        options: dict[str, Any] = {name: getattr(spec, name) for name in NUMBERS}
         number = converters()["decimal"].make(FieldSpec(value="", **options), None)
         return Compute(expression, number, frozenset(spec.blank), spec.implied or 0)
 

@@ -19,7 +19,8 @@ from crossdock_controller.mappings.check_digits import other_than_gtin
 from crossdock_controller.mappings.cleaning import cleaner
 from crossdock_controller.mappings.converters import ConverterKind, converters
 from crossdock_controller.mappings.decoding import Decode, constant_of, decoder
-from crossdock_controller.mappings.deriving import Deriving
+from crossdock_controller.mappings.deriving import NUMBERS, Deriving
+from crossdock_controller.mappings.functions import typed
 from crossdock_controller.mappings.model import Cleaning, CodesOf, FieldSpec, UnitsSpec
 from crossdock_controller.mappings.units import conversion
 from crossdock_controller.mappings.work import AROUND, Path, Problem, Site, Work, constant, near
@@ -190,8 +191,11 @@ class StructFields:
         self._options(path, spec, kind, wanted)
         zone = self._zone(path, spec)
         try:
-            convert = kind.make(spec, zone)
-            neutral = kind.make(FieldSpec(value=""), zone or ZoneInfo("UTC"))
+            convert, natural = kind.make(spec, zone), kind
+            if kind.returns is object:  # a function, which may give anything
+                convert = typed(convert, Decimal if wanted in (Quantity, Money) else wanted, spec)
+                natural = converters()[_NATURAL.get(wanted, "datetime")]
+            neutral = natural.make(FieldSpec(value=""), zone or ZoneInfo("UTC"))
             clean = cleaner(spec)
         except ConfigError as error:
             self._work.problem(path, error.message, error.hint)
@@ -273,7 +277,7 @@ class StructFields:
             self._work.problem((*path, "as"), f"unknown converter {name!r}", near(name, known))
             return None
         makes = Decimal if wanted in (Quantity, Money) else wanted
-        if known[name].returns is not makes:
+        if known[name].returns not in (makes, object):
             fitting = ", ".join(sorted(k.name for k in known.values() if k.returns is makes))
             self._work.problem(
                 (*path, "as"), f"converter {name!r} does not make a {makes.__name__}", f"use one of: {fitting}"
@@ -283,6 +287,8 @@ class StructFields:
 
     def _options(self, path: Path, spec: FieldSpec, kind: ConverterKind, wanted: Any) -> None:
         allowed = _ALWAYS | kind.options | {Quantity: {"uom", "convert"}, Money: {"currency"}}.get(wanted, set())
+        if spec.compute is not None or any(case.compute is not None for case in spec.cases or ()):
+            allowed |= set(NUMBERS)
         for option in sorted(spec.model_fields_set - allowed):
             self._work.problem((*path, option), f"option {option!r} means nothing to converter {kind.name!r}")
 
