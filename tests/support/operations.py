@@ -146,6 +146,8 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "top": lambda _e, _s: {"interval": 0.01},
     "account": lambda _e, _s: {},
     "agents": lambda _e, _s: {},
+    "mapping.diff": lambda _e, _s: {"name": "1", "since_us": 0, "seconds": 30.0},
+    "mapping.diff-tree": lambda _e, s: {"tree": _tree(s), "since_us": 0, "seconds": 30.0},
     "history": lambda _e, _s: {},
     "trace": lambda _e, s: {"number": {US: "U1", EU: "E1"}[s]},
     "dead.list": lambda _e, _s: {},

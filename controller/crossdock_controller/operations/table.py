@@ -62,6 +62,8 @@ OPERATIONS: tuple[Operation, ...] = (
     # Configure
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
+    Operation("mapping.diff-tree", "preview:preview_tree", "engineer", EVERY_SITE, payloads=True, body_bytes=16 * MIB),
+    Operation("mapping.diff", "preview:preview_revision", "engineer", EVERY_SITE, payloads=True),
     Operation("rollback", "configuration:rollback", "engineer", EVERY_SITE, changes=True),
     Operation("diff", "diffs:page", "engineer", EVERY_SITE),
     Operation("approvals", "approvals:approvals", "engineer", EVERY_SITE),

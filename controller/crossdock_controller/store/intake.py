@@ -243,6 +243,13 @@ class IntakeReader:
         )
         return [StoredBatch(*row) for row in rows]
 
+    def first_since(self, stream_id: int, since_us: int) -> int | None:
+        """The first sequence of a stream that was received at *since_us* or later; None when there is none."""
+        row = self._db.execute(
+            "SELECT min(sequence) FROM batches WHERE stream_id = ? AND received_us >= ?", (stream_id, since_us)
+        ).fetchone()
+        return int(row[0]) if row[0] is not None else None
+
     def checkpoints(self, agent: str) -> list[tuple[str, bytes, int, bytes]]:
         """(source, epoch, sequence, checkpoint) of the agent's newest stream of each source."""
         rows = self._db.execute(
