@@ -89,6 +89,9 @@ HEADS = {
     "stock": b"LOC;SKU;LOT;STATUS;ON_HAND;AVAIL;UNIT;AS_OF;OWNER;TEXT\n",
     "orders": b"NO;AS_OF;OWNER;SKU;QTY;TEXT\n",
 }
+    "stock": b"LOC;SKU;LOT;STATUS;ON_HAND;AVAIL;UNIT;AS_OF;OWNER;TEXT\n",
+    "orders": b"NO;AS_OF;OWNER;SKU;QTY;TEXT\n",
+}
 
 
 def fill(data: DataDirectory, source: str, records: int) -> None:
@@ -157,11 +160,11 @@ def write(out: Path, results: list[dict[str, object]]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "preview.json").write_text(json.dumps({"cores": os.cpu_count(), "results": results}, indent=2), "utf-8")
     lines = ["| source | case | records | documents | changed | seconds | records/s |", "| --- " * 7 + "|"]
-    for r in results:
-        lines.append(
-            f"| {r['source']} | {r['case']} | {r['records']:,} | {r['documents']:,} | {r['changed']:,} | {r['seconds']} |"
-            f" {r['records_per_second']:,} |"
-        )
+    lines += [
+        f"| {r['source']} | {r['case']} | {r['records']:,} | {r['documents']:,} | {r['changed']:,} | {r['seconds']} |"
+        f" {r['records_per_second']:,} |"
+        for r in results
+    ]
     (out / "preview.md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
