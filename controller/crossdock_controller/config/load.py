@@ -18,6 +18,7 @@ from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
 from crossdock_controller.config.variables import substitute, values_of
 from crossdock_controller.hints import did_you_mean
+from crossdock_controller.mappings.codes import CodeList
 from crossdock_controller.mappings.model import Mapping as DocumentMapping
 from crossdock_controller.routing import CompiledRoute, Router
 from crossdock_controller.samples.cases import MappingTest
@@ -37,6 +38,7 @@ class Loaded:
     mappings: Mapping[str, DocumentMapping]
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
+    lists: Mapping[str, CodeList]
     takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
     tests: tuple[Part[MappingTest], ...] = ()  # none of a stored tree: they had their say
@@ -102,6 +104,7 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
         mappings={checks.source_of(part): part.model for part in read.mappings if part.model is not None},
         routes=parts.models(read.routes),
         sinks=parts.models_in(read.sinks, environment),
+        lists=parts.models(read.lists),
         takes=reach.takes(read),
         warnings=tuple(problems),
         tests=tuple(read.tests),

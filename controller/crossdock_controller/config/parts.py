@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from crossdock import yamlfile
-from crossdock_controller.config import scoping, secrets, typed, variables
+from crossdock_controller.config import lists, scoping, secrets, typed, variables
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.includes import Includes
@@ -26,6 +26,7 @@ from crossdock_controller.config.scopes import Environment, Group
 from crossdock_controller.config.tree import FOLDERS, POLICY, Tree, folder_of
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings import model as mapping_model
+from crossdock_controller.mappings.codes import CodeList
 from crossdock_controller.samples.cases import MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
 from crossdock_controller.store.revisions import StoredTree
@@ -45,6 +46,7 @@ class Parts:
     mappings: list[Part[mapping_model.Mapping]]
     routes: list[Part[Route]]
     sinks: list[Part[SinkDef]]
+    lists: list[Part[CodeList]]
     groups: list[Part[Group]]
     environments: list[Part[Environment]]
     policies: list[Part[Policy]]
@@ -54,7 +56,8 @@ class Parts:
 
     def all(self) -> list[Part[Any]]:
         scopes: list[Part[Any]] = [*self.groups, *self.environments, *self.policies]
-        return [*self.sites, *self.sources, *self.mappings, *self.routes, *self.sinks, *scopes, *self.tests]
+        mapped: list[Part[Any]] = [*self.mappings, *self.lists, *self.tests]
+        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *scopes]
 
     def problems(self) -> list[Problem]:
         return [*self.others, *(problem for part in self.all() for problem in part.problems)]
@@ -73,6 +76,7 @@ def read_parts(tree: Tree) -> Parts:
         mappings=[_part(f, "mapping", _mapping) for f in files["mappings"]],
         routes=[_part(f, "route", _route) for f in files["routes"]],
         sinks=[_in_each(f, worlds) for f in files["sinks"]],
+        lists=[*(_part(f, "list", lists.build) for f in files[lists.FOLDER]), *lists.tables(tree)],
         groups=groups,
         environments=environments,
         policies=[_part(f, "approvals", _policy) for f in files[POLICY]],
