@@ -89,9 +89,6 @@ HEADS = {
     "stock": b"LOC;SKU;LOT;STATUS;ON_HAND;AVAIL;UNIT;AS_OF;OWNER;TEXT\n",
     "orders": b"NO;AS_OF;OWNER;SKU;QTY;TEXT\n",
 }
-    "stock": b"LOC;SKU;LOT;STATUS;ON_HAND;AVAIL;UNIT;AS_OF;OWNER;TEXT\n",
-    "orders": b"NO;AS_OF;OWNER;SKU;QTY;TEXT\n",
-}
 
 
 def fill(data: DataDirectory, source: str, records: int) -> None:

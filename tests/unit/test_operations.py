@@ -41,6 +41,8 @@ ROLE_OF = {
     "config.sites": "viewer", "config.secrets": "engineer", "config.promote": "engineer",
     "config.set-environment": "admin", "rollout": "viewer", "rollout.drift": "viewer", "rollout.pause": "engineer",
     "rollout.resume": "engineer", "rollout.halt": "engineer", "rollout.finish": "engineer",
+    "mapping.replay": "engineer", "mapping.replay-dry": "engineer", "mapping.replays": "engineer",
+    "mapping.replay-show": "engineer", "mapping.replay-cancel": "engineer",
     "mapping.diff": "engineer", "mapping.diff-tree": "engineer",
     "fleet.risks": "viewer", "token.create": "engineer", "token.list": "operator", "token.revoke": "engineer",
     "agents.pending": "operator", "agents.decide": "engineer", "agents.move": "engineer",

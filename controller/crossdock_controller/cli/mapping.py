@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crossdock_controller.cli import words
+from crossdock_controller.cli import remap, words
 from crossdock_controller.cli.failures import PROBLEM
 from crossdock_controller.cli.options import data_option, json_option
 from crossdock_controller.cli.output import emit
@@ -176,3 +176,5 @@ def _text(value: Any) -> str:
 
 
 mapping.add_command(diff)
+for _command in (remap.replay, remap.replays, remap.cancel):
+    mapping.add_command(_command)

@@ -90,6 +90,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("rollout.resume", "rollout:resume", "engineer", EVERY_SITE, changes=True),
     Operation("rollout.halt", "rollout:halt", "engineer", EVERY_SITE, changes=True),
     Operation("rollout.finish", "rollout:finish", "engineer", EVERY_SITE, changes=True),
+    Operation("mapping.replay", "remap:replay_records", "engineer", EVERY_SITE, changes=True),
+    Operation("mapping.replay-dry", "remap:dry_run", "engineer", EVERY_SITE),
+    Operation("mapping.replays", "remap:replays", "engineer", EVERY_SITE),
+    Operation("mapping.replay-show", "remap:replay", "engineer", EVERY_SITE),
+    Operation("mapping.replay-cancel", "remap:cancel", "engineer", EVERY_SITE, changes=True),
     # The fleet
     Operation("fleet.risks", "risks:risks", "viewer", OWN_SITES),
     Operation("token.create", "enrolment:create_token", "engineer", OfSite("site", agent="agent"), changes=True),

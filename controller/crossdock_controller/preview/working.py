@@ -19,7 +19,7 @@ from crossdock_controller.outcomes import Outcomes
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.preview.comparing import Comparison
 from crossdock_controller.preview.model import Request, Result, Task
-from crossdock_controller.store import connection, revisions, targets
+from crossdock_controller.store import codes, connection, revisions, targets
 from crossdock_controller.store.intake import IntakeReader, StoredBatch, StreamInfo
 from crossdock_controller.store.normalizer import Position
 
@@ -48,9 +48,9 @@ class Previewer:
 
     def __init__(self, data: DataDirectory, request: Request) -> None:
         self._request = request
-        self._proposed = Runtime(load(request.tree, request.environment), 0)
         self._db = connection.connect(data.state)
         self._db.execute("PRAGMA query_only=1")
+        self._proposed = self._asking(Runtime(load(request.tree, request.environment), 0))
         self._intake = IntakeReader(data.intake)
         self._targets = targets.read(self._db)
         self._built: dict[int, Runtime | None] = {}
@@ -69,11 +69,16 @@ class Previewer:
         _Walk(self._db, self._intake, stream, task, before, after, result, self._request.changes).go()
         return result
 
+    def _asking(self, runtime: Runtime) -> Runtime:
+        """Codes have the meanings that people gave them, in both."""
+        runtime.asks(codes.Meanings(self._db))
+        return runtime
+
     def _in_force(self, site: str) -> Runtime | None:
         number = self._targets.of(site)
         if number not in self._built:
             tree = revisions.sound(self._db, [number])[0].get(number)
-            self._built[number] = Runtime.from_tree(tree, number) if tree is not None else None
+            self._built[number] = self._asking(Runtime.from_tree(tree, number)) if tree is not None else None
         return self._built[number]
 
 

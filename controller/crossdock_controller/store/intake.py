@@ -250,6 +250,14 @@ class IntakeReader:
         ).fetchone()
         return int(row[0]) if row[0] is not None else None
 
+    def records_between(self, stream_id: int, first: int, last: int) -> int:
+        """How many records the batches of these sequences hold, as far as they are kept."""
+        row = self._db.execute(
+            "SELECT coalesce(sum(records), 0) FROM batches WHERE stream_id = ? AND sequence BETWEEN ? AND ?",
+            (stream_id, first, last),
+        ).fetchone()
+        return int(row[0])
+
     def checkpoints(self, agent: str) -> list[tuple[str, bytes, int, bytes]]:
         """(source, epoch, sequence, checkpoint) of the agent's newest stream of each source."""
         rows = self._db.execute(
