@@ -90,7 +90,7 @@ class LineAgainstList(RuleBasedStateMachine):
             first = events.next_seq(self.db)
             places = bodies.add(self.db, bodies.pack([b"{}" for _ in keys]))
             rows: list[events.Row] = [
-                (seq, seq.to_bytes(16, "big"), "SalesOrder", key, self.input_id, 0, 0, 1, None, None, *place)
+                (seq, seq.to_bytes(16, "big"), "SalesOrder", key, self.input_id, 0, 0, 1, None, None, *place, 1)
                 for seq, (key, place) in enumerate(zip(keys, places, strict=True), first)
             ]
             events.append(self.db, rows)
