@@ -40,6 +40,7 @@ from crossdock_controller.documents.base import entities
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.mappings.converters import converters
 from crossdock_controller.mappings.model import RULES, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
+from crossdock_controller.samples.cases import Expected, ExpectedCounts, ExpectedDead, ExpectedDocument, MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -96,6 +97,11 @@ def documented() -> list[str]:
     keys += [f"limits.{key}" for key in keys_of(Limits) if key != "bandwidth"]
     keys += [f"limits.bandwidth.{key}" for key in keys_of(Bandwidth) if key != "windows"]
     keys += [f"limits.bandwidth.windows[].{key}" for key in keys_of(BandwidthWindow)]
+    keys += [key for key in keys_of(MappingTest) if key != "expected"]
+    keys += [f"expected.{key}" for key in keys_of(Expected)]
+    keys += [f"documents[].{key}" for key in keys_of(ExpectedDocument)]
+    keys += [f"dead[].{key}" for key in keys_of(ExpectedDead)]
+    keys += [f"counts.{key}" for key in keys_of(ExpectedCounts)]
     keys += [*keys_of(Group), *keys_of(Environment), "include"]
     keys += [f"approvals[].{key}" for key in keys_of(ApprovalRule)]
     keys += [f"promotion.{key}" for key in keys_of(PromotionRule)]

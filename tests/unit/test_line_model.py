@@ -19,7 +19,17 @@ from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
 from crossdock_controller.outcomes import Hold
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
-from crossdock_controller.store import bodies, connection, dead_letters, deliveries, events, holds, inputs, sinks
+from crossdock_controller.store import (
+    bodies,
+    connection,
+    dead_letters,
+    deliveries,
+    events,
+    holds,
+    inputs,
+    sinks,
+    urgent,
+)
 from crossdock_controller.store.account import account
 from crossdock_controller.store.deliveries import State
 from support.pipeline import FakeSink, template
@@ -83,9 +93,11 @@ class LineAgainstList(RuleBasedStateMachine):
         keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=8),
         stopped=st.sets(st.integers(0, 7), max_size=2),
         waits=st.booleans(),
+        critical=st.booleans(),
     )
-    def append(self, keys: list[str], stopped: set[int], waits: bool) -> None:
-        """Some of them are held by a rule: for a person, or for a master that may come."""
+    def append(self, keys: list[str], stopped: set[int], waits: bool, critical: bool) -> None:
+        """Some of them are held by a rule: for a person, or for a master that may come. What is critical does not wait
+        behind the fresh ones of other keys."""
         with connection.transaction(self.db):
             first = events.next_seq(self.db)
             places = bodies.add(self.db, bodies.pack([b"{}" for _ in keys]))
@@ -100,6 +112,8 @@ class LineAgainstList(RuleBasedStateMachine):
             why = Hold("unknown_product", "sku", "no Product A is known", (("Product", "A"),) if waits else ())
             holds.add(self.db, [(row[0], [why]) for row in held], self.now_us)
             self.held |= {row[0] for row in held}
+            if critical:
+                urgent.urge(self.db, self.sink_id, {("SalesOrder", key) for key in keys}, self.now_us)
         for row in rows:
             self.versions[row[3]].append(row[0])
 

@@ -54,6 +54,7 @@ def _unique_names(parts: Parts) -> Iterator[Problem]:
         ("list", parts.lists),
         ("group", parts.groups),
         ("environment", parts.environments),
+        ("test", parts.tests),
     )
     for word, of_kind in words:
         first: dict[str, Part[Any]] = {}

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from crossdock import siteconfig, yamlfile
-from crossdock_controller.config import reach, secrets
+from crossdock_controller.config import mapping_tests, reach, secrets
 from crossdock_controller.config.compile import site_config
-from crossdock_controller.config.errors import Problem, errors_of
+from crossdock_controller.config.errors import Problem, errors_of, ordered
 from crossdock_controller.config.load import Loaded, inspect
 from crossdock_controller.config.tree import Tree, digest
 from crossdock_controller.store.revisions import StoredTree
@@ -110,7 +110,7 @@ def plan(current: Tree | None, new: Tree, environment: str | None = None) -> Pla
     """The way from *current* (None: no revision yet) to *new* in *environment*, with every problem of *new*.
 
     Without *environment*, that of a stored tree. A current tree that no longer loads (an older release accepted it) is
-    compared as if there were none.
+    compared as if there were none. Tests of mappings are run; one that fails is a problem.
     """
     loaded, problems = inspect(new, environment)
     before, after = digest(current) if current is not None else "", digest(new)
@@ -120,6 +120,9 @@ def plan(current: Tree | None, new: Tree, environment: str | None = None) -> Pla
     moves = current is not None and served != loaded.environment
     if before == after and not moves:
         return Plan(before, after, (), tuple(problems), new, loaded.environment)
+    failed = [problem for tested in mapping_tests.run(loaded, loaded.tests) for problem in tested.problems]
+    if failed:
+        return Plan(before, after, (), tuple(ordered([*problems, *failed])), new, loaded.environment)
     old = inspect(current)[0] if current is not None else None
     changes = [*_site_changes(old, loaded), *_controller_changes(old, loaded)]
     labels_before = _labels(old)

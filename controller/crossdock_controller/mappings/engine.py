@@ -79,6 +79,17 @@ class Engine:
             return ()
         return tuple(name for name in lines.columns if not name.startswith(AROUND))
 
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """By field of the document (`lines.sku` for one of its lines): the columns that its value is made of."""
+        lines = self._program.lines.reads if self._program.lines is not None else {}
+        return self._program.header.reads | {f"lines.{name}": columns for name, columns in lines.items()}
+
+    @property
+    def list_column(self) -> str:
+        """The column whose elements are the lines; empty when lines are records or there are none."""
+        return self._program.lines_of or ""
+
     def run(
         self,
         batches: Sequence[tuple[BatchHeader, bytes, int]],
