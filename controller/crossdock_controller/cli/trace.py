@@ -104,6 +104,6 @@ def _told(entry: commands.Entry, *, several: bool) -> tuple[str, list[str]]:
         tries = words.plural(facts["attempts"], "attempt") if facts["attempts"] else "not tried yet"
         return word, [f"{facts['sink']} · {tries}{version}"]
     if entry.what == "hold":
-        said = f"{facts['state']} by {facts['by']}" if facts["by"] else "by a rule"
-        return "held" if not facts["by"] else "hold", [f"{said} · event {facts['seq']}", *facts["reasons"]]
+        whose = f"{facts['state']} by {facts['by']}" if facts["by"] else "by a rule"
+        return "hold" if facts["by"] else "held", [f"{whose} · event {facts['seq']}", *facts["reasons"]]
     return "dead", [f"letter {facts['id']} ({facts['state']}) · {facts['code']}", facts["reason"]]
