@@ -180,11 +180,13 @@ class Normalizer:
         """A portion of what waited for a code that a person answered meanwhile."""
         if not self._goes_on(stop):
             return False
-        lanes = {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
-        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, lanes)
+        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, self._lanes)
         if moved:
             self._waker.wake("dispatch")
         return moved
+
+    def _lanes(self) -> dict[tuple[str, str], str]:
+        return {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
 
     def _at(self, stream_id: int, in_force: Runtime) -> Runtime:
         """The revision that the stream's site is to run."""
