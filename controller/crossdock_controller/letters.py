@@ -64,8 +64,8 @@ def retry(
             )
         dead_letters.retry_delivery(db, letter, by, note, now_us)
     else:
-        document = _remapped(db, runtime, letter, changes)
-        _commit(db, runtime, letter, document, by, note, now_us, sorted(changes))
+        document = remapped(db, runtime, letter, changes)
+        commit(db, runtime, [(letter, document)], by, note, now_us, sorted(changes))
     return dead_letters.get(db, number)
 
 
@@ -157,7 +157,8 @@ def _open(db: sqlite3.Connection, number: int) -> DeadLetter:
     return letter
 
 
-def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, changes: Mapping[str, str]) -> Mapped:
+def remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, changes: Mapping[str, str]) -> Mapped:
+    """The document that the letter's record becomes with *changes*. Raises Refused and Rejected, as `retry` does."""
     engine = runtime.engine(letter.site, letter.source)
     if engine is None:
         raise Refused(
@@ -175,27 +176,32 @@ def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, chan
     return result
 
 
-def _commit(
+def commit(
     db: sqlite3.Connection,
     runtime: Runtime,
-    letter: DeadLetter,
-    document: Mapped,
+    made: Sequence[tuple[DeadLetter, Mapped]],
     by: str,
     note: str,
     now_us: int,
     fields: Sequence[str],
 ) -> None:
-    names = runtime.router.route(
-        document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
-    )
-    due = {sinks.sink_id(db, name): [0] for name in names}
-    packed = bodies.pack([document.body])
+    """The letters are retried: *made* of them. One transaction: all, or Refused when one is not open any more."""
+    due: dict[int, list[int]] = {}
+    for index, (letter, document) in enumerate(made):
+        names = runtime.router.route(
+            document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
+        )
+        for name in names:
+            due.setdefault(sinks.sink_id(db, name), []).append(index)
+    packed = bodies.pack([document.body for _, document in made])
     with transaction(db):
-        dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields)
-        known = rounds.append(db, [(letter.input_id, document)], packed, due)
-        counts = inputs.Counts(dead=-letter.records)
-        if known:
-            counts.duplicates = letter.records
-        else:
-            counts.mapped = letter.records
-        inputs.add_counts(db, [(letter.input_id, counts)])
+        for letter, _ in made:
+            dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields)
+        known = set(rounds.append(db, [(letter.input_id, document) for letter, document in made], packed, due))
+        counts = [inputs.Counts(dead=-letter.records) for letter, _ in made]
+        for index, (letter, _) in enumerate(made):
+            if index in known:
+                counts[index].duplicates = letter.records
+            else:
+                counts[index].mapped = letter.records
+        inputs.add_counts(db, [(letter.input_id, c) for (letter, _), c in zip(made, counts, strict=True)])

@@ -31,6 +31,7 @@ _ENTRIES = {
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
+    "exceptions": Entry("cli.exceptions:exceptions", "What is wrong, whose it is, until when; settle a cause at once."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
     "users": Entry("cli.users:users", "People: their roles, at which sites, and their API tokens."),
@@ -41,7 +42,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "command"],
+    "Mend": ["exceptions", "dead", "command"],
     "Configure": [
         "plan",
         "apply",

@@ -43,7 +43,7 @@ class KeyChange:
 class Change:
     """One named part: a source at a site, or a site, mapping, route or sink of the controller."""
 
-    part: str  # "source", "site", "mapping", "route", "sink"
+    part: str  # "source", "site", "mapping", "route", "sink", "team", "reconciliation"
     name: str
     action: Action
     site: str = ""  # where it takes effect; "" for the controller
@@ -146,9 +146,9 @@ def _site_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
 
 
 def _controller_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
-    for word, attribute in (("mapping", "mappings"), ("route", "routes"), ("sink", "sinks")):
-        was = _plain(getattr(old, attribute)) if old else {}
-        yield from _named(word, was, _plain(getattr(new, attribute)), "")
+    for word in ("mapping", "route", "sink", "team", "reconciliation"):
+        was = _plain(getattr(old, f"{word}s")) if old else {}
+        yield from _named(word, was, _plain(getattr(new, f"{word}s")), "")
 
 
 def _named(word: str, old: Mapping[str, Any], new: Mapping[str, Any], site: str) -> Iterator[Change]:

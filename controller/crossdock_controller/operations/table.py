@@ -59,6 +59,12 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("dead.show", "dead:dead_show", "operator", OfLetter(), payloads=True),
     Operation("dead.retry", "dead:dead_retry", "operator", OfLetter(), changes=True, payloads=True),
     Operation("dead.discard", "dead:dead_discard", "operator", OfLetter(), changes=True, payloads=True),
+    Operation("exceptions.list", "exceptions:exceptions_list", "operator", OWN_SITES, payloads=True),
+    Operation("exceptions.show", "exceptions:exceptions_show", "operator", OWN_SITES, payloads=True),
+    Operation("exceptions.assign", "exceptions:exceptions_assign", "operator", OWN_SITES, changes=True, payloads=True),
+    Operation("exceptions.note", "exceptions:exceptions_note", "operator", OWN_SITES, changes=True),
+    Operation("exceptions.retry", "exceptions:exceptions_retry", "operator", OWN_SITES, changes=True, payloads=True),
+    Operation("exceptions.resolve", "exceptions:exceptions_resolve", "operator", OWN_SITES, changes=True),
     # Configure
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
