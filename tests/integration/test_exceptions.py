@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,14 @@ from crossdock.v1.batch_pb2 import BatchHeader, Origin
 from crossdock_controller.cli import root
 from crossdock_controller.commands import exceptions as commands
 from crossdock_controller.config.runtime import Runtime
-from crossdock_controller.judging import Policy
-from crossdock_controller.line import Line
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.operations import carry, table
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
-from crossdock_controller.store import audit, connection, migrate, sinks
+from crossdock_controller.store import audit, connection, migrate
 from support.estate import EU, TREE, US, Estate, caller
 from support.migration_process import make
 from support.pipeline import Box, FakeSink
+from support.serving import line
 
 TEAMS = {
     "teams/warehouse.yaml": "members: [anna]\nowns: [{on: {region: us}}]\nsla: {reject: 2}\n",
@@ -195,22 +194,6 @@ def test_a_delivery_that_dies_again_is_the_same_exception_as_old_as_it_was(tmp_p
 def still_open(box: Box) -> int:
     found: int = box.db.execute("SELECT count(*) FROM exceptions WHERE state = 'open'").fetchone()[0]
     return found
-
-
-@contextmanager
-def line(box: Box, sink: FakeSink) -> Iterator[Callable[[], None]]:
-    """Delivers what is due now."""
-    number = sinks.sink_id(box.db, "finance")
-    cursor = sinks.claim(box.db, number, "me", time.time_ns() // 1000)
-    assert cursor is not None
-    served = Line(box.db, number, "finance", sink, 100, "me", cursor, Policy(max_age_us=HOUR_US, max_attempts=None))
-
-    def deliver() -> None:
-        while served.step():
-            pass
-
-    yield deliver
-    served.save()
 
 
 def test_five_thousand_of_one_cause_are_cleared_by_one_command(tmp_path: Path) -> None:

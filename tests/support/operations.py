@@ -152,6 +152,8 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "dead.show": lambda e, s: {"letter": e.letter(s)},
     "dead.retry": lambda e, s: {"letter": e.letter(s), "changes": {"QTY": "2"}, "note": ""},
     "dead.discard": lambda e, s: {"letter": e.letter(s), "note": "a test"},
+    "state.get": lambda _e, s: {"number": "U1" if s == US else "E1", "document": "shipment"},
+    "state.find": lambda _e, s: {"refs": {"sku": "A"}, "document": "shipment", "site": s},
     "exceptions.list": lambda _e, _s: {},
     "exceptions.show": lambda _e, _s: {"cause": "bad_decimal"},
     "exceptions.assign": lambda _e, _s: {"cause": "bad_decimal", "to": "carl", "due_us": 7},

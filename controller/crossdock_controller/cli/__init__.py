@@ -29,6 +29,8 @@ _ENTRIES = {
     "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
+    "get": Entry("cli.state:get", "A document as it is now, its versions, and what each system has of it."),
+    "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "exceptions": Entry("cli.exceptions:exceptions", "What is wrong, whose it is, until when; settle a cause at once."),
@@ -41,7 +43,7 @@ _ENTRIES = {
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
-    "See": ["status", "top", "trace", "account", "agents", "fleet"],
+    "See": ["status", "top", "get", "find", "trace", "account", "agents", "fleet"],
     "Mend": ["exceptions", "dead", "command"],
     "Configure": [
         "plan",

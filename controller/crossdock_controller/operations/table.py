@@ -54,6 +54,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("agents", "fleet:agents", "viewer", OWN_SITES),
     Operation("history", "configuration:history", "viewer", OWN_SITES),
     Operation("trace", "trace:trace", "viewer", OWN_SITES, payloads=True),
+    Operation("state.get", "state:get", "viewer", OWN_SITES, payloads=True),
+    Operation("state.find", "state:find", "viewer", OWN_SITES, payloads=True),
     # Mend
     Operation("dead.list", "dead:dead_list", "operator", OWN_SITES, payloads=True),
     Operation("dead.show", "dead:dead_show", "operator", OfLetter(), payloads=True),
