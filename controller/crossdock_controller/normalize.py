@@ -329,7 +329,8 @@ class Normalizer:
         documents = [m for _, m in decided.mapped]
         route = _route(runtime, stream)
         due = rounds.route_all(documents, route, self._sink)
-        new = rounds.commit(self._db, decided, work.checkpoint, due, runtime.number, _now_us())
+        critical = work.lane == "critical"
+        new = rounds.commit(self._db, decided, work.checkpoint, due, runtime.number, _now_us(), critical=critical)
         work.checkpoint = Checkpoint(stream.id, work.checkpoint.source_id, decided.to, self._owner, "")
         work.served += 1 / LANE_WEIGHTS.get(work.lane, 1)
         work.factor, work.waits_for = 1, None

@@ -38,6 +38,7 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     locator: Locator
     fields: msgspec.Struct  # the document itself, for routing
     warnings: tuple[str, ...] = ()
+    version: int = 1  # of its entity
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -50,6 +51,8 @@ class Dead(msgspec.Struct, frozen=True):
     locator: Locator
     sample: bytes  # raw bytes, at most 4 KiB, for the eyes of a person
     rows: tuple[dict[str, object], ...] = ()  # decoded records by field, when they could be decoded; correctable
+    list: str = ""  # of a code without a meaning (`unknown_code`): the code list that lacks it, if it has a name
+    value: str = ""  # ... and the code
 
 
 class Ignored(msgspec.Struct, frozen=True):

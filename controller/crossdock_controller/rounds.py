@@ -20,7 +20,7 @@ from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
 from crossdock_controller.routing import RouteProblem
-from crossdock_controller.store import bodies, dead_letters, deliveries, events, inputs, normalizer
+from crossdock_controller.store import bodies, dead_letters, deliveries, events, inputs, normalizer, urgent
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.inputs import Counts, InputRow
 from crossdock_controller.store.intake import StoredBatch, StreamInfo
@@ -222,13 +222,18 @@ def commit(
     due: Mapping[int, Sequence[int]],
     revision: int,
     now_us: int,
+    *,
+    critical: bool = False,
 ) -> int:
-    """Persist everything the round decided, and move the checkpoint; how many events were new. Raises LeaseLost."""
+    """Persist everything the round decided, and move the checkpoint; how many events were new. *critical*: of a lane
+    whose deliveries go first. Raises LeaseLost."""
     packed = bodies.pack([m.body for _, m in round_.mapped])
     with transaction(db):
         normalizer.move(db, held, round_.to)
         ids = inputs.reserve(db, held.source_id, revision, round_.rows, now_us)
         duplicates = append(db, [(ids[i], m) for i, m in round_.mapped], packed, due)
+        if critical:
+            _urge(db, round_.mapped, due, set(duplicates), now_us)
         for index in duplicates:
             row, document = round_.mapped[index]
             round_.rows[row].counts.mapped -= document.records
@@ -236,6 +241,20 @@ def commit(
         dead_letters.add_records(db, held.source_id, [(ids[i], d) for i, d in round_.dead], now_us)
         inputs.add_counts(db, [(i, row.counts) for i, row in zip(ids, round_.rows, strict=True)])
     return len(round_.mapped) - len(duplicates)
+
+
+def _urge(
+    db: sqlite3.Connection,
+    mapped: Sequence[tuple[int, Mapped]],
+    due: Mapping[int, Sequence[int]],
+    duplicates: Container[int],
+    now_us: int,
+) -> None:
+    """What came from a critical source does not wait behind a backlog of other sources at its sinks."""
+    for sink, indexes in due.items():
+        if urgent.backlog(db, sink):
+            new = {(mapped[i][1].document, mapped[i][1].key) for i in indexes if i not in duplicates}
+            urgent.urge(db, sink, new, now_us)
 
 
 def append(
@@ -256,6 +275,7 @@ def append(
             (
                 seq, m.event_id, m.document, m.key, input_id, m.locator.record, m.locator.line, m.records,
                 m.locator.key or None, "\n".join(m.warnings) if m.warnings else None, chunk, start, length,
+                m.version,
             )
             for seq, (input_id, m), (chunk, start, length) in zip(count(first), mapped, places, strict=False)
         ],

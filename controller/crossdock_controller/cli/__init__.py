@@ -32,6 +32,7 @@ _ENTRIES = {
     "get": Entry("cli.state:get", "A document as it is now, its versions, and what each system has of it."),
     "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
+    "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "exceptions": Entry("cli.exceptions:exceptions", "What is wrong, whose it is, until when; settle a cause at once."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
@@ -48,6 +49,7 @@ _SECTIONS = {
     "Configure": [
         "plan",
         "apply",
+        "mapping",
         "history",
         "diff",
         "approvals",

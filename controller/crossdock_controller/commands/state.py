@@ -123,7 +123,7 @@ def find(
     within: Sites = EVERYWHERE,
 ) -> list[Found]:
     """The latest version of each document that fits all that is asked, newest first; on record. *refs* are what it
-    refers to, by name (customer, supplier, sku, order, shipment, reference). Raises ConfigError for another name or state."""
+    refers to, by name (customer, supplier, sku, order, shipment, reference). Raises ConfigError for other words."""
     for name in refs:
         if name not in NAMES:
             raise ConfigError(f"documents are not known by {name!r}", hint=did_you_mean(name, NAMES))

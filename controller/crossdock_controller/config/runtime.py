@@ -20,6 +20,7 @@ from crossdock_controller.config import compile as compiling
 from crossdock_controller.config.load import Loaded, load
 from crossdock_controller.config.models import SinkDef, Site
 from crossdock_controller.config.tree import Tree
+from crossdock_controller.mappings.codes import ListCodes
 from crossdock_controller.mappings.engine import Engine
 from crossdock_controller.routing import Router
 
@@ -33,6 +34,7 @@ class Runtime:
         self.sites: Mapping[str, Site] = MappingProxyType(loaded.sites)
         self.sinks: Mapping[str, SinkDef] = MappingProxyType(loaded.sinks)
         self.router: Router = loaded.router()
+        self.codes = ListCodes(loaded.lists)
         self._engines: dict[tuple[str, str], Engine | None] = {}
 
     @classmethod
@@ -79,4 +81,5 @@ class Runtime:
             format_settings=format_settings,
             mapping=mapping,
             revision=self.number,
+            codes=self.codes,
         )

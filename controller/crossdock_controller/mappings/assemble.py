@@ -14,6 +14,7 @@ from crossdock.errors import Rejected
 from crossdock_controller.formats.base import Decoded
 from crossdock_controller.mappings.build import Built
 from crossdock_controller.mappings.cells import Columns
+from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.lists import built_lines
 from crossdock_controller.mappings.rules import Lookup
@@ -30,6 +31,8 @@ class Failure:
     reason: str
     field: str
     row: int | None = None
+    list: str = ""  # of a code without a meaning: its list, and the code
+    value: str = ""
 
 
 @dataclass(slots=True)
@@ -130,7 +133,15 @@ def _owner(work: Work, row: int) -> int | None:
 
 def _failure(errors: list[tuple[int, str, Rejected]]) -> Failure:
     row, _, first = errors[0]
-    return Failure(first.code, _told([f"{where}{error}" for _, where, error in errors]), first.field, row)
+    return failure_of(first, _told([f"{where}{error}" for _, where, error in errors]), row)
+
+
+def failure_of(error: Rejected, reason: str, row: int) -> Failure:
+    """*reason* tells of *error* and, maybe, of others."""
+    failure = Failure(error.code, reason, error.field, row)
+    if isinstance(error, UnknownCode):
+        failure.list, failure.value = error.list, error.value
+    return failure
 
 
 def _told(reasons: list[str]) -> str:

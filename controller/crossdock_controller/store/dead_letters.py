@@ -96,6 +96,16 @@ def _last(db: sqlite3.Connection) -> int:
     return row[0] if row else 0
 
 
+def open_of(db: sqlite3.Connection, sink: int, seqs: Sequence[int]) -> list[int]:
+    """The open dead letters of deliveries of the events *seqs* to *sink*."""
+    rows = db.execute(
+        "SELECT l.id FROM json_each(?) q JOIN dead_letters l ON l.event_seq = q.value"
+        " WHERE l.sink_id = ? AND l.state = 'open' ORDER BY l.id",
+        (json.dumps(list(seqs)), sink),
+    )
+    return [letter for (letter,) in rows]
+
+
 def ends_of_long_groups(db: sqlite3.Connection, unit: bytes) -> set[int]:
     """For each group of the file *unit* that was too long: the ordinal of the record after it."""
     rows = db.execute(

@@ -7,18 +7,18 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from itertools import chain
 
-COLUMNS = 13
+COLUMNS = 14
 _INSERT = (
     "INSERT OR IGNORE INTO events(seq, id, document, key, input_id, record, line, records, locator, warnings,"
-    " body_id, body_start, body_length) VALUES"
+    " body_id, body_start, body_length, version) VALUES"
 )
 _ONE = "(" + ",".join("?" * COLUMNS) + ")"
 _GROUP = 32  # rows a statement: a third less time than one row each (measured), and far below the limit of parameters
 _INSERT_ONE = _INSERT + _ONE
 _INSERT_GROUP = _INSERT + ",".join([_ONE] * _GROUP)
 
-# seq, id, document, key, input_id, record, line, records, locator, warnings, and where the body is
-Row = tuple[int, bytes, str, str, int, int, int, int, str | None, str | None, int, int, int]
+# seq, id, document, key, input_id, record, line, records, locator, warnings, where the body is, version of the entity
+Row = tuple[int, bytes, str, str, int, int, int, int, str | None, str | None, int, int, int, int]
 
 
 def next_seq(db: sqlite3.Connection) -> int:

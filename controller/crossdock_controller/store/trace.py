@@ -37,7 +37,8 @@ class Entry:
 def trace(state: Path, number: str, document: str | None = None) -> list[Entry]:
     """The timeline of every document with this number (its whole key, or the part after its issuer); empty if unknown.
 
-    *document* is the kind ("SalesOrder") or the end of its name ("order"), in any case of letters. At most the latest LIMIT_VERSIONS versions.
+    *document* is the kind ("SalesOrder") or the end of its name ("order"), in any case of letters. At most the latest
+    LIMIT_VERSIONS versions.
     """
     with closing(connect(state)) as db, snapshot(db):
         entries: list[Entry] = []

@@ -49,6 +49,10 @@ class SinkView:
     next_try_us: int
     down_us: int = 0
     drain_seconds: float = 0.0
+    draining: bool = False  # it sends what was due when a person said so, and pauses then
+    said_us: int = 0  # when a person last paused, drained or resumed it
+    said_by: str = ""
+    said_because: str = ""
 
     @property
     def waiting(self) -> int:
@@ -92,11 +96,12 @@ def streams(intake: sqlite3.Connection, decided: Mapping[int, Position]) -> list
 def sinks(db: sqlite3.Connection) -> list[SinkView]:
     """Every sink that was ever due something, by name."""
     rows = db.execute(
-        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us, c.down_us"
+        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us, c.down_us,"
+        " c.drain_seq, c.said_us, c.said_by, c.said_because"
         " FROM sinks s JOIN sink_cursors c ON c.sink_id = s.id ORDER BY s.name"
     ).fetchall()
     found = []
-    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us in rows:
+    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us, drain_seq, *said in rows:
         fresh, first_seq = db.execute(
             "SELECT count(*), min(event_seq) FROM deliveries"
             " WHERE sink_id = ? AND event_seq > ? AND state = ? AND chain IS NULL",
@@ -121,7 +126,7 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
                 fresh + chained.get(int(State.PENDING), 0),
                 chained.get(int(State.RETRYING), 0),
                 chained.get(int(State.HELD), 0),
-                chained.get(int(State.DEAD), 0),
+                chained.get(int(State.DEAD), 0) + _expired(db, sink_id),
                 _received_us(db, oldest),
                 runs.last_done_us(db, sink_id),
                 bool(paused),
@@ -130,8 +135,17 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
                 next_try_us,
                 down_us,
                 waiting / pace if pace else 0.0,
+                bool(drain_seq),
+                *said,
             )
         )
+    return found
+
+
+def _expired(db: sqlite3.Connection, sink: int) -> int:
+    """Dead letters of a sink that are in no chain."""
+    query = f"SELECT count(*) FROM deliveries WHERE sink_id = ? AND state = {int(State.EXPIRED)}"  # its own index
+    found: int = db.execute(query, (sink,)).fetchone()[0]
     return found
 
 
