@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crossdock.errors import ConfigError, Refused, Rejected
-from crossdock_controller import letters
+from crossdock_controller import letters, recoding
 from crossdock_controller.outcomes import Mapped
-from crossdock_controller.store import dead_letters
+from crossdock_controller.store import dead_letters, holds
+from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.dead_letters import DeadLetter
 
 AT_ONCE = 500  # letters a transaction: tens of milliseconds, so that workers get the lock in between
 SHOWN = 20
+_LATE = "its source has sent a later version of {} meanwhile, event {}: discard it, or: dead retry --force"
 
-RuntimeAt = Callable[[str], letters.Runtime]
+RuntimeAt = Callable[[str], recoding.Runtime]
 """The runtime that a site is worked for by. Raises ConfigError when there is none."""
 
 
@@ -58,9 +60,27 @@ def retry(
 def discard(db: sqlite3.Connection, numbers: Sequence[int], *, by: str, note: str) -> Cleared:
     """Give letters *numbers* up; what dead deliveries held is due now."""
     cleared = Cleared()
+
+    def discard_all(part: Sequence[DeadLetter]) -> None:
+        dead_letters.discard_all(db, part, by, note, time.time_ns() // 1000)
+        cleared.done += len(part)
+
     for first in range(0, len(numbers), AT_ONCE):
-        found = dead_letters.get_open(db, numbers[first : first + AT_ONCE])
-        _each_or_all(found, lambda part: dead_letters.discard_all(db, part, by, note, time.time_ns() // 1000), cleared)
+        _each_or_all(dead_letters.get_open(db, numbers[first : first + AT_ONCE]), discard_all, cleared)
+    return cleared
+
+
+def settle_holds(db: sqlite3.Connection, seqs: Sequence[int], *, release: bool, by: str, note: str) -> Cleared:
+    """Release the held events *seqs*, or discard them; one that is settled already is none of ours."""
+    cleared = Cleared()
+    settle = holds.release if release else holds.discard
+    for first in range(0, len(seqs), AT_ONCE):
+        with transaction(db):
+            for seq in seqs[first : first + AT_ONCE]:
+                held = holds.find(db, seq)
+                if held is not None and held.state == "open":
+                    settle(db, seq, by=by, note=note, now_us=time.time_ns() // 1000)
+                    cleared.done += 1
     return cleared
 
 
@@ -76,7 +96,12 @@ def _retry_deliveries(
         for letter in found:
             cleared.refuse(letter.id, "is a delivery, which has no columns to set")
         return
-    _each_or_all(found, lambda part: dead_letters.retry_deliveries(db, part, by, note, time.time_ns() // 1000), cleared)
+
+    def retry_all(part: Sequence[DeadLetter]) -> None:
+        dead_letters.retry_deliveries(db, part, by, note, time.time_ns() // 1000)
+        cleared.done += len(part)
+
+    _each_or_all(found, retry_all, cleared)
 
 
 def _retry_records(
@@ -102,15 +127,21 @@ def _retry_records(
         made: dict[int, Mapped] = {}
         for letter in of_site:
             try:
-                made[letter.id] = letters.remapped(db, runtime, letter, changes)
+                document = letters.remapped(db, runtime, letter, changes)
             except (Refused, Rejected) as error:
                 cleared.refuse(letter.id, str(error))
+                continue
+            later = recoding.newer(db, letter, document)
+            if later is None:
+                made[letter.id] = document
+            else:
+                cleared.refuse(letter.id, _LATE.format(document.key, later))
         _commit(db, runtime, [x for x in of_site if x.id in made], made, cleared, by, note, sorted(changes))
 
 
 def _commit(
     db: sqlite3.Connection,
-    runtime: letters.Runtime,
+    runtime: recoding.Runtime,
     found: list[DeadLetter],
     made: Mapping[int, Mapped],
     cleared: Cleared,
@@ -119,8 +150,15 @@ def _commit(
     fields: Sequence[str],
 ) -> None:
     def commit(part: Sequence[DeadLetter]) -> None:
-        now_us = time.time_ns() // 1000
-        letters.commit(db, runtime, [(x, made[x.id]) for x in part], by, note, now_us, fields)
+        left = list(part)
+        while left:
+            now_us = time.time_ns() // 1000
+            late = recoding.commit_all(db, runtime, [(x, made[x.id]) for x in left], by, note, now_us, fields=fields)
+            if late is None:
+                cleared.done += len(left)
+                return
+            letter = left.pop(late[0])
+            cleared.refuse(letter.id, _LATE.format(made[letter.id].key, late[1]))
 
     _each_or_all(found, commit, cleared)
 
@@ -137,5 +175,3 @@ def _each_or_all(found: Sequence[DeadLetter], do: Callable[[Sequence[DeadLetter]
             return
         for letter in found:
             _each_or_all([letter], do, cleared)
-    else:
-        cleared.done += len(found)

@@ -22,6 +22,7 @@ from crossdock_controller.normalize import Normalizer
 from crossdock_controller.operations import carry, table
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
 from crossdock_controller.store import audit, connection, migrate
+from crossdock_controller.store.causes import cause_of_delivery, cause_of_record
 from support.estate import EU, TREE, US, Estate, caller
 from support.migration_process import make
 from support.pipeline import Box, FakeSink
@@ -255,3 +256,16 @@ def test_letters_that_were_open_before_the_upgrade_have_their_exceptions_after_i
             "SELECT cause, count(*), min(opened_us) FROM exceptions WHERE opened_us = 7 GROUP BY cause ORDER BY cause"
         ).fetchall()
     assert told == [(f"unknown_code:{name}:lines.quantity:P{i}", n, 7) for i, n in ((0, 2), (1, 1))]
+
+
+def test_of_a_code_without_a_meaning_the_cause_is_the_list_and_the_code_whatever_source_sent_it() -> None:
+    assert cause_of_record("unknown_code", "wms", "lines.uom", "x", "units", "PCE") == "unknown_code:units:PCE"
+    assert cause_of_record("unknown_code", "wms", "uom", "'P C' is not among", "", "") == "unknown_code:wms:uom:P C"
+    assert cause_of_record("bad_decimal", "wms", "lines.12.qty", "x") == "bad_decimal:wms:lines.*.qty"
+
+
+def test_what_a_sink_says_is_alike_but_for_numbers_and_names() -> None:
+    causes = {
+        cause_of_delivery("f", "409", f"Order {n} of 'C{n}' is closed (trace 7f3a9c0d1e{n})") for n in range(100, 140)
+    }
+    assert causes == {"f:409:order * of * is closed (trace *)"}

@@ -37,6 +37,8 @@ ROLE_OF = {
     "state.get": "viewer", "state.find": "viewer",
     "exceptions.list": "operator", "exceptions.show": "operator", "exceptions.assign": "operator",
     "exceptions.note": "operator", "exceptions.retry": "operator", "exceptions.resolve": "operator",
+    "holds.list": "operator", "holds.show": "operator", "holds.release": "operator", "holds.discard": "operator",
+    "codes.list": "operator", "codes.export": "operator", "codes.set": "operator", "codes.ignore": "operator",
     "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",
     "approve": "engineer", "reject": "engineer", "config.tree": "engineer", "config.environment": "viewer",
     "config.sites": "viewer", "config.secrets": "engineer", "config.promote": "engineer",

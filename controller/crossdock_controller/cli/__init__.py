@@ -33,6 +33,8 @@ _ENTRIES = {
     "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
+    "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
+    "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "exceptions": Entry("cli.exceptions:exceptions", "What is wrong, whose it is, until when; settle a cause at once."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
@@ -45,7 +47,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "get", "find", "trace", "account", "agents", "fleet"],
-    "Mend": ["exceptions", "dead", "command"],
+    "Mend": ["exceptions", "dead", "holds", "codes", "command"],
     "Configure": [
         "plan",
         "apply",

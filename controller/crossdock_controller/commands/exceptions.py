@@ -166,6 +166,7 @@ def exceptions_retry(
     within: Sites = EVERYWHERE,
 ) -> Step:
     """Try dead letters of *cause* again, records with *changes* to their columns: at most A_CALL, beyond item *after*.
+    Documents that a rule holds are released.
 
     Each letter is on record as if it had been retried alone; one that is still refused stays open and counts as left.
     """
@@ -175,7 +176,12 @@ def exceptions_retry(
         name, page, more = _page(db, cause, after, within)
         _only_letters(name, page, changes)
         numbers = [item.letter for item in page if item.letter is not None]
-        cleared = clearing.retry(db, owners.runtimes(db), numbers, changes, by=by, note=note)
+        held = _held(page)
+        cleared = (
+            clearing.settle_holds(db, held, release=True, by=by, note=note)
+            if held
+            else clearing.retry(db, owners.runtimes(db), numbers, changes, by=by, note=note)
+        )
         if cleared.done:
             what = "fixed" if changes else "retried"
             said = f"{cleared.done} of {len(numbers)}" + (f": {', '.join(sorted(changes))} set" if changes else "")
@@ -195,17 +201,16 @@ def exceptions_resolve(
     now_us: int,
     within: Sites = EVERYWHERE,
 ) -> Step:
-    """Settle what is open of *cause*, on record with the reason: dead letters are discarded, at most A_CALL items
-    beyond item *after*. Raises Refused for documents that a rule holds: they are released or refused, not forgotten."""
+    """Settle what is open of *cause*, on record with the reason: dead letters and held documents are discarded, at
+    most A_CALL items beyond item *after*."""
     from crossdock_controller import clearing
 
     with closing(connection.connect(data.state)) as db:
         name, page, more = _page(db, cause, after, within)
-        if any(item.kind == "hold" for item in page):
-            raise Refused(f"documents are held for {name!r}", hint="crossdock holds releases or refuses them")
         numbers = [item.letter for item in page if item.letter is not None]
         cleared = clearing.discard(db, numbers, by=by, note=because)
-        others = [item.id for item in page if item.letter is None]
+        cleared.done += clearing.settle_holds(db, _held(page), release=False, by=by, note=because).done
+        others = [item.id for item in page if item.letter is None and item.kind != "hold"]
         with connection.transaction(db):
             exceptions.resolve_items(db, others, by=by, outcome=because, now_us=now_us)
         _record(db, name, page, "resolved", because, "exceptions.resolve", by, now_us)
@@ -247,11 +252,11 @@ def _page(db: sqlite3.Connection, cause: str, after: int, within: Sites) -> tupl
 
 def _only_letters(name: str, page: list[ItemRow], changes: Mapping[str, str]) -> None:
     """Raises Refused, naming the way out, for what is not settled by trying again."""
-    other = next((item for item in page if item.letter is None), None)
+    other = next((item for item in page if item.letter is None and (changes or item.kind != "hold")), None)
     if other is None:
         return
     ways = {
-        "hold": "crossdock holds shows what is held, and releases it",
+        "hold": "crossdock exceptions retry releases them as they are",
         "code": "crossdock codes gives it a meaning; what waited goes on",
         "difference": f"crossdock reconcile {name.split(':')[1] if ':' in name else 'NAME'} --now compares again",
     }
@@ -259,6 +264,11 @@ def _only_letters(name: str, page: list[ItemRow], changes: Mapping[str, str]) ->
         f"{name!r} is no dead letter that could be {'corrected' if changes else 'tried again'}",
         hint=ways.get(other.kind, "crossdock exceptions resolve settles it"),
     )
+
+
+def _held(page: list[ItemRow]) -> list[int]:
+    """Events that a rule holds."""
+    return [item.event_seq for item in page if item.kind == "hold" and item.event_seq is not None]
 
 
 def _record(
@@ -324,9 +334,15 @@ def _next(group: Group, items: list[ItemRow]) -> list[str]:
     if group.kind == "delivery":
         return [f"when {items[0].sink} would take them now: crossdock exceptions retry {cause}"]
     if group.kind == "hold":
-        return ["crossdock holds"]
+        return [
+            f"look at one: crossdock holds show {items[0].event_seq}",
+            f"release all of them: crossdock exceptions retry {cause}",
+            f'or give them up: crossdock exceptions resolve {cause} --because "why"',
+        ]
     if group.kind == "code":
-        return ["crossdock codes"]
+        _, _, said = group.cause.partition(":")
+        name, _, value = said.partition(":")
+        return [f"say what it means, and what waited goes on: crossdock codes set {name} {value}=MEANING"]
     if group.kind == "difference":
         return [f"crossdock reconcile {group.cause.split(':')[1]} --now"]
     return [f'crossdock exceptions resolve {cause} --because "why"']

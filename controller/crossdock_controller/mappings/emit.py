@@ -19,7 +19,7 @@ from crossdock_controller.mappings.assemble import Failure, Work
 from crossdock_controller.mappings.grouping import Group, Segment
 from crossdock_controller.mappings.reading import Stray
 from crossdock_controller.mappings.where import trimmed
-from crossdock_controller.outcomes import Dead, Ignored, Locator, Mapped
+from crossdock_controller.outcomes import Dead, Hold, Ignored, Locator, Mapped
 
 _RECORDS = b"\x1e"  # ASCII record separator: between the records of a group in the content that is hashed
 
@@ -107,6 +107,11 @@ class Emitter:
         warnings: Iterable[tuple[str, ...]] = repeat(())
         if work.warnings:
             warnings = [tuple(work.warnings.get(g, ())) for g in compress(range(len(good)), good)]
+        holds: Iterable[tuple[Hold, ...]] = repeat(())
+        if work.holds:
+            holds = [tuple(work.holds.get(g, ())) for g in compress(range(len(good)), good)]
+            for piece in segment.pieces:
+                piece.out.holding = True
         keys = [document.key() for document in documents]
         mapped = map(
             Mapped,
@@ -119,6 +124,7 @@ class Emitter:
             documents,
             warnings,
             repeat(self._version),
+            holds,
         )
         if len(segment.pieces) == 1:
             segment.pieces[0].out.mapped.extend(mapped)

@@ -146,7 +146,6 @@ class Engine:
         document = work.documents[0]
         scope = unit if locator.kind == "file" and unit else locator.name.encode()
         event_id = self._emitter.event_id(locator, scope, rows)
-        warnings = tuple(work.warnings.get(0, ()))
         return Mapped(
             event_id,
             self._document,
@@ -155,8 +154,9 @@ class Engine:
             len(rows),
             locator,
             document,
-            warnings,
+            tuple(work.warnings.get(0, ())),
             self._program.entity.VERSION,
+            tuple(work.holds.get(0, ())),
         )
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
@@ -248,6 +248,7 @@ class Engine:
             work.documents[i] = part.documents[g]
         work.failures |= {usable[g]: failure for g, failure in part.failures.items()}
         work.warnings = {usable[g]: texts for g, texts in part.warnings.items()}
+        work.holds = {usable[g]: found for g, found in part.holds.items()}
         return work
 
     def _group_failure(self, segment: Segment, entry: Group, *, too_long: bool) -> Failure | None:

@@ -17,9 +17,11 @@ def cause_of(kind: str, code: str, source: str, sink: str, field: str, reason: s
     return cause_of_record(code, source, field, reason)
 
 
-def cause_of_record(code: str, source: str, field: str, reason: str) -> str:
-    """ "bad_decimal:wms-shipments:lines.quantity"; a code without meaning has its value as well: one entry in a list
-    settles all that have it, and nothing else does."""
+def cause_of_record(code: str, source: str, field: str, reason: str, list_: str = "", value: str = "") -> str:
+    """ "bad_decimal:wms-shipments:lines.quantity"; of a code without meaning its list and the code, whatever source
+    sent it: one entry in the list settles all that have it, and nothing else does."""
+    if list_:
+        return _joined([code, list_, value[:MAX_REASON]])
     parts = [code, source, _NUMBERS.sub("*", field)]
     if code == "unknown_code":
         quoted = _QUOTED.search(reason)

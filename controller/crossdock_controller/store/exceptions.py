@@ -53,7 +53,7 @@ def add(db: sqlite3.Connection, items: Iterable[Item], now_us: int) -> None:
 def add_of_records(db: sqlite3.Connection, after: int, now_us: int) -> None:
     """An exception for each dead record beyond letter *after*. In the transaction that set them aside."""
     rows = db.execute(
-        "SELECT d.id, d.code, d.field, d.reason, s.site, s.source FROM dead_letters d"
+        "SELECT d.id, d.code, d.field, d.reason, d.list, d.value, s.site, s.source FROM dead_letters d"
         " JOIN sources s ON s.id = d.source_id WHERE d.id > ? ORDER BY d.id",
         (after,),
     )
@@ -61,13 +61,27 @@ def add_of_records(db: sqlite3.Connection, after: int, now_us: int) -> None:
         db,
         [
             Item(
-                kind="record", severity="reject", cause=cause_of_record(code, source, field, reason),
-                title=reason[:TITLE_CHARACTERS], site=site, source=source, letter=letter,
+                kind="code" if list_ else "record", severity="reject", title=reason[:TITLE_CHARACTERS], site=site,
+                cause=cause_of_record(code, source, field, reason, list_, value), source=source, letter=letter,
             )
-            for letter, code, field, reason, site, source in rows
+            for letter, code, field, reason, list_, value, site, source in rows
         ],
         now_us,
     )  # fmt: skip
+
+
+def refused_anew(db: sqlite3.Connection, letter: int) -> None:
+    """A dead record is refused for another reason by now: its exception is about that. In a transaction."""
+    row = db.execute(
+        "SELECT x.id, d.code, s.source, d.field, d.reason, d.list, d.value FROM exceptions x"
+        " JOIN dead_letters d ON d.id = x.letter_id JOIN sources s ON s.id = d.source_id"
+        " WHERE x.letter_id = ? AND x.state = 'open'",
+        (letter,),
+    ).fetchone()
+    if row is not None:
+        item, code, source, field, reason, list_, value = row
+        cause = cause_of_record(code, source, field, reason, list_ if code == "unknown_code" else "", value)
+        reword(db, [(item, cause, reason[:TITLE_CHARACTERS])])
 
 
 def add_of_deliveries(db: sqlite3.Connection, after: int, now_us: int) -> None:
