@@ -34,7 +34,7 @@ ROLE_OF = {
     "status": "viewer", "storage": "viewer", "top": "viewer", "account": "viewer", "agents": "viewer",
     "history": "viewer", "trace": "viewer",
     "dead.list": "operator", "dead.show": "operator", "dead.retry": "operator", "dead.discard": "operator",
-    "state.get": "viewer", "state.find": "viewer",
+    "reconcile.list": "viewer", "reconcile": "operator", "state.get": "viewer", "state.find": "viewer",
     "exceptions.list": "operator", "exceptions.show": "operator", "exceptions.assign": "operator",
     "exceptions.note": "operator", "exceptions.retry": "operator", "exceptions.resolve": "operator",
     "holds.list": "operator", "holds.show": "operator", "holds.release": "operator", "holds.discard": "operator",

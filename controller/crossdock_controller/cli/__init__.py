@@ -31,6 +31,7 @@ _ENTRIES = {
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
     "get": Entry("cli.state:get", "A document as it is now, its versions, and what each system has of it."),
     "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
+    "reconcile": Entry("cli.reconcile:reconcile", "Do two systems agree? Compare now, or what the schedule found."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
@@ -46,7 +47,7 @@ _ENTRIES = {
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
-    "See": ["status", "top", "get", "find", "trace", "account", "agents", "fleet"],
+    "See": ["status", "top", "get", "find", "trace", "reconcile", "account", "agents", "fleet"],
     "Mend": ["exceptions", "dead", "holds", "codes", "command"],
     "Configure": [
         "plan",

@@ -57,7 +57,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("trace", "trace:trace", "viewer", OWN_SITES, payloads=True),
     Operation("state.get", "state:get", "viewer", OWN_SITES, payloads=True),
     Operation("state.find", "state:find", "viewer", OWN_SITES, payloads=True),
+    Operation("reconcile.list", "reconcile:reconcile_list", "viewer", EVERY_SITE),
     # Mend
+    Operation("reconcile", "reconcile:reconcile", "operator", EVERY_SITE, changes=True, payloads=True),
     Operation("dead.list", "dead:dead_list", "operator", OWN_SITES, payloads=True),
     Operation("dead.show", "dead:dead_show", "operator", OfLetter(), payloads=True),
     Operation("dead.retry", "dead:dead_retry", "operator", OfLetter(), changes=True, payloads=True),
