@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.errors import ConfigError
+from crossdock.lifecycle import Stop
 from crossdock_controller.cli import root
 from crossdock_controller.commands import state as commands
 from crossdock_controller.operations import carry, table
@@ -22,7 +24,7 @@ from crossdock_controller.projecting import MAX_REFS, STEP, Projector, refs_of
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
 from crossdock_controller.store import projection
 from support.estate import EU, US, Estate, caller
-from support.pipeline import Box, FakeRuntime, FakeSink
+from support.pipeline import Box, FakeRuntime, FakeSink, wait_for
 from support.serving import line
 
 
@@ -109,14 +111,26 @@ def test_a_damaged_body_costs_what_it_refers_to_and_not_the_rest(box: Box) -> No
     assert {value for _, value, _, _ in refs} == {"2"}
 
 
-def test_the_normalizer_follows_by_itself_when_it_has_time(box: Box) -> None:
-    box.send("4711;a")
-    normalizer = box.normalizer()
-    while normalizer.step():
-        pass
-    normalizer._project()
-    normalizer.close()
-    assert projection.cursor(box.db) == 1
+def test_the_normalizer_follows_by_itself_in_the_time_that_records_leave_and_after_a_restart(box: Box) -> None:
+    box.send(*(f"{i};a" for i in range(STEP + 5)))
+    for n in (STEP + 5, STEP + 6):
+        stop = Stop()
+
+        def work(stop: Stop = stop) -> None:
+            normalizer = box.normalizer()
+            normalizer.run(stop)
+            normalizer.close()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            wait_for(lambda n=n: projection.cursor(box.db) == n, "every event is taken in")
+        finally:
+            stop.set()
+            thread.join(30)
+        assert not thread.is_alive()
+        box.send("9999;b")
+    assert ("order", "9999", "SalesOrder", "9999") in rows(box)[1]
 
 
 JSON = st.recursive(

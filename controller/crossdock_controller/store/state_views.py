@@ -100,7 +100,7 @@ def newest(db: sqlite3.Connection, kinds: Sequence[str], since_us: int, before: 
     bottom = (before if before is not None else projection.newest(db) + 1) - _PAGE
     while bottom > -_PAGE and projection.newest(db) - bottom < MOST_SCANNED + _PAGE:
         rows = db.execute(
-            _SELECT + " WHERE e.seq >= ? AND e.seq < ? AND e.document IN (SELECT value FROM json_each(?))"
+            _SELECT + " WHERE e.seq >= ? AND e.seq < ? AND +e.document IN (SELECT value FROM json_each(?))"
             " AND i.normalized_us >= ? ORDER BY e.seq DESC",
             (bottom, bottom + _PAGE, json.dumps(list(kinds)), since_us),
         ).fetchall()
@@ -114,7 +114,7 @@ def standing(db: sqlite3.Connection, seqs: Iterable[int]) -> list[tuple[str, int
     """(sink, seq, state in a word) of every delivery of the events *seqs*, in order."""
     rows = db.execute(
         "SELECT k.name, d.event_seq, d.state FROM json_each(?) j CROSS JOIN sinks k"
-        " JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = j.value ORDER BY k.name, d.event_seq",
+        " CROSS JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = j.value ORDER BY k.name, d.event_seq",
         (json.dumps(list(seqs)),),
     )
     return [(name, seq, State(state).name.lower()) for name, seq, state in rows]
