@@ -15,17 +15,20 @@ from click.testing import CliRunner, Result
 
 from crossdock.codec import Sealer
 from crossdock.v1.batch_pb2 import BatchHeader, Origin
+from crossdock_controller import clearing
 from crossdock_controller.cli import root
 from crossdock_controller.commands import exceptions as commands
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.operations import carry, table
+from crossdock_controller.outcomes import Dead, Locator
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
-from crossdock_controller.store import audit, connection, migrate
+from crossdock_controller.store import audit, connection, dead_letters, migrate
 from crossdock_controller.store.causes import cause_of_delivery, cause_of_record
+from crossdock_controller.store.deliveries import State
 from support.estate import EU, TREE, US, Estate, caller
 from support.migration_process import make
-from support.pipeline import Box, FakeSink
+from support.pipeline import Box, FakeRuntime, FakeSink
 from support.serving import line
 
 TEAMS = {
@@ -269,3 +272,47 @@ def test_what_a_sink_says_is_alike_but_for_numbers_and_names() -> None:
         cause_of_delivery("f", "409", f"Order {n} of 'C{n}' is closed (trace 7f3a9c0d1e{n})") for n in range(100, 140)
     }
     assert causes == {"f:409:order * of * is closed (trace *)"}
+
+
+def test_what_a_rule_holds_is_released_or_given_up_by_its_cause(estate: Estate, run: Callable[..., Result]) -> None:
+    held = estate.hold(US)
+    cause = "not_allowed:Shipment:status"
+    groups = answer(run, "exceptions", "list")["exceptions"]
+    assert [(g["cause"], g["kind"], g["severity"]) for g in groups if g["cause"] == cause] == [(cause, "hold", "hold")]
+    assert "crossdock exceptions retry releases them" in run("exceptions", "fix", cause, "--set", "A=1", code=1).stderr
+    assert answer(run, "exceptions", "retry", cause)["done"] == 1
+    state = estate.db.execute("SELECT state FROM deliveries WHERE event_seq = ?", (held,)).fetchone()
+    assert state == (State.PENDING,)
+    other = estate.hold(EU)
+    assert answer(run, "exceptions", "resolve", cause, "--because", "a test")["done"] == 1
+    told = estate.db.execute("SELECT event_seq, state, note FROM holds ORDER BY opened_us, event_seq").fetchall()
+    assert sorted(told) == sorted([(held, "released", ""), (other, "discarded", "a test")])
+    assert "nothing is open" in run("exceptions", "show", cause, code=1).stderr
+
+
+def test_a_letter_that_is_refused_for_another_reason_by_now_is_of_that_cause(estate: Estate) -> None:
+    letter = estate.letter(US)
+
+    def now_refused(code: str, field: str, list_: str = "", value: str = "") -> list[tuple[str, str]]:
+        with connection.transaction(estate.db):
+            found = Dead(code, "why", field, 1, Locator("file", "x", 0), b"", list=list_, value=value)
+            dead_letters.changed(estate.db, letter, found)
+        return estate.db.execute("SELECT cause, kind FROM exceptions WHERE letter_id = ?", (letter,)).fetchall()
+
+    assert now_refused("unknown_code", "uom", "units", "PCE") == [("unknown_code:units:PCE", "code")]
+    assert now_refused("missing", "lines.sku") == [("missing:wms:lines.sku", "record")]
+
+
+def test_a_record_whose_source_has_sent_a_later_version_is_left_and_named(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    box.send("1;bad", "2;bad", "1;newer")
+    box.normalize()
+    runtime = FakeRuntime()
+    numbers = [number for (number,) in box.db.execute("SELECT id FROM dead_letters ORDER BY id")]
+    cleared = clearing.retry(box.db, lambda _site: runtime, numbers, {"TEXT": "good"}, by="local:x", note="")
+    assert (cleared.done, cleared.left) == (1, 1)
+    ((letter, why),) = cleared.refused
+    assert letter == numbers[0]
+    assert "later version of 1" in why
+    assert still_open(box) == 1
+    box.close()

@@ -80,8 +80,9 @@ def refused_anew(db: sqlite3.Connection, letter: int) -> None:
     ).fetchone()
     if row is not None:
         item, code, source, field, reason, list_, value = row
-        cause = cause_of_record(code, source, field, reason, list_ if code == "unknown_code" else "", value)
-        reword(db, [(item, cause, reason[:TITLE_CHARACTERS])])
+        coded = list_ if code == "unknown_code" else ""
+        reword(db, [(item, cause_of_record(code, source, field, reason, coded, value), reason[:TITLE_CHARACTERS])])
+        db.execute("UPDATE exceptions SET kind = ? WHERE id = ?", ("code" if coded else "record", item))
 
 
 def add_of_deliveries(db: sqlite3.Connection, after: int, now_us: int) -> None:
