@@ -30,6 +30,8 @@ _ENTRIES = {
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
+    "sinks": Entry("cli.sinks:sinks", "Destinations: how far each is; pause, drain, try one."),
+    "replay": Entry("cli.replay:replay", "Send documents to a sink again, chosen and counted."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
@@ -41,7 +43,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "command"],
+    "Mend": ["dead", "sinks", "replay", "command"],
     "Configure": [
         "plan",
         "apply",

@@ -178,6 +178,11 @@ def retry_delivery(db: sqlite3.Connection, letter: DeadLetter, by: str, note: st
     with transaction(db):
         resolve(db, letter.id, "retried", by, note, now_us)
         sink, seq = _delivery_of(db, letter)
+        if letter.code == "expired" and deliveries.has_newer(db, sink, seq):
+            raise Refused(
+                f"dead letter {letter.id} expired, and the sink has a newer version of {letter.document} {letter.key}",
+                hint=f"crossdock dead discard {letter.id}",
+            )
         chain = deliveries.retry_dead(db, sink, seq, now_us)
         if chain is None:
             raise Refused(

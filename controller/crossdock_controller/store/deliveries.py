@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -266,6 +266,25 @@ def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int
                 " AND state IN (?, ?)",
                 (int(State.HELD), sink, chain, head[0], int(State.PENDING), int(State.RETRYING)),
             )
+
+
+def has_newer(db: sqlite3.Connection, sink: int, seq: int) -> bool:
+    """Whether a later version of the key of event *seq* was delivered to this sink."""
+    return bool(with_newer(db, sink, [seq], waiting=False))
+
+
+def with_newer(db: sqlite3.Connection, sink: int, seqs: Collection[int], *, waiting: bool) -> set[int]:
+    """Those of the events *seqs* of whose key a later version was delivered to this sink, or, with *waiting*, is on its
+    way there. One that is dead, or waits for a person, does not count: it may never arrive."""
+    states = [State.DONE, State.SUPERSEDED, *((State.PENDING, State.RETRYING, State.HELD) if waiting else ())]
+    rows = db.execute(
+        "SELECT q.value FROM json_each(?) q JOIN events e ON e.seq = q.value WHERE EXISTS ("
+        "SELECT 1 FROM events n JOIN deliveries d ON d.sink_id = ? AND d.event_seq = n.seq"
+        " WHERE n.document = e.document AND n.key = e.key AND n.seq > e.seq"
+        f" AND d.state IN ({','.join(str(int(s)) for s in states)}))",
+        (json.dumps(list(seqs)), sink),
+    )
+    return {seq for (seq,) in rows}
 
 
 def retry_dead(db: sqlite3.Connection, sink: int, seq: int, now_us: int, again: int = 0) -> int | None:
