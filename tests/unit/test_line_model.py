@@ -18,6 +18,7 @@ from crossdock.errors import Refused, SinkUnavailable
 from crossdock.retry import Backoff
 from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
+from crossdock_controller.outcomes import Hold
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
 from crossdock_controller.store import (
     bodies,
@@ -25,6 +26,7 @@ from crossdock_controller.store import (
     dead_letters,
     deliveries,
     events,
+    holds,
     inputs,
     replays,
     sinks,
@@ -38,7 +40,7 @@ KEYS = "abcd"
 NEWEST_ONLY, SHORT_LIVED = "StockLevel", "Shipment"
 DOCUMENTS = ["SalesOrder", NEWEST_ONLY, SHORT_LIVED]
 TTL_US = 30_000_000
-OPEN = (State.PENDING, State.RETRYING, State.HELD, State.DEAD)
+OPEN = (State.PENDING, State.RETRYING, State.HELD, State.DEAD, State.STOPPED)
 VERDICTS = [DONE, Verdict("retry", "http_500", "later"), Verdict("rejected", "http_400", "no")]
 
 
@@ -55,6 +57,7 @@ class LineAgainstList(RuleBasedStateMachine):
         self.ever_expired: set[int] = set()
         self.received_us: dict[int, int] = {}
         self.discarded: set[int] = set()
+        self.held: set[int] = set()  # by a rule, and not released yet
         self.overtaken: list[str] = []
         self.now_us = 1_000_000
         self.plan: dict[str, Verdict] = {}
@@ -97,6 +100,8 @@ class LineAgainstList(RuleBasedStateMachine):
             again_after_a_crash = delivery.sequence in self.applied and not delivery.replay
             if later and not again_after_a_crash:
                 self.overtaken.append(f"{delivery.sequence} came after {later}")
+            if delivery.sequence in self.held:
+                self.overtaken.append(f"{delivery.sequence} went out while a rule held it")
             self.applied.add(delivery.sequence)
         return verdict
 
@@ -108,12 +113,15 @@ class LineAgainstList(RuleBasedStateMachine):
 
     @rule(
         keys=st.lists(st.tuples(st.sampled_from(DOCUMENTS), st.sampled_from(KEYS)), min_size=1, max_size=8),
+        stopped=st.sets(st.integers(0, 7), max_size=2),
+        waits=st.booleans(),
         critical=st.booleans(),
-        routed=st.booleans(),
+        routed=st.sampled_from([True, True, True, False]),
     )
-    def append(self, keys: list[tuple[str, str]], critical: bool, routed: bool) -> None:
-        """As a round of the normalizer; a critical one always finds a backlog here. One that is not *routed* is of no
-        concern to the sink until somebody has it replayed."""
+    def append(self, keys: list[tuple[str, str]], stopped: set[int], waits: bool, critical: bool, routed: bool) -> None:
+        """As a round of the normalizer. Some are held by a rule: for a person, or for a master that may come. What is
+        critical does not wait behind the fresh ones of other keys. What is not
+        *routed* is of no concern to the sink."""
         self.batches += 1
         with connection.transaction(self.db):
             row = inputs.InputRow(b"e", self.batches, self.now_us, "file", "f.csv")
@@ -121,18 +129,26 @@ class LineAgainstList(RuleBasedStateMachine):
             first = events.next_seq(self.db)
             places = bodies.add(self.db, bodies.pack([b"{}" for _ in keys]))
             rows: list[events.Row] = [
-                (seq, seq.to_bytes(16, "big"), document, key, input_id, 0, 0, 1, None, None, *place)
+                (seq, seq.to_bytes(16, "big"), document, key, input_id, 0, 0, 1, None, None, *place, 1)
                 for seq, ((document, key), place) in enumerate(zip(keys, places, strict=True), first)
             ]
             events.append(self.db, rows)
             if routed:
-                deliveries.add(self.db, self.sink_id, [row[0] for row in rows])
+                self.make_due(rows, stopped, waits=waits)
             if routed and critical:
                 urgent.urge(self.db, self.sink_id, keys, self.now_us)
         for row in rows:
             if routed:
                 self.versions[row[2], row[3]].append(row[0])
             self.received_us[row[0]] = self.now_us
+
+    def make_due(self, rows: list[events.Row], stopped: set[int], *, waits: bool) -> None:
+        deliveries.add(self.db, self.sink_id, [row[0] for row in rows])
+        held = [row for i, row in enumerate(rows) if i in stopped]
+        deliveries.stop(self.db, self.sink_id, [(row[0], deliveries.chain_of(row[2], row[3])) for row in held])
+        why = Hold("unknown_product", "sku", "no Product A is known", (("Product", "A"),) if waits else ())
+        holds.add(self.db, [(row[0], [why]) for row in held], self.now_us)
+        self.held |= {row[0] for row in held}
 
     @rule(document=st.sampled_from(["", *DOCUMENTS]), again=st.booleans())
     def replay(self, document: str, again: bool) -> None:
@@ -200,6 +216,24 @@ class LineAgainstList(RuleBasedStateMachine):
             dead_letters.discard(self.db, letter, "me", "", self.now_us)
             self.discarded.add(letter.event_seq)
 
+    @rule(choice=st.randoms(use_true_random=False), release=st.booleans())
+    @precondition(lambda self: bool(self.held))
+    def a_person_decides_what_is_held(self, choice: random.Random, release: bool) -> None:
+        seq = choice.choice(sorted(self.held))
+        with connection.transaction(self.db):
+            if release:
+                holds.release(self.db, seq, by="me", note="", now_us=self.now_us)
+            else:
+                holds.discard(self.db, seq, by="me", note="", now_us=self.now_us)
+                self.discarded.add(seq)
+        self.held.discard(seq)
+
+    @rule()
+    @precondition(lambda self: bool(self.held))
+    def the_master_comes(self) -> None:
+        with connection.transaction(self.db):
+            self.held -= set(holds.arrived(self.db, {"Product": ["A"]}, self.now_us))
+
     @invariant()
     def no_version_overtakes_an_earlier_one_of_its_key(self) -> None:
         assert not self.overtaken
@@ -217,8 +251,7 @@ class LineAgainstList(RuleBasedStateMachine):
                 before = [states[s] for s in seqs[:i]]
                 if states[seq] is State.HELD:
                     assert any(s in OPEN for s in before), f"{seq} is held by nobody"
-                if states[seq] is State.SUPERSEDED:
-                    assert seqs[0] != seq or len(seqs) > 1, f"{seq} is superseded by nothing"
+                assert (states[seq] is State.STOPPED) == (seq in self.held)
                 if states[seq] is State.EXPIRED:
                     assert self.now_us - self.received_us[seq] > TTL_US
                 if states[seq] is State.DONE:
@@ -233,6 +266,10 @@ class LineAgainstList(RuleBasedStateMachine):
         """The sink accepts everything and a person retries what is dead: then nothing may be missing."""
         self.plan = {}
         self.a_person_gives_an_order("resume")
+        with connection.transaction(self.db):
+            for seq in self.held:
+                holds.release(self.db, seq, by="me", note="", now_us=self.now_us)
+        self.held.clear()
         for _ in range(500):
             for letter in dead_letters.list_all(self.db):
                 self.retry(letter)

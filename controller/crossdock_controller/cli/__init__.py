@@ -32,6 +32,9 @@ _ENTRIES = {
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "sinks": Entry("cli.sinks:sinks", "Destinations: how far each is; pause, drain, try one."),
     "replay": Entry("cli.replay:replay", "Send documents to a sink again, chosen and counted."),
+    "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
+    "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
+    "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
@@ -43,10 +46,11 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "sinks", "replay", "command"],
+    "Mend": ["dead", "holds", "codes", "sinks", "replay", "command"],
     "Configure": [
         "plan",
         "apply",
+        "mapping",
         "history",
         "diff",
         "approvals",

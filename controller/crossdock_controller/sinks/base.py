@@ -33,6 +33,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     attempt: int  # from 1
     version: int = 1  # of the kind of document
     replay: int = 0  # the replay that sends again what was done before: it has an idempotency key of its own
+    site: str = ""  # where its records came from
 
 
 Outcome = Literal["done", "retry", "rejected"]
