@@ -99,7 +99,7 @@ def add_deliveries(db: sqlite3.Connection, sink: int, letters: Iterable[tuple[in
 def open_of(db: sqlite3.Connection, sink: int, seqs: Sequence[int]) -> list[int]:
     """The open dead letters of deliveries of the events *seqs* to *sink*."""
     rows = db.execute(
-        "SELECT l.id FROM json_each(?) q JOIN dead_letters l ON l.event_seq = q.value"
+        "SELECT l.id FROM json_each(?) q CROSS JOIN dead_letters l ON l.event_seq = q.value"
         " WHERE l.sink_id = ? AND l.state = 'open' ORDER BY l.id",
         (json.dumps(list(seqs)), sink),
     )

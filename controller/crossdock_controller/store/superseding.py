@@ -19,8 +19,8 @@ BY = "crossdock"  # who settles the dead letters of what a newer version made po
 def received_us(db: sqlite3.Connection, seqs: Collection[int]) -> dict[int, int]:
     """When the controller received the records of the events *seqs*."""
     rows = db.execute(
-        "SELECT e.seq, i.received_us FROM json_each(?) q JOIN events e ON e.seq = q.value"
-        " JOIN inputs i ON i.id = e.input_id",
+        "SELECT e.seq, i.received_us FROM json_each(?) q CROSS JOIN events e ON e.seq = q.value"
+        " CROSS JOIN inputs i ON i.id = e.input_id",
         (json.dumps(list(seqs)),),
     )
     return dict(rows.fetchall())
@@ -44,8 +44,9 @@ def pass_dead(
     """Dead deliveries of *documents* that a newer version of their key waits behind are superseded by it, their letters
     settled on record; their chains, to be settled after. In a transaction."""
     rows = db.execute(
-        "SELECT d.event_seq, d.chain FROM json_each(?1) q JOIN deliveries d ON d.sink_id = ?2 AND d.chain = q.value"
-        " JOIN events e ON e.seq = d.event_seq WHERE d.state = ?3 AND e.document IN (SELECT value FROM json_each(?4))",
+        "SELECT d.event_seq, d.chain FROM json_each(?1) q CROSS JOIN deliveries d INDEXED BY deliveries_chain"
+        " ON d.sink_id = ?2 AND d.chain = q.value CROSS JOIN events e ON e.seq = d.event_seq"
+        " WHERE d.state = ?3 AND e.document IN (SELECT value FROM json_each(?4))",
         (json.dumps(list(chains)), sink, int(State.DEAD), json.dumps(sorted(documents))),
     ).fetchall()
     passed = deliveries.with_newer(db, sink, [seq for seq, _ in rows], waiting=True) if rows else set()
