@@ -82,21 +82,22 @@ def commit(
 ) -> int | None:
     """The letter is retried and *document* in the log, its deliveries due; None. Or, unless *force*, nothing is done,
     because a newer version is in the log: its event. Raises Refused when the letter is not open any more."""
-    names = runtime.router.route(
-        document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
+    labels, made = runtime.labels(letter.site), document.all()
+    due = rounds.route_all(
+        made,
+        lambda m: runtime.router.route(m.document, m.key, letter.site, letter.source, labels, m.fields),
+        lambda name: sinks.sink_id(db, name),
     )
-    due = {sinks.sink_id(db, name): [0] for name in names}
-    packed = bodies.pack([document.body])
+    packed = bodies.pack([one.body for one in made])
     with transaction(db):
         later = None if force else newer(db, letter, document)
         if later is not None:
             return later
         dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields, on_record=on_record)
-        known = rounds.append(
-            db, [(letter.input_id, document)], packed, due, now_us=now_us, holding=bool(document.holds)
-        )
+        events_ = [(letter.input_id, one) for one in made]
+        known = rounds.append(db, events_, packed, due, now_us=now_us, holding=any(one.holds for one in made))
         counts = inputs.Counts(dead=-letter.records)
-        if known:
+        if 0 in known:
             counts.duplicates = letter.records
         else:
             counts.mapped = letter.records

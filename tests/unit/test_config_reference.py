@@ -39,7 +39,7 @@ from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.mappings.converters import converters
-from crossdock_controller.mappings.model import RULES, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
+from crossdock_controller.mappings.model import RULES, Also, Case, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
 from crossdock_controller.samples.cases import Expected, ExpectedCounts, ExpectedDead, ExpectedDocument, MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
@@ -89,7 +89,21 @@ def keys_of(model: Any) -> list[str]:
 def documented() -> list[str]:
     keys = [
         key
-        for model in (Site, Source, Route, SinkDef, Mapping, FieldSpec, CodesOf, ListFile, Cleaning, Pad, UnitsSpec)
+        for model in (
+            Site,
+            Source,
+            Route,
+            SinkDef,
+            Mapping,
+            FieldSpec,
+            CodesOf,
+            ListFile,
+            Cleaning,
+            Pad,
+            UnitsSpec,
+            Also,
+            Case,
+        )
         for key in keys_of(model)
     ]
     keys += [f"outbox.{key}" for key in keys_of(OutboxLimits)]
