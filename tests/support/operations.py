@@ -22,7 +22,8 @@ from crossdock_controller.commands import (
 )
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import commands, connection, enrolments, machines, tokens
+from crossdock_controller.store import commands, connection, enrolments, machines, replays, sinks, tokens
+from crossdock_controller.store.replays import Chosen
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -117,6 +118,17 @@ def _bound(estate: Estate, site: str) -> Arguments:
     return {"agent": site}
 
 
+def _replayed(estate: Estate, _site: str) -> Arguments:
+    """A replay of what a sink that is newer than its events never got."""
+    number = sinks.sink_id(estate.db, "newer")
+    with connection.transaction(estate.db):
+        begun = replays.add(
+            estate.db, number, Chosen(unrouted=True), because="a test", by="local:test", rate=0.0, total=1,
+            until_seq=replays.last_seq(estate.db), now_us=2,
+        )  # fmt: skip
+    return {"replay": begun}
+
+
 def _authority(*steps: str) -> Callable[[Estate, str], Arguments]:
     def call(estate: Estate, _site: str) -> Arguments:
         first = Authority.open(estate.data.authority).fingerprint
@@ -185,6 +197,16 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
     "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
     "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
+    "sinks.list": lambda _e, _s: {},
+    "sinks.show": lambda _e, _s: {"sink": "files"},
+    "sinks.pause": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.resume": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.drain": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.check": lambda _e, _s: {"sink": "files"},
+    "replay.events": lambda _e, _s: {"sink": "files", "chosen": Chosen(unrouted=True), "because": "a test"},
+    "replay.list": _quiet(_replayed),
+    "replay.show": _replayed,
+    "replay.cancel": _replayed,
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},

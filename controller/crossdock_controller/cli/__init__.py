@@ -33,6 +33,8 @@ _ENTRIES = {
     "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
     "reconcile": Entry("cli.reconcile:reconcile", "Do two systems agree? Compare now, or what the schedule found."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
+    "sinks": Entry("cli.sinks:sinks", "Destinations: how far each is; pause, drain, try one."),
+    "replay": Entry("cli.replay:replay", "Send documents to a sink again, chosen and counted."),
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
     "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
@@ -48,7 +50,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "get", "find", "trace", "reconcile", "account", "agents", "fleet"],
-    "Mend": ["exceptions", "dead", "holds", "codes", "command"],
+    "Mend": ["exceptions", "dead", "holds", "codes", "sinks", "replay", "command"],
     "Configure": [
         "plan",
         "apply",
