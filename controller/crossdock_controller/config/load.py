@@ -11,7 +11,7 @@ from crossdock_controller.conditions.predicate import compile_predicate
 from crossdock_controller.config import checks, parts, reach
 from crossdock_controller.config.errors import ConfigInvalid, Problem, errors_of, ordered
 from crossdock_controller.config.includes import FOLDER as SHARED
-from crossdock_controller.config.models import Route, SinkDef, Site, Source
+from crossdock_controller.config.models import Route, SinkDef, Site, Source, Writer
 from crossdock_controller.config.policy import Policy
 from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
@@ -35,6 +35,7 @@ class Loaded:
     mappings: Mapping[str, DocumentMapping]
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
+    writers: Mapping[str, Writer]
     takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
 
@@ -54,6 +55,14 @@ class Loaded:
             return None
         settings: dict[str, Any] = substitute(reader.settings, values_of(known))
         return settings
+
+    def writers_at(self, site: str) -> list[tuple[Writer, dict[str, Any]]]:
+        """Writers at *site*, by name, each with its settings there."""
+        known = self.sites.get(site)
+        if known is None:
+            return []
+        values = values_of(known)
+        return [(w, substitute(w.settings, values)) for _, w in sorted(self.writers.items()) if w.runs_at(known)]
 
     def router(self) -> Router:
         """A router of this tree's routes, in the order of their names."""
@@ -99,6 +108,7 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
         mappings={checks.source_of(part): part.model for part in read.mappings if part.model is not None},
         routes=parts.models(read.routes),
         sinks=parts.models_in(read.sinks, environment),
+        writers=parts.models(read.writers),
         takes=reach.takes(read),
         warnings=tuple(problems),
     )

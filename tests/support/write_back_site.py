@@ -1,0 +1,126 @@
+"""Two sites whose own documents come back to them: a source each, and writers into a folder and, where asked, a table."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from support.processes import Centre, Process
+
+SITES = ("atl1", "muc1")
+SOURCE = """source: {site}-items
+on: {{site: {site}}}
+kind: file_drop
+directory: {directory}
+pattern: "*.jsonl"
+settle_seconds: 0
+poll_seconds: 0.2
+format: {{kind: jsonl}}
+"""
+MAPPING = "mapping: {site}-items\ndocument: Product\nfields: {{sku: sku, description: name}}\n"
+DROP = """writer: drop
+on: {}
+kind: file_drop
+directory: ${folder}
+name: "{key}-{sequence}.json"
+marker: "{name}.done"
+"""
+TABLE = """writer: table
+on: {}
+kind: sql
+connection: {sqlite: "${database}"}
+table: items
+key: [SKU]
+columns: {SKU: sku, NAME: description}
+"""
+SINK = "sink: {site}-{writer}\nkind: agent\nsite: {site}\nwriter: {writer}\n"
+
+
+class Sites:
+    """A controller, and an agent at each of SITES."""
+
+    def __init__(self, directory: Path, *, table: bool = False, drop: str = DROP) -> None:
+        self.directory = directory
+        self.table = table
+        self.drop = drop
+        self.centre = Centre(directory)
+        self.agents: dict[str, Process] = {}
+
+    def __enter__(self) -> Sites:
+        self.centre.start()
+        try:
+            self._prepare()
+        except BaseException:
+            self.centre.__exit__()
+            raise
+        return self
+
+    def _prepare(self) -> None:
+        for site in SITES:
+            for folder in (self.given(site), self.folder(site)):
+                folder.mkdir(parents=True)
+            with closing(sqlite3.connect(self.database(site))) as db:
+                db.execute("CREATE TABLE items(SKU TEXT PRIMARY KEY, NAME TEXT, TIMES INTEGER NOT NULL DEFAULT 0)")
+                db.executescript(  # counts writes: one that is applied twice is seen
+                    "CREATE TRIGGER first AFTER INSERT ON items BEGIN"
+                    " UPDATE items SET TIMES = TIMES + 1 WHERE SKU = new.SKU; END;"
+                    "CREATE TRIGGER again AFTER UPDATE OF NAME ON items BEGIN"
+                    " UPDATE items SET TIMES = TIMES + 1 WHERE SKU = new.SKU; END;"
+                )
+                db.commit()
+        self.centre.run("apply", str(self.tree()))
+        for site in SITES:
+            self.agents[site] = self.centre.enrol(site).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.centre.__exit__()
+
+    def given(self, site: str) -> Path:
+        return self.directory / site / "given"
+
+    def folder(self, site: str) -> Path:
+        return self.directory / site / "folder"
+
+    def database(self, site: str) -> Path:
+        return self.directory / site / "site.db"
+
+    def state(self, site: str) -> Path:
+        return self.directory / f"agent-{site}"
+
+    def tree(self) -> Path:
+        config = self.directory / "config"
+        writers = ["drop", *(["table"] if self.table else [])]
+        files = {"writers/drop.yaml": self.drop, **({"writers/table.yaml": TABLE} if self.table else {})}
+        for site in SITES:
+            paths = f"{{folder: {self.folder(site).as_posix()}, database: {self.database(site).as_posix()}}}"
+            sinks = ", ".join(f"{site}-{writer}" for writer in writers)
+            files |= {
+                f"sites/{site}.yaml": f"site: {site}\nvariables: {paths}\n",
+                f"sources/{site}.yaml": SOURCE.format(site=site, directory=self.given(site).as_posix()),
+                f"mappings/{site}.yaml": MAPPING.format(site=site),
+                f"routes/{site}.yaml": f'when: site == "{site}"\nto: [{sinks}]\n',
+                **{f"sinks/{site}-{w}.yaml": SINK.format(site=site, writer=w) for w in writers},
+            }
+        for name, text in files.items():
+            path = config / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        return config
+
+    def give(self, site: str, name: str, items: dict[str, str]) -> None:
+        """Products by sku, with their names, as one file for the source."""
+        lines = "".join(json.dumps({"sku": sku, "name": text}) + "\n" for sku, text in items.items())
+        temporary = self.given(site) / f"{name}.tmp"
+        temporary.write_text(lines, "utf-8")
+        temporary.rename(temporary.with_suffix(".jsonl"))
+
+    def files(self, site: str) -> list[Path]:
+        """What its reader may take: no temporary files, no markers."""
+        return sorted(p for p in self.folder(site).iterdir() if p.suffix == ".json")
+
+    def rows(self, site: str) -> dict[str, tuple[str, int]]:
+        """By sku, the name and how often it was written."""
+        with closing(sqlite3.connect(self.database(site))) as db:
+            return {sku: (name, times) for sku, name, times in db.execute("SELECT SKU, NAME, TIMES FROM items")}
