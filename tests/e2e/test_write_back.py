@@ -1,11 +1,13 @@
 """Documents go back to sites: real controller and agents, real folders and tables."""
 
+import random
+import time
 from pathlib import Path
 
 import pytest
 
 from support.gateway import wait_until
-from support.write_back_site import Sites
+from support.write_back_site import SITES, Sites
 
 
 @pytest.mark.timeout(180)
@@ -22,3 +24,31 @@ def test_a_document_reaches_a_folder_at_its_site_and_is_done_by_its_receipt(tmp_
             return bool(row["delivered"] == 2)
 
         wait_until(delivered, "the receipts are in", 60)
+
+
+@pytest.mark.timeout(300)
+def test_agents_that_are_killed_write_each_document_once_to_folders_and_tables(tmp_path: Path) -> None:
+    """600 deliveries: 150 documents a site, each to its folder and its table; every write is counted there."""
+    rng = random.Random(20)
+    with Sites(tmp_path, table=True) as sites:
+        for site in SITES:
+            sites.install_receipts(site)
+        items = {site: {f"{site}-{i:04d}": f"item {i}" for i in range(150)} for site in SITES}
+        for site in SITES:
+            sites.give(site, "all", items[site])
+        for kill, at in enumerate((30, 90, 60, 120)):
+            site = SITES[kill % 2]
+            wait_until(lambda site=site, at=at: len(sites.files(site)) >= at, f"{at} documents are at {site}", 120)
+            time.sleep(rng.uniform(0.0, 0.1))  # the moment itself is what is random here
+            sites.agents[site].kill()
+            sites.agents[site].start()
+        for site in SITES:
+            wait_until(
+                lambda site=site: len(sites.files(site)) == len(sites.rows(site)) == 150, f"all is at {site}", 120
+            )
+        wait_until(lambda: sites.settled() == {"applied": 600}, "every receipt is in", 120)
+        for site in SITES:
+            assert sites.rows(site) == {sku: (name, 1) for sku, name in items[site].items()}  # written once
+            assert sites.receipts(site) == 150
+            assert sites.skus(site) == sorted(items[site])
+            assert not [p for p in sites.folder(site).iterdir() if p.suffix == ".tmp"]

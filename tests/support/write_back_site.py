@@ -1,13 +1,15 @@
-"""Two sites whose own documents come back to them: a source each, and writers into a folder and, where asked, a table."""
+"""Two sites whose own documents come back to them: a source each, and writers into a folder and a table."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
-from support.processes import Centre, Process
+from support.gateway import wait_until
+from support.processes import Centre, Process, command
 
 SITES = ("atl1", "muc1")
 SOURCE = """source: {site}-items
@@ -119,6 +121,30 @@ class Sites:
     def files(self, site: str) -> list[Path]:
         """What its reader may take: no temporary files, no markers."""
         return sorted(p for p in self.folder(site).iterdir() if p.suffix == ".json")
+
+    def skus(self, site: str) -> list[str]:
+        """Of the documents in the folder, one for each file."""
+        return sorted(json.loads(path.read_text("utf-8"))["sku"] for path in self.files(site))
+
+    def install_receipts(self, site: str) -> None:
+        """As a person does at the site, once its configuration is there."""
+        kept = self.state(site) / "last-good.json"
+        wait_until(kept.exists, f"{site} has its configuration", 120)
+        done = subprocess.run(
+            [command("crossdock-agent"), "receipts", "table", "--install", "--yes", "--state", str(self.state(site))],
+            capture_output=True, encoding="utf-8", timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def receipts(self, site: str) -> int:
+        with closing(sqlite3.connect(self.database(site))) as db:
+            count: int = db.execute("SELECT count(*) FROM crossdock_receipts").fetchone()[0]
+        return count
+
+    def settled(self) -> dict[str, int]:
+        """By state, the deliveries that the controller knows of."""
+        with closing(sqlite3.connect(self.centre.data / "state.db")) as db:
+            return dict(db.execute("SELECT state, count(*) FROM site_deliveries GROUP BY state").fetchall())
 
     def rows(self, site: str) -> dict[str, tuple[str, int]]:
         """By sku, the name and how often it was written."""
