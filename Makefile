@@ -14,7 +14,7 @@ demo:            ## A small distributor, told as a story in a minute; KEEP=1 lea
 
 test: lint       ## Everything CI runs: lint, types, layers, stubs, all tests
 	@packaging/setup.sh test
-	$(PY) -m pytest -q -n 2 --dist worksteal
+	$(PY) -m pytest -q --cache-clear -n 2 --dist worksteal || $(PY) tests/again.py $$?
 
 lint:
 	@packaging/setup.sh test
@@ -24,6 +24,7 @@ lint:
 	.venv/bin/lint-imports
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py --check
 	$(PY) agent/export_schemas.py --check
+	$(PY) controller/export_documents.py --check
 
 bench:           ## Writes bench-results/*.{json,md}; ROWS=200000 for a quick one
 	@packaging/setup.sh bench
@@ -63,6 +64,7 @@ fuzz:            ## Bytes of strangers into every reader of them, for SECONDS in
 stubs:           ## After a change of protos/ or of a source's settings
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PY) protos/generate.py
 	$(PY) agent/export_schemas.py
+	$(PY) controller/export_documents.py
 
 pins:            ## After a change of dependencies in pyproject.toml
 	$(PY) -m pip install -q uv

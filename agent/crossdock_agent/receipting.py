@@ -49,8 +49,7 @@ def _writer(settings: Settings, name: str) -> base.Writer:
     for config in known:
         if config.name == name:
             secret = Secrets(settings.directory).resolve
-            return base.build(
-                config.kind, config.settings, base.WriterContext(name, lambda _key: None, secret, wall_us)
-            )
+            context = base.WriterContext(name, lambda _key: None, secret, wall_us)
+            return base.build(config.kind, config.settings, context)
     names = ", ".join(sorted(w.name for w in known)) or "none"
     raise ConfigError(f"no writer {name} of kind sql is here", hint=f"there are: {names}")

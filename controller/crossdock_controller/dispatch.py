@@ -10,7 +10,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -38,6 +38,7 @@ ROLE = "dispatch"
 POLL_SECONDS = 0.25
 CLAIM_SECONDS = 0.5
 JOIN_SECONDS = 5.0
+_HOUR_US = 3_600_000_000
 STORE_BACKOFF = Backoff(0.5, 2.0, 10.0)
 
 
@@ -52,6 +53,18 @@ class SinkDef(Protocol):
 
     @property
     def retry_attempts(self) -> int | None: ...
+
+    @property
+    def rate(self) -> float | None: ...
+
+    @property
+    def supersede(self) -> Sequence[str]: ...
+
+    @property
+    def ttl_hours(self) -> Mapping[str, float]: ...
+
+    @property
+    def versions(self) -> Mapping[str, int]: ...
 
     def typed(self) -> Any: ...
 
@@ -284,7 +297,14 @@ class Dispatcher:
 
 
 def _policy(definition: SinkDef) -> Policy:
-    return Policy(max_age_us=int(definition.retry_hours * 3_600_000_000), max_attempts=definition.retry_attempts)
+    return Policy(
+        max_age_us=int(definition.retry_hours * _HOUR_US),
+        max_attempts=definition.retry_attempts,
+        rate=definition.rate or 0.0,
+        supersede=frozenset(definition.supersede),
+        ttl_us={document: int(hours * _HOUR_US) for document, hours in definition.ttl_hours.items()},
+        versions=dict(definition.versions),
+    )
 
 
 def _end(served: _Served) -> None:

@@ -6,7 +6,7 @@ A delivery is done only on the sink's own word. One that is not holds the later 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crossdock.retry import Backoff
@@ -26,6 +26,10 @@ class Policy:
     backoff: Backoff = field(default_factory=lambda: Backoff(1.0, 2.0, 300.0))
     max_age_us: int = 2 * _DAY_US
     max_attempts: int | None = None
+    rate: float = 0.0  # deliveries a second; 0: as fast as the sink takes them
+    supersede: frozenset[str] = frozenset()  # kinds of document of which only the newest version matters
+    ttl_us: Mapping[str, int] = field(default_factory=dict)  # how old a document of each kind may be when it is sent
+    versions: Mapping[str, int] = field(default_factory=dict)  # the newest version of each kind that the sink takes
 
     def gives_up(self, attempts: int, age_us: int, *, took_others: bool) -> bool:
         if self.max_attempts is not None and attempts >= self.max_attempts:

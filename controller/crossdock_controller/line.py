@@ -17,9 +17,11 @@ from loguru import logger
 
 from crossdock.errors import SinkUnavailable
 from crossdock.retry import Backoff
+from crossdock_controller import replaying, sieve
 from crossdock_controller.judging import Judged, Policy, judge, no_verdict
+from crossdock_controller.meter import Meter
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, Verdict
-from crossdock_controller.store import connection, dead_letters, deliveries, runs, sinks
+from crossdock_controller.store import connection, dead_letters, deliveries, runs, sinks, superseding
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.connection import begin, begun, transaction
 from crossdock_controller.store.deliveries import Picked, chain_of
@@ -72,10 +74,13 @@ class Line:
     _stuck: bool = False  # a save failed: it comes before anything else is sent
     _owed: tuple[_Sent | None, Judged, int] | None = None  # judged and not persisted: the store could not be written
     _seen_us: int = field(init=False)  # by the clock, lately
+    _meter: Meter = field(init=False)
+    _replaying: replaying.Replaying = field(default_factory=replaying.Replaying)
 
     def __post_init__(self) -> None:
         self._bodies, self._ahead = Bodies(self.db), self.cursor
         self._seen_us = runs.last_us(self.db)
+        self._meter = Meter(self.policy.rate)
         self.served_us = runs.last_done_us(self.db, self.sink_id) or None
 
     def step(self) -> bool:
@@ -89,27 +94,63 @@ class Line:
             self.save()
         connection.check_fence(self.db)
         self._mind_the_clock()
-        if sinks.is_paused(self.db, self.sink_id) or self.clock_us() < self.next_try_us:
+        orders = sinks.orders(self.db, self.sink_id)
+        if orders.paused or self.clock_us() < self.next_try_us:
             self.save()
             return False
-        limit = 1 if self.failures else self.run_size  # a sink that was down is asked with one
-        due = deliveries.pick_due(self.db, self._bodies, self.sink_id, self.clock_us(), limit)
+        up_to = orders.drain_seq or deliveries.LAST
+        busy = self._send(up_to)
+        if not busy and orders.drain_seq and not self.failures:
+            self._drained(up_to)
+        return busy
+
+    def _send(self, up_to: int) -> bool:
+        """What is due of events up to *up_to*, then what is fresh; False when there was nothing."""
+        replayed = up_to == deliveries.LAST and self._replay()
+        due = self._due(up_to)
+        if due and self._unsaved:  # some of them may be among what was just sent
+            self.save()
+            due = self._due(up_to)
         if due:
             self._send_due(due)
             if self.failures:
                 return True
-        fresh = deliveries.pick_fresh(self.db, self._bodies, self.sink_id, self._ahead, limit)
+        fresh = deliveries.pick_fresh(self.db, self._bodies, self.sink_id, self._ahead, self._limit(), up_to)
         if fresh:
             self._send_fresh(fresh)
         else:
             self.save()
-        return bool(due or fresh)
+        return bool(due or fresh or replayed)
+
+    def _due(self, up_to: int) -> list[Picked]:
+        now, limit = self.clock_us(), self._limit()
+        return deliveries.pick_due(self.db, self._bodies, self.sink_id, now, limit, self._ahead, up_to)
+
+    def _limit(self) -> int:
+        """Deliveries of the next call: one for a sink that was down, and no more than its rate allows."""
+        return self._meter.allows(1 if self.failures else self.run_size, self.clock_us())
+
+    def _replay(self) -> bool:
+        """Make the next of what is sent again due; under the sink's lease, after all that was sent is persisted."""
+        if not self._replaying.wanted(self.db, self.sink_id, self.clock_us()):
+            return False
+        self.save()
+        with transaction(self.db):
+            sinks.move(self.db, self.sink_id, self.owner, at=self.cursor, to=self.cursor)
+            return self._replaying.step(self.db, self.sink_id, self.clock_us())
+
+    def _drained(self, up_to: int) -> None:
+        """Nothing is due any more of what was when a person said so; what the sink put off for later waits."""
+        with transaction(self.db):
+            if not sinks.left_to_drain(self.db, self.sink_id, up_to, self.clock_us()):
+                sinks.drained(self.db, self.sink_id, self.owner, up_to)
+                logger.bind(sink=self.name).info("sink is drained, and paused")
 
     def seconds_to_wait(self, at_most: float) -> float:
-        """Until the next delivery is due or the sink is tried again."""
+        """Until the next delivery is due or may go by the sink's rate, or the sink is tried again."""
         due_us = deliveries.next_due_us(self.db, self.sink_id)
         moments = [at_most, *([] if due_us is None else [(due_us - self.clock_us()) / 1_000_000])]
-        until_due = max(min(moments), (self.next_try_us - self.clock_us()) / 1_000_000)
+        until_due = max(min(moments), (self.next_try_us - self.clock_us()) / 1_000_000, self._meter.seconds())
         return min(max(_LEAST_WAIT_SECONDS, until_due), _MOST_WAIT_SECONDS)
 
     def save(self, *, wait: bool = True) -> None:
@@ -143,8 +184,25 @@ class Line:
             "the clock was set back, retries move with it"
         )
 
+    def _sifted(self, picked: list[Picked]) -> list[Picked]:
+        """Those to send; what is not to be sent at all is settled before anything else is."""
+        policy = self.policy
+        if not (policy.supersede or policy.ttl_us or policy.versions or any(p.again == 0 for p in picked)):
+            return picked
+        sifted = sieve.sift(self.db, self.sink_id, picked, policy, self.clock_us())
+        if not sifted.idle:
+            self._stuck = True
+            with transaction(self.db):
+                self._persist_unsaved()
+                sieve.settle(self.db, self.sink_id, sifted, policy, self.clock_us())
+            self._saved()
+        return sifted.rest
+
     def _send_due(self, due: list[Picked]) -> None:
         self.save()
+        due = self._sifted(due)
+        if not due:
+            return
         sent = self._write(due)
         if sent.verdicts is None:
             self._no_verdict(sent, self._ahead)
@@ -157,6 +215,9 @@ class Line:
         self._persist(sent, judged, self._ahead)
 
     def _send_fresh(self, fresh: list[Picked]) -> None:
+        fresh = self._sifted(fresh)
+        if not fresh:
+            return
         last = fresh[-1].event_seq
         run, held = self._split(fresh)
         if not run:
@@ -205,12 +266,23 @@ class Line:
         blocked = deliveries.blocked(self.db, self.sink_id, set(chains))
         if not blocked:
             return fresh, []
-        run = [p for p, chain in zip(fresh, chains, strict=True) if chain not in blocked]
-        held = [(p.event_seq, chain) for p, chain in zip(fresh, chains, strict=True) if chain in blocked]
+        run, held = [], []
+        for p, chain in zip(fresh, chains, strict=True):
+            if blocked.get(chain, p.event_seq) < p.event_seq:
+                held.append((p.event_seq, chain))
+            else:
+                run.append(p)
         return run, held
 
     def _write(self, run: Sequence[Picked]) -> _Sent:
-        outgoing = [Outgoing(p.event_id, p.document, p.key, p.body, p.event_seq, p.attempt + 1) for p in run]
+        outgoing = [
+            Outgoing(
+                p.event_id, p.document, p.key, p.body, p.event_seq, p.attempt + 1, p.version,
+                p.again if p.again and p.was_done else 0,
+            )
+            for p in run
+        ]  # fmt: skip
+        self._meter.take(len(run))
         started_us = self.clock_us()
         try:
             verdicts = self.sink.write(outgoing)
@@ -254,6 +326,7 @@ class Line:
         db, sink = self.db, self.sink_id
         chains = {f.chain for f in judged.failures} | {chain for _, chain in judged.held}
         chains |= {p.chain for p in judged.done if p.chain is not None}
+        done = [p.event_seq for p in judged.done]
         at_us = self.clock_us()
         self._owed = (sent, judged, to)
         with transaction(db):
@@ -263,7 +336,8 @@ class Line:
             if sent is not None:
                 run_id = self._add_run(sent, len(judged.done))
                 deliveries.fail(db, sink, judged.failures)
-                deliveries.close(db, sink, [p.event_seq for p in judged.done], run_id)
+                chains |= set(deliveries.joined(db, sink, done).values())
+                deliveries.close(db, sink, done, run_id)
                 runs.add_attempts(db, sink, judged.attempts)
                 dead_letters.add_deliveries(db, sink, judged.letters, at_us)
                 sinks.report(
@@ -271,6 +345,8 @@ class Line:
                     problem=sent.problem or ("the sink says to come later" if self.failures else ""), now_us=at_us,
                 )  # fmt: skip
             deliveries.hold(db, sink, judged.held)
+            if self.policy.supersede and (judged.letters or judged.held):
+                superseding.pass_dead(db, sink, chains, self.policy.supersede, at_us)
             deliveries.settle(db, sink, chains, at_us)
         self._ahead = to
         self._owed = None
@@ -287,8 +363,17 @@ class Line:
             run_id = self._add_run(sent, len(sent.run))
             first, last = sent.run[0].event_seq, sent.run[-1].event_seq
             closed = deliveries.close_range(self.db, self.sink_id, first, last, run_id)
+            if closed != len(sent.run):
+                closed += self._close_joined(sent, run_id)
             if closed != len(sent.run):  # someone else served the sink meanwhile
                 raise LeaseLost(f"{closed} of {len(sent.run)} deliveries of sink {self.name} were still open")
+
+    def _close_joined(self, sent: _Sent, run_id: int) -> int:
+        """Deliveries that were fresh when they were sent, and were told to hurry meanwhile; how many."""
+        joined = deliveries.joined(self.db, self.sink_id, [p.event_seq for p in sent.run])
+        deliveries.close(self.db, self.sink_id, joined, run_id)
+        deliveries.settle(self.db, self.sink_id, joined.values(), self.clock_us())
+        return len(joined)
 
     def _add_run(self, sent: _Sent, done: int) -> int:
         return runs.add(

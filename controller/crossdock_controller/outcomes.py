@@ -27,6 +27,16 @@ class Locator(msgspec.Struct, frozen=True, gc=False):
         return f"{self.name} {self.key}".rstrip()
 
 
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """Why a document waits for a person. *waits* are the (document, key) of masters that it refers to and that nobody
+    sent yet: when the last of them comes, this reason is gone. A reason without any is for a person alone."""
+
+    code: str
+    field: str
+    reason: str
+    waits: tuple[tuple[str, str], ...] = ()
+
+
 class Mapped(msgspec.Struct, frozen=True, gc=False):
     """*records* consecutive records became one version of one document."""
 
@@ -38,6 +48,8 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     locator: Locator
     fields: msgspec.Struct  # the document itself, for routing
     warnings: tuple[str, ...] = ()
+    version: int = 1  # of its entity
+    holds: tuple[Hold, ...] = ()  # it is an event, but goes nowhere before these are settled
 
 
 class Dead(msgspec.Struct, frozen=True):
@@ -50,6 +62,8 @@ class Dead(msgspec.Struct, frozen=True):
     locator: Locator
     sample: bytes  # raw bytes, at most 4 KiB, for the eyes of a person
     rows: tuple[dict[str, object], ...] = ()  # decoded records by field, when they could be decoded; correctable
+    list: str = ""  # of a code without a meaning (`unknown_code`): the code list that lacks it, if it has a name
+    value: str = ""  # ... and the code
 
 
 class Ignored(msgspec.Struct, frozen=True):
@@ -66,6 +80,7 @@ class Outcomes:
     ignored: list[Ignored] = field(default_factory=list)
     # Records at the end of the batch whose group is still open: they belong to the next round.
     open_records: int = 0
+    holding: bool = False  # whether any of *mapped* has holds: so that nobody looks at each to find none
 
     def records(self) -> int:
         return (

@@ -17,10 +17,11 @@ import msgspec
 from crossdock import codec
 from crossdock.errors import Corrupt
 from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller import stopping
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
 from crossdock_controller.routing import RouteProblem
-from crossdock_controller.store import bodies, dead_letters, deliveries, events, inputs, normalizer
+from crossdock_controller.store import bodies, dead_letters, deliveries, events, inputs, normalizer, urgent
 from crossdock_controller.store.connection import transaction
 from crossdock_controller.store.inputs import Counts, InputRow
 from crossdock_controller.store.intake import StoredBatch, StreamInfo
@@ -79,6 +80,7 @@ class Round:
     dead: list[tuple[int, Dead]] = field(default_factory=list)
     to: Position = normalizer.BEGINNING
     records: int = 0  # decided
+    holding: bool = False  # whether any of *mapped* has holds
 
 
 class LogLookup:
@@ -222,13 +224,19 @@ def commit(
     due: Mapping[int, Sequence[int]],
     revision: int,
     now_us: int,
+    *,
+    critical: bool = False,
 ) -> int:
-    """Persist everything the round decided, and move the checkpoint; how many events were new. Raises LeaseLost."""
+    """Persist everything the round decided, and move the checkpoint; how many events were new. *critical*: of a lane
+    whose deliveries go first. Raises LeaseLost."""
     packed = bodies.pack([m.body for _, m in round_.mapped])
     with transaction(db):
         normalizer.move(db, held, round_.to)
         ids = inputs.reserve(db, held.source_id, revision, round_.rows, now_us)
-        duplicates = append(db, [(ids[i], m) for i, m in round_.mapped], packed, due)
+        mapped = [(ids[i], m) for i, m in round_.mapped]
+        duplicates = append(db, mapped, packed, due, now_us=now_us, holding=round_.holding)
+        if critical:
+            _urge(db, round_.mapped, due, set(duplicates), now_us)
         for index in duplicates:
             row, document = round_.mapped[index]
             round_.rows[row].counts.mapped -= document.records
@@ -238,13 +246,31 @@ def commit(
     return len(round_.mapped) - len(duplicates)
 
 
+def _urge(
+    db: sqlite3.Connection,
+    mapped: Sequence[tuple[int, Mapped]],
+    due: Mapping[int, Sequence[int]],
+    duplicates: Container[int],
+    now_us: int,
+) -> None:
+    """What came from a critical source does not wait behind a backlog of other sources at its sinks."""
+    for sink, indexes in due.items():
+        if urgent.backlog(db, sink):
+            new = {(mapped[i][1].document, mapped[i][1].key) for i in indexes if i not in duplicates}
+            urgent.urge(db, sink, new, now_us)
+
+
 def append(
     db: sqlite3.Connection,
     mapped: Sequence[tuple[int, Mapped]],
     packed: bodies.Packed,
     due: Mapping[int, Sequence[int]],
+    *,
+    now_us: int,
+    holding: bool,
 ) -> list[int]:
-    """Events of (input id, document) with bodies *packed*, and deliveries by `route_all`, in a transaction.
+    """Events of (input id, document) with bodies *packed*, and deliveries by `route_all`, in a transaction; those with
+    holds are stopped (*holding*: there are such), those that waited for one of these go on.
 
     Returns the indexes of those whose id the log had already.
     """
@@ -256,6 +282,7 @@ def append(
             (
                 seq, m.event_id, m.document, m.key, input_id, m.locator.record, m.locator.line, m.records,
                 m.locator.key or None, "\n".join(m.warnings) if m.warnings else None, chunk, start, length,
+                m.version,
             )
             for seq, (input_id, m), (chunk, start, length) in zip(count(first), mapped, places, strict=False)
         ],
@@ -267,6 +294,7 @@ def append(
             deliveries.add(db, sink, [first + i for i in indexes if first + i not in left_out])
         else:
             deliveries.add(db, sink, [first + i for i in indexes])
+    stopping.settle(db, first, mapped, left_out, due, now_us, holding=holding)
     return sorted(seq - first for seq in left_out)
 
 
@@ -296,6 +324,7 @@ def _collect(round_: Round, stream: StreamInfo, batch: Opened, outcome: Outcomes
     round_.mapped += [(index, m) for m in outcome.mapped]
     round_.dead += [(index, d) for d in outcome.dead]
     round_.records += decided
+    round_.holding = round_.holding or outcome.holding
 
 
 def _set_scattered_aside(round_: Round, db: sqlite3.Connection) -> None:

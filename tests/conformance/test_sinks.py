@@ -17,8 +17,12 @@ import pytest
 
 from crossdock.errors import CrossdockError, SinkUnavailable
 from crossdock_controller.sinks.base import Outgoing, Sink, Verdict
+from support.broker_rigs import AmqpRig, KafkaRig, NatsRig
 from support.http_sink import HttpReceiver
+from support.kafka_broker import KafkaBroker
+from support.nats_server import nats_server  # noqa: F401 - fixture
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
+from support.rabbitmq import rabbitmq_server  # noqa: F401 - fixture
 from support.sink_rigs import FileRig, HttpRig, PostgresRig, Rig, SqliteRig, refused, thing
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
@@ -48,6 +52,13 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield PostgresRig(base, request.getfixturevalue("postgres"))
         case "file":
             yield FileRig(base)
+        case "nats":
+            yield NatsRig(base, request.getfixturevalue("nats_server"))
+        case "amqp":
+            yield AmqpRig(base, request.getfixturevalue("rabbitmq_server"))
+        case "kafka":
+            with KafkaBroker() as broker:
+                yield KafkaRig(base, broker)
         case _:
             made = HttpRig(base, HttpReceiver(), concurrency=4 if name == "http_concurrent" else 1)
             made.receiver.__enter__()
@@ -55,7 +66,7 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             made.receiver.__exit__()
 
 
-@pytest.fixture(params=[*JUDGING, "file"])
+@pytest.fixture(params=[*JUDGING, "file", "nats", "amqp", "kafka"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     yield from _rig(request.param, request, tmp_path)
 

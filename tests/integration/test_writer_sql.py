@@ -21,7 +21,8 @@ from crossdock_agent.writers.sql import SqlWriter, SqlWriterSettings
 
 COLUMNS = {"NO": "number", "CUSTOMER": "buyer.name", "TOTAL": "total.amount", "DUE": "due"}
 LINES = {
-    "table": "order_lines", "parent": {"NO": "number"}, "columns": {"POS": "line", "SKU": "sku", "QTY": "quantity.value"}
+    "table": "order_lines", "parent": {"NO": "number"},
+    "columns": {"POS": "line", "SKU": "sku", "QTY": "quantity.value"},
 }  # fmt: skip
 
 

@@ -39,6 +39,10 @@ class Definition:
     kind = "file"
     retry_hours = 48.0
     retry_attempts: int | None = None
+    rate: float | None = None
+    supersede: Sequence[str] = ()
+    ttl_hours: Mapping[str, float] = {}
+    versions: Mapping[str, int] = {}
 
     def typed(self) -> None:
         return None

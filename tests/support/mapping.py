@@ -70,16 +70,18 @@ def table_batches(
     key: str = "",
     nested: dict[str, list[str]] | None = None,
 ) -> list[Batch]:
-    """One complete poll of a table; *nested* are the columns of the rows inside a column."""
+    """One complete poll of a table; *columns* are names, or "NAME:type" where the type is not text;
+    *nested* are the columns of the rows inside a column."""
     batches: list[Batch] = []
     for start in range(0, len(rows), records):
         part = rows[start : start + records]
         header = BatchHeader(format="rows", records=len(part), key_columns=[key] if key else [])
         for column in columns:
-            inner = (nested or {}).get(column)
-            added = header.columns.add(name=column, type="text" if inner is None else "rows")
-            for name in inner or ():
-                added.columns.add(name=name, type="text")
+            name, _, kind = column.partition(":")
+            inner = (nested or {}).get(name)
+            added = header.columns.add(name=name, type=kind or ("text" if inner is None else "rows"))
+            for inside in inner or ():
+                added.columns.add(name=inside, type="text")
         header.origin.kind, header.origin.name, header.origin.first_record = "table", "ORDERS", start
         batches.append((header, b"".join(map(msgspec.msgpack.encode, part)), 0))
     if batches:

@@ -89,7 +89,7 @@ def of_body(body: Mapping[str, Any]) -> tuple[str, list[str]]:
     return body["text"], [line["sku"] for line in body["lines"]]
 
 
-class _Made:
+class MadeRig:
     kind: str
     settings: Mapping[str, Any]
     base: Path
@@ -101,7 +101,7 @@ class _Made:
         """Its own rules refuse it."""
 
 
-class SqliteRig(_Made):
+class SqliteRig(MadeRig):
     kind = "sql"
 
     def __init__(self, base: Path) -> None:
@@ -130,7 +130,7 @@ class SqliteRig(_Made):
             db.execute("ROLLBACK")
 
 
-class PostgresRig(_Made):
+class PostgresRig(MadeRig):
     kind = "sql"
 
     def __init__(self, base: Path, server: Postgres) -> None:
@@ -162,7 +162,7 @@ class PostgresRig(_Made):
             other.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
 
 
-class HttpRig(_Made):
+class HttpRig(MadeRig):
     kind = "http"
 
     def __init__(self, base: Path, receiver: HttpReceiver, *, concurrency: int = 1) -> None:
@@ -194,7 +194,7 @@ class HttpRig(_Made):
             self.receiver.__enter__()
 
 
-class FileRig(_Made):
+class FileRig(MadeRig):
     kind = "file"
 
     def __init__(self, base: Path) -> None:

@@ -17,6 +17,7 @@ from crossdock_controller.conditions.lint import lint
 from crossdock_controller.conditions.vocabulary import Vocabulary
 from crossdock_controller.config import schema
 from crossdock_controller.config.errors import errors_of
+from crossdock_controller.config.lists import ListFile
 from crossdock_controller.config.load import inspect
 from crossdock_controller.config.models import (
     SOURCE_KEYS,
@@ -38,13 +39,21 @@ from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.mappings.converters import converters
-from crossdock_controller.mappings.model import RULES, FieldSpec, Mapping
+from crossdock_controller.mappings.model import RULES, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
+from crossdock_controller.samples.cases import Expected, ExpectedCounts, ExpectedDead, ExpectedDocument, MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "reference" / "configuration.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-FOLDERS = {"site": "sites", "source": "sources", "mapping": "mappings", "when": "routes", "sink": "sinks"}
+FOLDERS = {
+    "site": "sites",
+    "source": "sources",
+    "mapping": "mappings",
+    "when": "routes",
+    "sink": "sinks",
+    "list": "lists",
+}
 
 # What the examples lean on: parts of files on the page are put into these, and what they name is there.
 AROUND = {
@@ -78,12 +87,21 @@ def keys_of(model: Any) -> list[str]:
 
 
 def documented() -> list[str]:
-    keys = [key for model in (Site, Source, Route, SinkDef, Mapping, FieldSpec) for key in keys_of(model)]
+    keys = [
+        key
+        for model in (Site, Source, Route, SinkDef, Mapping, FieldSpec, CodesOf, ListFile, Cleaning, Pad, UnitsSpec)
+        for key in keys_of(model)
+    ]
     keys += [f"outbox.{key}" for key in keys_of(OutboxLimits)]
     keys += [f"schedule.{key}" for key in keys_of(Schedule)] + [f"budget.{key}" for key in keys_of(Budget)]
     keys += [f"limits.{key}" for key in keys_of(Limits) if key != "bandwidth"]
     keys += [f"limits.bandwidth.{key}" for key in keys_of(Bandwidth) if key != "windows"]
     keys += [f"limits.bandwidth.windows[].{key}" for key in keys_of(BandwidthWindow)]
+    keys += [key for key in keys_of(MappingTest) if key != "expected"]
+    keys += [f"expected.{key}" for key in keys_of(Expected)]
+    keys += [f"documents[].{key}" for key in keys_of(ExpectedDocument)]
+    keys += [f"dead[].{key}" for key in keys_of(ExpectedDead)]
+    keys += [f"counts.{key}" for key in keys_of(ExpectedCounts)]
     keys += [*keys_of(Group), *keys_of(Environment), "include"]
     keys += [f"approvals[].{key}" for key in keys_of(ApprovalRule)]
     keys += [f"promotion.{key}" for key in keys_of(PromotionRule)]

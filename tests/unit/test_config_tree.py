@@ -58,8 +58,8 @@ def test_what_would_be_ignored_silently_is_a_problem_and_hides_nothing_else(tmp_
         ("error", "sites/latin.yaml:2: byte 0xfc is not UTF-8 (save the file as UTF-8)"),
         (
             "error",
-            "top.yaml: lies outside the folders of a configuration (move it into one of sites, sources, mappings, "
-            "routes, sinks, groups, environments, shared; only policy.yaml stands at the top)",
+            "top.yaml: lies outside the folders of a configuration "
+            f"(move it into one of {', '.join(tree.FOLDERS)}; only policy.yaml stands at the top)",
         ),
         ("warning", "sites/a.yaml.bak: is not read: only .yaml files are (rename it, or move it out of sites/)"),
     ]

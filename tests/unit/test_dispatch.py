@@ -352,13 +352,15 @@ def test_a_paused_sink_gets_nothing_until_it_is_resumed(box: Box) -> None:
     filled(box, 10)
     sink = FakeSink()
     ready = line(box, sink)
-    assert sinks.pause(box.db, "finance", paused=True)
+    with connection.transaction(box.db):
+        sinks.order(box.db, ready.sink_id, sinks.Orders(paused=True))
     drain(ready)
     assert sink.calls == []
-    sinks.pause(box.db, "finance", paused=False)
+    with connection.transaction(box.db):
+        sinks.order(box.db, ready.sink_id, sinks.Orders(paused=False))
     drain(ready)
     assert len(sink.applied) == 10
-    assert not sinks.pause(box.db, "nobody", paused=True)
+    assert sinks.known(box.db, "nobody") is None
 
 
 def test_a_sink_that_cannot_be_made_is_reported_and_made_again(box: Box) -> None:

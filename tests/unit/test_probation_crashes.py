@@ -191,7 +191,7 @@ def test_what_a_full_disk_did_not_keep_at_the_end_of_its_hold_is_kept_once_it_ca
         assert configuration.offer(offer(1)).state == "applied"
         eventually(lambda: bool(tried), "it is past its hold, and the disk is full")
     eventually(lambda: kept(tmp_path) == 1, "it is kept")
-    assert not configuration.on_probation
+    eventually(lambda: not configuration.on_probation, "its probation is over")
     configuration.stop()
 
 

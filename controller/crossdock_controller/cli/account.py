@@ -14,7 +14,7 @@ from crossdock_controller.commands import account as commands
 from crossdock_controller.paths import DataDirectory
 
 _ALWAYS = ("in_", "delivered", "pending", "dead")
-_IF_ANY = ("held", "discarded", "ignored", "duplicates", "unrouted")
+_IF_ANY = ("held", "superseded", "discarded", "ignored", "duplicates", "unrouted")
 _STYLES = {"pending": "yellow", "held": "yellow", "dead": "bold red", "delivered": "green"}
 
 
@@ -22,7 +22,7 @@ _STYLES = {"pending": "yellow", "held": "yellow", "dead": "bold red", "delivered
 @data_option
 @json_option
 def account(data: DataDirectory, as_json: bool) -> None:
-    """Every record accounted for: in = delivered + pending + held + dead + discarded, per source.
+    """Every record accounted for: in = delivered + superseded + pending + held + dead + discarded, per source.
 
     Records that a mapping ignores, that were read twice or that no route wants have columns of their own. Exit code 1
     when the account does not balance.

@@ -16,8 +16,9 @@ from crossdock_controller.store.account import AccountRow
 
 @dataclass(frozen=True, slots=True)
 class AccountLine:
-    """Records of one source at one site (or of all). *in_* = delivered + pending + held + dead + discarded + ignored +
-    duplicates + unrouted when it is *balanced*; *missing* is what is nowhere, negative when some are counted twice.
+    """Records of one source at one site (or of all). *in_* = delivered + superseded + pending + held + dead + discarded
+    + ignored + duplicates + unrouted when it is *balanced*; *missing* is what is nowhere, negative when some
+    are counted twice.
 
     *waiting* is the part of *pending* not normalized yet, *retrying* the part that failed at least once.
     """
@@ -37,6 +38,7 @@ class AccountLine:
     retrying: int
     missing: int
     balanced: bool
+    superseded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def _line(row: AccountRow) -> AccountLine:
     return AccountLine(
         row.site, row.source, row.received, row.delivered, row.pending, row.held, row.dead, row.discarded, row.ignored,
         row.duplicates, row.unrouted, row.waiting, row.retrying, row.missing, row.balanced,
+        row.superseded,
     )  # fmt: skip
 
 
@@ -87,5 +90,5 @@ def _total(lines: list[AccountLine]) -> AccountLine:
     return AccountLine(
         "", "", add("in_"), add("delivered"), add("pending"), add("held"), add("dead"), add("discarded"),
         add("ignored"), add("duplicates"), add("unrouted"), add("waiting"), add("retrying"), add("missing"),
-        all(line.balanced for line in lines),
+        all(line.balanced for line in lines), add("superseded"),
     )  # fmt: skip

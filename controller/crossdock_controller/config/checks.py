@@ -52,8 +52,10 @@ def _unique_names(parts: Parts) -> Iterator[Problem]:
         ("route", parts.routes),
         ("sink", parts.sinks),
         ("writer", parts.writers),
+        ("list", parts.lists),
         ("group", parts.groups),
         ("environment", parts.environments),
+        ("test", parts.tests),
     )
     for word, of_kind in words:
         first: dict[str, Part[Any]] = {}
@@ -103,6 +105,15 @@ def _sinks_exist(parts: Parts) -> Iterator[Problem]:
                 yield sink.file.problem(("sink",), "no route leads to it", "name it in 'to' of a route", warning=True)
 
 
+def _lists_are_used(parts: Parts) -> Iterator[Problem]:
+    if any(part.model is None for part in parts.mappings):
+        return
+    used = {name for part in parts.mappings if part.model is not None for name in part.model.lists_used()}
+    for part in parts.lists:
+        if part.name not in used:
+            yield part.file.problem(("list",), "no mapping asks for it", "name it in 'codes' of a field", warning=True)
+
+
 def _scopes_select(parts: Parts) -> Iterator[Problem]:
     """Groups and environments that no site belongs to: usually a mistyped label."""
     sites = [part.model.all_labels() for part in parts.sites if part.model is not None]
@@ -150,6 +161,7 @@ _CHECKS: tuple[_Check, ...] = (
     _unique_names,
     _one_mapping_a_source,
     _sinks_exist,
+    _lists_are_used,
     _scopes_select,
     _policy_names_what_exists,
     source_checks.sources_run_somewhere,

@@ -6,21 +6,22 @@ Sites are compared by what their agents would get, variables put in, so that a c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
 
 from crossdock import siteconfig, yamlfile
-from crossdock_controller.config import reach, secrets
+from crossdock_controller.config import mapping_tests, reach, secrets
 from crossdock_controller.config.compile import site_config
-from crossdock_controller.config.errors import Problem, errors_of
+from crossdock_controller.config.errors import Problem, errors_of, ordered
 from crossdock_controller.config.load import Loaded, inspect
 from crossdock_controller.config.tree import Tree, digest
 from crossdock_controller.store.revisions import StoredTree
 
 Action = Literal["added", "removed", "changed"]
 _SHOWN = 60  # characters of a value
+_MOST_CODES = 20  # changed ones of a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class KeyChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One named part: a source at a site, or a site, mapping, route or sink of the controller."""
+    """One named part: a source at a site, or a site, mapping, route, sink or list of the controller."""
 
-    part: str  # "source", "site", "mapping", "route", "sink"
+    part: str  # "source", "site", "mapping", "route", "sink", "list"
     name: str
     action: Action
     site: str = ""  # where it takes effect; "" for the controller
@@ -109,7 +110,7 @@ def plan(current: Tree | None, new: Tree, environment: str | None = None) -> Pla
     """The way from *current* (None: no revision yet) to *new* in *environment*, with every problem of *new*.
 
     Without *environment*, that of a stored tree. A current tree that no longer loads (an older release accepted it) is
-    compared as if there were none.
+    compared as if there were none. Tests of mappings are run; one that fails is a problem.
     """
     loaded, problems = inspect(new, environment)
     before, after = digest(current) if current is not None else "", digest(new)
@@ -119,6 +120,9 @@ def plan(current: Tree | None, new: Tree, environment: str | None = None) -> Pla
     moves = current is not None and served != loaded.environment
     if before == after and not moves:
         return Plan(before, after, (), tuple(problems), new, loaded.environment)
+    failed = [problem for tested in mapping_tests.run(loaded, loaded.tests) for problem in tested.problems]
+    if failed:
+        return Plan(before, after, (), tuple(ordered([*problems, *failed])), new, loaded.environment)
     old = inspect(current)[0] if current is not None else None
     changes = [*_site_changes(old, loaded), *_controller_changes(old, loaded)]
     labels_before = _labels(old)
@@ -150,6 +154,23 @@ def _controller_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
     for word, attribute in (("mapping", "mappings"), ("route", "routes"), ("sink", "sinks")):
         was = _plain(getattr(old, attribute)) if old else {}
         yield from _named(word, was, _plain(getattr(new, attribute)), "")
+    yield from map(_short, _named("list", _codes(old), _codes(new), ""))
+
+
+def _codes(loaded: Loaded | None) -> dict[str, Any]:
+    """The rows of each code list, by code."""
+    return {
+        name: {row[0]: row[1] if len(row) == 2 else ", ".join(row[1:]) for row in found.rows}
+        for name, found in (loaded.lists.items() if loaded else ())
+    }
+
+
+def _short(change: Change) -> Change:
+    """A list of a thousand new codes is not told code by code."""
+    rest = len(change.keys) - _MOST_CODES
+    if rest <= 0:
+        return change
+    return replace(change, keys=(*change.keys[:_MOST_CODES], KeyChange(f"{rest} more codes", "", "changed")))
 
 
 def _named(word: str, old: Mapping[str, Any], new: Mapping[str, Any], site: str) -> Iterator[Change]:

@@ -12,13 +12,16 @@ from crossdock_controller.config import checks, parts, reach
 from crossdock_controller.config.errors import ConfigInvalid, Problem, errors_of, ordered
 from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.models import Route, SinkDef, Site, Source, Writer
+from crossdock_controller.config.part import Part
 from crossdock_controller.config.policy import Policy
 from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
 from crossdock_controller.config.variables import substitute, values_of
 from crossdock_controller.hints import did_you_mean
+from crossdock_controller.mappings.codes import CodeList
 from crossdock_controller.mappings.model import Mapping as DocumentMapping
 from crossdock_controller.routing import CompiledRoute, Router
+from crossdock_controller.samples.cases import MappingTest
 from crossdock_controller.store.revisions import StoredTree
 
 
@@ -36,8 +39,10 @@ class Loaded:
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
     writers: Mapping[str, Writer]
+    lists: Mapping[str, CodeList]
     takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
+    tests: tuple[Part[MappingTest], ...] = ()  # none of a stored tree: they had their say
 
     def mapping_of(self, source: str) -> DocumentMapping | None:
         """The mapping that belongs to *source*."""
@@ -109,8 +114,10 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
         routes=parts.models(read.routes),
         sinks=parts.models_in(read.sinks, environment),
         writers=parts.models(read.writers),
+        lists=parts.models(read.lists),
         takes=reach.takes(read),
         warnings=tuple(problems),
+        tests=tuple(read.tests),
     )
     return loaded, problems
 

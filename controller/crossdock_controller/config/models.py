@@ -24,6 +24,8 @@ from pydantic import (
 from crossdock import cron, limits, quiet, siteconfig
 from crossdock_controller.config import selection
 from crossdock_controller.config.selection import Label, Name, On
+from crossdock_controller.documents.base import entities
+from crossdock_controller.hints import did_you_mean
 from crossdock_controller.sinks.base import SinkSettings
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
@@ -76,6 +78,25 @@ def parse_window_rate(value: Any) -> Any:
     return None if value == "unlimited" else parse_rate(value)
 
 
+def parse_delivery_rate(value: Any) -> Any:
+    """ "50/s", "0.5/s" or "100/min" as deliveries a second; anything else is left for the model to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = _PER_TIME.fullmatch(value)
+    if match is None:
+        raise ValueError("is not a rate of deliveries; write it like '50/s' or '100/min'")
+    return float(match[1]) / (60.0 if match[2] == "min" else 1.0)
+
+
+def _known_kind(name: str) -> str:
+    if name not in entities():
+        raise ValueError(f"{name!r} is no kind of document; {did_you_mean(name, entities())}")
+    return name
+
+
+_PER_TIME = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(s|min)\s*")
+DeliveryRate = Annotated[float, Field(ge=0.001, le=1_000_000), BeforeValidator(parse_delivery_rate)]
+DocumentKind = Annotated[str, AfterValidator(_known_kind)]
 Rate = Annotated[int, Field(ge=limits.MIN_BYTES_PER_SECOND), BeforeValidator(parse_rate)]
 WindowRate = Annotated[Annotated[int, Field(ge=limits.MIN_BYTES_PER_SECOND)] | None, BeforeValidator(parse_window_rate)]
 
@@ -260,6 +281,18 @@ class SinkDef(StrictModel):
         default=48.0, gt=0, le=8760, description="a delivery that the sink puts off for so long becomes a dead letter"
     )
     retry_attempts: int | None = Field(default=None, ge=1, description="... or after so many attempts")
+    rate: DeliveryRate | None = Field(
+        default=None, description="deliveries a second, like '50/s'; what a second allows may go at once"
+    )
+    supersede: list[DocumentKind] = Field(
+        default=[], description="kinds of document of which only the newest version matters: an older one is not sent"
+    )
+    ttl_hours: dict[DocumentKind, Annotated[float, Field(gt=0, le=8760)]] = Field(
+        default={}, description="by kind of document: an older one becomes a dead letter with the code `expired`"
+    )
+    versions: dict[DocumentKind, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        default={}, description="by kind of document: the newest version of its form that the sink takes"
+    )
     settings: dict[str, Any] = {}
 
     def typed(self) -> SinkSettings:

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from crossdock import yamlfile
-from crossdock_controller.config import scoping, secrets, typed, variables
+from crossdock_controller.config import lists, scoping, secrets, typed, variables
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.includes import Includes
@@ -26,10 +26,14 @@ from crossdock_controller.config.scopes import Environment, Group
 from crossdock_controller.config.tree import FOLDERS, POLICY, Tree, folder_of
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings import model as mapping_model
+from crossdock_controller.mappings.codes import CodeList
+from crossdock_controller.samples.cases import MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
+from crossdock_controller.store.revisions import StoredTree
 
 T = TypeVar("T")
 
+TESTS = "tests"
 MAX_TREE_VALUES = 300_000  # of all files, what they include counted in each
 
 
@@ -43,15 +47,18 @@ class Parts:
     routes: list[Part[Route]]
     sinks: list[Part[SinkDef]]
     writers: list[Part[Writer]]
+    lists: list[Part[CodeList]]
     groups: list[Part[Group]]
     environments: list[Part[Environment]]
     policies: list[Part[Policy]]
+    tests: list[Part[MappingTest]]
     shared: list[str]
     others: list[Problem]
 
     def all(self) -> list[Part[Any]]:
         scopes: list[Part[Any]] = [*self.groups, *self.environments, *self.policies]
-        return [*self.sites, *self.sources, *self.mappings, *self.routes, *self.sinks, *self.writers, *scopes]
+        mapped: list[Part[Any]] = [*self.mappings, *self.lists, *self.tests]
+        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *self.writers, *scopes]
 
     def problems(self) -> list[Problem]:
         return [*self.others, *(problem for part in self.all() for problem in part.problems)]
@@ -71,21 +78,25 @@ def read_parts(tree: Tree) -> Parts:
         routes=[_part(f, "route", _route) for f in files["routes"]],
         sinks=[_in_each(f, worlds) for f in files["sinks"]],
         writers=[_part(f, "writer", _writer) for f in files["writers"]],
+        lists=[*(_part(f, "list", lists.build) for f in files[lists.FOLDER]), *lists.tables(tree)],
         groups=groups,
         environments=environments,
         policies=[_part(f, "approvals", _policy) for f in files[POLICY]],
+        tests=[_part(f, "test", _test) for f in files[TESTS]],
         shared=[name for name in sorted(tree) if folder_of(name) == SHARED],
         others=[*others, *clashes],
     )
 
 
 def _files(tree: Tree) -> tuple[dict[str, list[File]], list[Problem]]:
-    """The files of each folder with what they include, as far as the limit for a whole tree allows."""
+    """The files of each folder with what they include, as far as the limit for a whole tree allows. Tests had their say
+    before a tree was stored: those of a stored one are not read again."""
+    unread = TESTS if isinstance(tree, StoredTree) else None
     read: dict[str, list[tuple[yamlfile.YamlFile, str]]] = {folder: [] for folder in (*FOLDERS, POLICY)}
     budget = _Budget()
     for name in sorted(tree):
         folder = folder_of(name)
-        if folder in read and name.endswith((".yaml", ".yml")) and budget.left:
+        if folder in read and folder != unread and name.endswith((".yaml", ".yml")) and budget.left:
             text = tree[name].removeprefix("\ufeff")
             parsed = yamlfile.parse(name, text)
             budget.take(parsed)
@@ -232,6 +243,10 @@ def _mapping(
         return mapping_model.yaml_path(data, path)
 
     return typed.build(mapping_model.Mapping, {"mapping": stem, **data}, file, moved=moved)
+
+
+def _test(file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[MappingTest | None, list[Problem]]:
+    return typed.build(MappingTest, {"test": stem, **data}, file)
 
 
 def _kind_problems(file: yamlfile.YamlFile, data: Mapping[str, Any], kinds: Any, word: str) -> list[Problem]:

@@ -1,7 +1,8 @@
 """Which files a change reaches: those that differ, and those that take something from one that differs.
 
 A shared file is a change of every file that includes it, a group of the sites it selects, an environment of its sites
-and of every file that uses a variable. So a rule for `sinks/*` cannot be got round by way of `shared/`.
+and of every file that uses a variable, a code list of the mappings that ask for it. So a rule for `sinks/*` cannot be
+got round by way of `shared/`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ def takes(parts: Parts) -> dict[str, frozenset[str]]:
         found[part.file.name] = frozenset(of)
     for site in parts.sites:
         found[site.file.name] = found[site.file.name].union(*(environments.get(e, frozenset()) for e in site.variants))
+    lists = {part.name: part.file.name for part in parts.lists}
+    for part in parts.mappings:
+        used = part.model.lists_used() if part.model is not None else frozenset()
+        found[part.file.name] |= {lists[name] for name in used if name in lists}
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from crossdock_controller.config import selection, typed, variables
+from crossdock_controller.config import lists, selection, typed, variables
 from crossdock_controller.config.compile import format_settings, typed_format
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.models import SOURCE_KEYS, Site, Source
@@ -60,11 +60,11 @@ def settings_are_valid(parts: Parts) -> Iterator[Problem]:
 def mappings_fit_their_sources(parts: Parts) -> Iterator[Problem]:
     """What compiling a mapping finds: unknown documents and fields, conversions that do not fit, columns that the
     format says it has not."""
-    sources = models(parts.sources)
+    sources, known = models(parts.sources), lists.by_name(parts.lists)
     for part in parts.mappings:
         if part.model is not None:
             source = sources.get(part.model.reads)
-            for finding in mapping_compile.problems(part.model, _declared(source)):
+            for finding in mapping_compile.problems(part.model, _declared(source), known):
                 path = yaml_path(part.file.value, finding.path)
                 yield part.file.problem(path, finding.message, finding.hint)
             apart = _apart(source) if part.model.each else None
@@ -96,8 +96,8 @@ def _declared(source: Source | None) -> mapping_compile.Declared:
     known = typed_format(source.settings)
     if known is None:
         return mapping_compile.Declared()
-    lists = known.lists_declared()
-    declared = mapping_compile.Declared(known.columns_declared(), None if lists is None else dict.fromkeys(lists))
+    inner = known.lists_declared()
+    declared = mapping_compile.Declared(known.columns_declared(), None if inner is None else dict.fromkeys(inner))
     return replace(declared, listless="name it in 'lists' of its format") if known.kind == "xml" else declared
 
 
@@ -105,15 +105,15 @@ def _declared_rows(settings: Mapping[str, Any]) -> mapping_compile.Declared:
     """Of a table: its columns, those of its child tables, and what is left of a deleted row."""
     aggregate = settings.get("aggregate")
     children = aggregate.get("children") if isinstance(aggregate, dict) else None
-    lists: dict[str, list[str] | None] = {}
+    inner: dict[str, list[str] | None] = {}
     for child in children if isinstance(children, list) else ():
         if isinstance(child, dict):
             foreign = list(child["on"]) if isinstance(child.get("on"), dict) else []
-            lists[str(child.get("as"))] = _listed(child, "columns", "column", "key", extra=foreign)
-    columns = _listed(settings, "columns", "key", "column", extra=list(lists))
+            inner[str(child.get("as"))] = _listed(child, "columns", "column", "key", extra=foreign)
+    columns = _listed(settings, "columns", "key", "column", extra=list(inner))
     # The change log keeps the whole row that was deleted; every other mode knows its key.
     delete = None if settings.get("mode") == "change_log" else _names(settings.get("key") or settings.get("column"))
-    return mapping_compile.Declared(columns, lists, delete)
+    return mapping_compile.Declared(columns, inner, delete)
 
 
 def _listed(settings: Mapping[str, Any], first: str, *others: str, extra: list[str]) -> list[str] | None:

@@ -1,7 +1,8 @@
 """A tree is `{posix path: text}`: the whole configuration as one value, stored as a revision byte for byte.
 
-Only YAML files inside its folders, and `policy.yaml`, belong to it. What would be ignored silently (a folder mistyped,
-an editor's copy, another encoding) is a problem instead: an operator must never believe in a file that nobody reads.
+Only YAML files inside its folders, `policy.yaml`, and CSV files in `lists/` belong to it. What would be ignored
+silently (a folder mistyped, an editor's copy, another encoding) is a problem instead: an operator must never believe in
+a file that nobody reads.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from crossdock_controller.hints import did_you_mean
 
 Tree = Mapping[str, str]
 
-FOLDERS = ("sites", "sources", "mappings", "routes", "sinks", "writers", "groups", "environments", "shared")
+FOLDERS = (
+    "sites", "sources", "mappings", "routes", "sinks", "writers", "lists", "groups", "environments", "shared", "tests",
+)  # fmt: skip
 POLICY = "policy.yaml"
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_TREE_BYTES = 16 * 1024 * 1024  # ruamel reads about 200 kB a second
 MAX_FILES = 20_000
 _SUFFIXES = (".yaml", ".yml")
+_TABLES = ("lists", ".csv")  # the folder in which such files are read as well
 _HINT_TOP = f"move it into one of {', '.join(FOLDERS)}; only {POLICY} stands at the top"
 
 
@@ -143,13 +147,13 @@ def _misplaced(name: str) -> Problem | None:
     if name == POLICY:
         return None
     if parts[0] in FOLDERS and len(parts) > 1:
-        if suffix in _SUFFIXES:
+        if suffix in _SUFFIXES or (parts[0], suffix) == _TABLES:
             return None
         return Problem(
             name,
             0,
             "",
-            "is not read: only .yaml files are",
+            f"is not read: only .yaml{' and .csv' if parts[0] == _TABLES[0] else ''} files are",
             f"rename it, or move it out of {parts[0]}/",
             severity="warning",
         )

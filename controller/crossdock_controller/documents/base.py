@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -43,6 +44,10 @@ class Party(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     gln: str = ""
 
 
+About = Mapping[str, str]
+"""What each field means, and where it comes from: "meaning | X12 | EDIFACT | UBL or web"."""
+
+
 class Extensible(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What no canonical field holds, by namespace: `{"acme": {"dock": "7"}}`."""
 
@@ -51,6 +56,8 @@ class Extensible(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 class Line(Extensible, frozen=True, kw_only=True, gc=False):
     """Base of the lines of a document. The fields of a line are declared as those of an entity."""
+
+    ABOUT: ClassVar[About] = {}
 
 
 class Document(Extensible, frozen=True, kw_only=True, gc=False):
@@ -62,6 +69,9 @@ class Document(Extensible, frozen=True, kw_only=True, gc=False):
 
     issuer: str = ""
     zone: str = ""
+
+    VERSION: ClassVar[int] = 1  # see `versions`
+    ABOUT: ClassVar[About] = {}
 
     def key(self) -> str:
         """The business key: unique per entity, the same for every version of one document, readable."""
@@ -106,6 +116,12 @@ encode = msgspec.json.Encoder().encode
 """A document as JSON bytes. The same document always encodes to the same bytes."""
 
 
-def decode(name: str, body: bytes) -> Document:
-    """The inverse of `encode`. Raises KeyError for an unknown entity, msgspec.DecodeError for another body."""
-    return msgspec.json.decode(body, type=entities()[name])
+def decode(name: str, body: bytes, version: int | None = None) -> Document:
+    """The inverse of `encode`; a *body* of an earlier *version* is brought up to the present one.
+
+    Raises KeyError for an unknown entity, msgspec.DecodeError for another body.
+    """
+    from crossdock_controller.documents import versions
+
+    entity = entities()[name]
+    return msgspec.json.decode(versions.at(name, body, version or entity.VERSION, entity.VERSION), type=entity)

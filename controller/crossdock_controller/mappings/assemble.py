@@ -14,10 +14,12 @@ from crossdock.errors import Rejected
 from crossdock_controller.formats.base import Decoded
 from crossdock_controller.mappings.build import Built
 from crossdock_controller.mappings.cells import Columns
+from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.lists import built_lines
-from crossdock_controller.mappings.rules import Lookup
+from crossdock_controller.mappings.rules import Broken, Lookup
 from crossdock_controller.mappings.where import trimmed
+from crossdock_controller.outcomes import Hold
 
 _MOST_ERRORS = 5  # told of one document; a document of 1,000 bad lines has one cause
 
@@ -30,6 +32,8 @@ class Failure:
     reason: str
     field: str
     row: int | None = None
+    list: str = ""  # of a code without a meaning: its list, and the code
+    value: str = ""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class Work:
     lasts: Sequence[int]
     failures: dict[int, Failure] = field(default_factory=dict)
     warnings: dict[int, list[str]] = field(default_factory=dict)
+    holds: dict[int, list[Hold]] = field(default_factory=dict)
 
 
 def at(line: int) -> str:
@@ -103,16 +108,20 @@ def check(program: Program, work: Work, known: Lookup) -> None:
     for rule in program.checks:
         sound = [g for g in range(len(work.documents)) if g not in work.failures] if work.failures else None
         documents = work.documents if sound is None else [work.documents[g] for g in sound]
-        broken: dict[int, list[tuple[str, str, str]]] = {}
+        broken: dict[int, list[Broken]] = {}
         for entry in rule.run(documents, known):
             g = entry.document if sound is None else sound[entry.document]
-            if entry.rejects:
-                broken.setdefault(g, []).append((entry.code, entry.field, entry.reason))
-            else:
+            if entry.severity == "warn":
                 work.warnings.setdefault(g, []).append(entry.reason)
+            else:
+                broken.setdefault(g, []).append(entry)
         for g, entries in broken.items():
-            code, path, _ = entries[0]
-            work.failures[g] = Failure(code, _told([reason for _, _, reason in entries]), path)
+            code, path, told = entries[0].code, entries[0].field, _told([entry.reason for entry in entries])
+            if rule.severity == "reject":
+                work.failures[g] = Failure(code, told, path)
+            else:
+                waits = tuple(dict.fromkeys(wait for entry in entries for wait in entry.waits))
+                work.holds.setdefault(g, []).append(Hold(code, path, told, waits))
 
 
 def _columns(program: Program, rows: Decoded, n: int) -> Columns:
@@ -130,7 +139,15 @@ def _owner(work: Work, row: int) -> int | None:
 
 def _failure(errors: list[tuple[int, str, Rejected]]) -> Failure:
     row, _, first = errors[0]
-    return Failure(first.code, _told([f"{where}{error}" for _, where, error in errors]), first.field, row)
+    return failure_of(first, _told([f"{where}{error}" for _, where, error in errors]), row)
+
+
+def failure_of(error: Rejected, reason: str, row: int) -> Failure:
+    """*reason* tells of *error* and, maybe, of others."""
+    failure = Failure(error.code, reason, error.field, row)
+    if isinstance(error, UnknownCode):
+        failure.list, failure.value = error.list, error.value
+    return failure
 
 
 def _told(reasons: list[str]) -> str:

@@ -35,6 +35,11 @@ class Builder:
         self._positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._defaults = {f.name: f.default for f in msgspec.structs.fields(struct)}
 
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """By field: the columns that its value is made of."""
+        return {name: cell.columns for name, cell in self._cells.items()}
+
     def build(
         self, source: Columns, n: int, *, text_only: bool, given: Mapping[str, Sequence[Any]] | None = None
     ) -> Built:

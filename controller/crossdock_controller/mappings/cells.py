@@ -8,7 +8,8 @@ True are equal but do not mean the same, only texts are remembered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from itertools import repeat
 from typing import Any, Protocol
 
@@ -17,7 +18,10 @@ import msgspec
 from crossdock.errors import Rejected
 from crossdock_controller.documents.base import Money, Quantity
 from crossdock_controller.formats.base import BLANK
-from crossdock_controller.mappings.converters import Convert, Warned, as_text, shown
+from crossdock_controller.mappings.cleaning import Clean
+from crossdock_controller.mappings.codes import UnknownCode
+from crossdock_controller.mappings.converters import Convert, Warned, as_text
+from crossdock_controller.mappings.decoding import Decode
 
 _REMEMBERED = 16384  # conversions a cell keeps, some 4 MB of them at most; beyond, it starts anew
 
@@ -65,6 +69,7 @@ class Scalar(dict[str, object]):
 
     __slots__ = (
         "blank",
+        "clean",
         "codes",
         "columns",
         "convert",
@@ -87,26 +92,30 @@ class Scalar(dict[str, object]):
         required: bool,
         trim: bool = True,
         blank: tuple[str, ...] = (),
-        codes: dict[str, str] | None = None,
+        codes: Decode | None = None,
+        clean: Clean | None = None,
     ) -> None:
         super().__init__()
         self.target, self.name, self.convert = target, name, convert
         self.columns: tuple[str, ...] = (name,)
         self.empty, self.required, self.trim = empty, required, trim
-        self.blank, self.codes = frozenset(blank), codes
+        self.blank, self.codes, self.clean = frozenset(blank), codes, clean
         self.warned: dict[object, str] = {}
         # Text that is only trimmed needs neither converter nor memory.
-        self.is_plain_text = convert is as_text and trim and not blank and codes is None
+        self.is_plain_text = convert is as_text and trim and not blank and codes is None and clean is None
 
     def __missing__(self, raw: str) -> object:
         value = self[raw] = self.read(raw)
         return value
 
+    def forget(self) -> None:
+        self.clear()
+        self.warned.clear()
+
     def column(self, source: Columns, n: int, *, text_only: bool) -> list[Any]:  # noqa: ARG002
         raws = source[self.name]
         if len(self) + len(self.warned) > _REMEMBERED:
-            self.clear()
-            self.warned.clear()
+            self.forget()
         if self.is_plain_text and (text_only or _all_texts(raws)):
             texts: list[Any] = [raw.strip(BLANK) for raw in raws]
             if (self.required or self.empty != "") and "" in texts:
@@ -137,9 +146,16 @@ class Scalar(dict[str, object]):
         if value is None or value == "" or (self.blank and isinstance(value, str) and value in self.blank):
             return self._when_blank()
         try:
+            if self.clean is not None:
+                value = self.clean(value)
+                if value == "" or value in self.blank:
+                    return self._when_blank()
             if self.codes is not None:
-                value = self._decoded(self.codes, value)
-            made = self.convert(value if self.trim or self.codes is not None else raw)
+                value = self.codes(value)
+            untouched = not self.trim and self.codes is None and self.clean is None
+            made = self.convert(raw if untouched else value)
+        except UnknownCode as error:
+            raise error.at(self.name, self.target) from error
         except Rejected as error:
             raise Rejected(error.code, f"{self.name}: {error.message}", field=self.target, hint=error.hint) from error
         return self._noted(raw, made) if type(made) is Warned else made
@@ -148,13 +164,6 @@ class Scalar(dict[str, object]):
         if isinstance(raw, str | int | float):
             self.warned[raw] = f"{self.target}: {warned.text}"
         return self._when_blank() if warned.value is None else warned.value
-
-    def _decoded(self, codes: dict[str, str], value: object) -> str:
-        code = as_text(value)
-        if code not in codes:
-            known = ", ".join(list(codes)[:12])
-            raise Rejected("unknown_code", f"{shown(code)} is not among the codes {known}", hint="add it to 'codes'")
-        return codes[code]
 
     def _when_blank(self) -> object:
         if self.required:
@@ -165,13 +174,21 @@ class Scalar(dict[str, object]):
 class Amount(dict[Any, object]):
     """A Quantity or Money: a decimal and its unit or currency, each of a column or constant; remembered as a whole."""
 
-    __slots__ = ("_make", "_number", "_unit", "columns", "target")
+    __slots__ = ("_convert", "_make", "_number", "_to", "_unit", "columns", "target")
 
     def __init__(
-        self, target: str, number: Scalar, unit: Scalar | Constant, make: type[Quantity] | type[Money]
+        self,
+        target: str,
+        number: Scalar,
+        unit: Scalar | Constant,
+        make: type[Quantity] | type[Money],
+        convert: Callable[[Decimal, str], Decimal] | None = None,
+        to: str = "",
     ) -> None:
+        """*convert* gives the value of a quantity, and its unit, in the unit *to*."""
         super().__init__()
         self.target, self._number, self._unit = target, number, unit
+        self._convert, self._to = convert, to
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(number.columns + unit.columns))
         self._make: Any = make
 
@@ -202,6 +219,8 @@ class Amount(dict[Any, object]):
         number: Any = self._number.read(raw_number)
         if number is None:
             return None
+        if self._convert is not None:
+            return self._converted(number, raw_unit)
         if isinstance(self._unit, Constant):
             return self._make(number, self._unit.constant)
         unit = self._unit.recall(raw_unit)
@@ -209,6 +228,18 @@ class Amount(dict[Any, object]):
             return self._make(number, unit)
         word = "" if raw_unit is None else as_text(raw_unit).strip(BLANK)  # what the source calls the unit
         return self._make(number, unit, "" if word == unit else word)
+
+    def _converted(self, number: Decimal, raw_unit: object) -> object:
+        """In the unit asked for; the source's own stays beside it."""
+        assert self._convert is not None  # noqa: S101 - asked by the caller
+        unit: Any = self._unit.constant if isinstance(self._unit, Constant) else self._unit.recall(raw_unit)
+        word = unit if raw_unit is None else as_text(raw_unit).strip(BLANK)
+        try:
+            value = self._convert(number, unit)
+        except Rejected as error:
+            name = self._number.name
+            raise Rejected(error.code, f"{name}: {error.message}", field=self.target, hint=error.hint) from error
+        return self._make(value, self._to, "" if word == self._to else word)
 
 
 def _all_texts(values: Sequence[object]) -> bool:

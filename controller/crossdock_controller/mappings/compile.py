@@ -19,6 +19,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.documents.base import Document, Line, Money, Quantity, entities
 from crossdock_controller.mappings.build import Builder
 from crossdock_controller.mappings.cells import Cell, Constant
+from crossdock_controller.mappings.codes import CodeList, Coding
 from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD, delete_builder
 from crossdock_controller.mappings.fields import AROUND, Problem, Site, StructFields, Work, near, plain_type
 from crossdock_controller.mappings.model import Mapping
@@ -57,25 +58,37 @@ class Declared:
     listless: str = "a record here is flat; group records with 'each'"
 
 
-def problems(model: Mapping, columns: Declared | Sequence[str] | None = None) -> list[Problem]:
-    """Everything wrong with *model*; *columns* are those its source declares, where the settings tell them."""
-    return _compile(model, Site(), columns if isinstance(columns, Declared) else Declared(columns))[1]
+def problems(
+    model: Mapping,
+    columns: Declared | Sequence[str] | None = None,
+    lists: typing.Mapping[str, CodeList | None] | None = None,
+) -> list[Problem]:
+    """Everything wrong with *model*; *columns* are those its source declares, where the settings tell them; *lists* are
+    the code lists there are (None: it is not known), without its content one that cannot be read."""
+    declared = columns if isinstance(columns, Declared) else Declared(columns)
+    return _compile(model, Site(), declared, Coding(), lists)[1]
 
 
-def compile_mapping(model: Mapping, site: Site) -> Program:
-    """Raises ConfigError listing every problem."""
-    program, found = _compile(model, site, Declared())
+def compile_mapping(model: Mapping, site: Site, coding: Coding | None = None) -> Program:
+    """*coding* is asked what codes mean, while the program runs. Raises ConfigError listing every problem."""
+    program, found = _compile(model, site, Declared(), coding or Coding())
     if program is None or found:
         listed = "; ".join(f"{'.'.join(map(str, p.path))}: {p.message}" for p in found)
         raise ConfigError(f"mapping {model.mapping}: {listed}", hint="run 'crossdock plan' to see each with its line")
     return program
 
 
-def _compile(model: Mapping, site: Site, declared: Declared) -> tuple[Program | None, list[Problem]]:
+def _compile(
+    model: Mapping,
+    site: Site,
+    declared: Declared,
+    coding: Coding,
+    lists: typing.Mapping[str, CodeList | None] | None = None,
+) -> tuple[Program | None, list[Problem]]:
     entity = entities().get(model.document)
     if entity is None:
         return None, [Problem(("document",), f"unknown document {model.document!r}", near(model.document, entities()))]
-    work = Work(site, frozenset(declared.columns) if declared.columns is not None else None)
+    work = Work(site, frozenset(declared.columns) if declared.columns is not None else None, coding, lists)
     header = StructFields(work, entity, ("fields",)).cells(model.fields)
     _add_zone(work, entity, header)
     line_type = _line_type(entity)

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from crossdock.errors import ConfigError, Rejected
@@ -62,7 +62,8 @@ def converter(name: str, *, returns: type, options: tuple[str, ...] = ()) -> Cal
 
 def converters() -> dict[str, ConverterKind]:
     """Every converter registered so far, by name."""
-    import crossdock_controller.mappings.dates  # noqa: F401 - registers
+    import crossdock_controller.mappings.check_digits
+    import crossdock_controller.mappings.dates  # noqa: F401 - registers, as the one before
 
     return dict(_KINDS)
 
@@ -121,8 +122,45 @@ def _is_whole(value: float | Decimal) -> bool:
     return finite and -(2**63) <= value < 2**63 and int(value) == value
 
 
-@converter("decimal", returns=Decimal, options=("decimal", "thousands", "implied", "digits"))
+@converter("decimal", returns=Decimal, options=("decimal", "thousands", "implied", "digits", "negative", "positive"))
 def _decimal(spec: FieldSpec, _zone: ZoneInfo | None) -> Convert:
+    plain_number = _unsigned(spec)
+    return _signed(plain_number, spec) if spec.negative or spec.positive else plain_number
+
+
+def _signed(convert: Convert, spec: FieldSpec) -> Convert:
+    """Numbers whose sign is a word: `12,50 CR`, `DB 3.00`, `(7)`."""
+    brackets = "parentheses" in spec.negative
+    words = [(text.casefold(), True) for text in spec.negative if text != "parentheses"]
+    words += [(text.casefold(), False) for text in spec.positive]
+    words.sort(key=lambda entry: -len(entry[0]))
+    if any(not text.strip() or any(c.isdigit() for c in text) for text, _ in words):
+        raise ConfigError("'negative' and 'positive' are words beside a number, such as CR, or parentheses")
+
+    def convert_signed(value: object) -> object:
+        if not isinstance(value, str):
+            return convert(value)
+        text, minus = value.strip(), None
+        if brackets and text.startswith("(") and text.endswith(")"):
+            text, minus = text[1:-1].strip(), True
+        else:
+            folded = text.casefold()
+            for word, negative in words if len(folded) == len(text) else ():
+                if folded.endswith(word):
+                    text, minus = text[: -len(word)].strip(), negative
+                    break
+                if folded.startswith(word):
+                    text, minus = text[len(word) :].strip(), negative
+                    break
+        if minus is not None and any(c in "+-()" for c in text.replace("e-", "").replace("E-", "")):
+            raise Rejected("bad_decimal", f"{shown(value)} has two signs")
+        number: Any = convert(text)
+        return (_EXACT.minus(number) or number) if minus else number
+
+    return convert_signed
+
+
+def _unsigned(spec: FieldSpec) -> Convert:
     point = spec.decimal or "."
     if len(point) != 1 or point.isalnum() or point == spec.thousands:
         raise ConfigError(

@@ -2,8 +2,8 @@
 
 A local time that the autumn clock change makes ambiguous is read as the first of the two, one that the spring change
 skips is read by the offset before it; both with a warning. Sentinels such as 1900-01-01 mean "no date" and are read as
-blank, with a warning; so are zeros and nines alone. Without `format` the text is ISO 8601; `cyymmdd` and `jde` are
-numbers of old systems, see `legacy_dates`.
+blank, with a warning; so are zeros and nines alone. Without `format` the text is ISO 8601; what old systems and
+spreadsheets write in numbers (`cyymmdd`, `excel`, `epoch` ...) is told in `legacy_dates`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _PROBE = datetime(2021, 12, 31, 23, 58, 59, tzinfo=UTC)  # every part of it diff
 Parse = Callable[[str], datetime]
 
 
-@converter("date", returns=date, options=("format",))
+@converter("date", returns=date, options=("format", "pivot"))
 def _date(spec: FieldSpec, _zone: ZoneInfo | None) -> Convert:
-    parse = _first_of(spec.format) if spec.format else None
+    parse = _first_of(spec.format, spec.pivot) if spec.format else None
 
     def convert(value: object) -> object:
         text = as_text(value)
@@ -34,17 +34,17 @@ def _date(spec: FieldSpec, _zone: ZoneInfo | None) -> Convert:
             return Warned(None, f"{shown(value)} is read as no date")
         try:
             day = parse(text).date() if parse else _iso_date(text)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise Rejected("bad_date", f"{shown(value)} is not a date{_expected(spec, error)}") from error
         return Warned(None, f"{shown(value)} is read as no date") if day in SENTINELS else day
 
     return convert
 
 
-@converter("datetime", returns=datetime, options=("format", "zone"))
+@converter("datetime", returns=datetime, options=("format", "zone", "pivot"))
 def _datetime(spec: FieldSpec, zone: ZoneInfo | None) -> Convert:
-    parse = _first_of(spec.format) if spec.format else datetime.fromisoformat
-    if spec.format and zone is None and not all("%z" in text for text in spec.format):
+    parse = _first_of(spec.format, spec.pivot) if spec.format else datetime.fromisoformat
+    if spec.format and zone is None and not all(_has_zone(text) for text in spec.format):
         raise ConfigError("a local time needs a zone", hint="add 'zone: site', or an IANA name such as Europe/Berlin")
     local = Localizer(zone) if zone else None
 
@@ -67,6 +67,10 @@ def _datetime(spec: FieldSpec, zone: ZoneInfo | None) -> Convert:
         )
 
     return convert
+
+
+def _has_zone(text: str) -> bool:
+    return "%z" in text or text in legacy_dates.INSTANTS
 
 
 class Localizer:
@@ -119,9 +123,11 @@ def _expected(spec: FieldSpec, error: Exception) -> str:
     return f": {error}"
 
 
-def _first_of(formats: tuple[str, ...]) -> Parse:
+def _first_of(formats: tuple[str, ...], pivot: int | None) -> Parse:
     """Reads by the first format that fits. Raises ConfigError for a format that cannot be read back."""
-    parsers = [_parser(text) for text in formats]
+    if pivot is not None and not any("%y" in text for text in formats):
+        raise ConfigError("'pivot' is about years of two digits, and no format has %y", hint="leave it out")
+    parsers = [_parser(text, pivot) for text in formats]
     if len(parsers) == 1:
         return parsers[0]
 
@@ -129,7 +135,7 @@ def _first_of(formats: tuple[str, ...]) -> Parse:
         for attempt in parsers:
             try:
                 return attempt(text)
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
         raise ValueError("fits none of the formats")
 
@@ -140,13 +146,15 @@ _PARTS = {"Y": "[0-9]{4}", "y": "[0-9]{2}", "m": "[0-9]{1,2}", "d": "[0-9]{1,2}"
           "S": "[0-9]{1,2}", "f": "[0-9]{1,6}"}  # fmt: skip
 
 
-def _parser(text: str) -> Parse:
+def _parser(text: str, pivot: int | None = None) -> Parse:
     """strptime for *text*; purely numeric formats by one regular expression, four times as fast.
 
-    Numbers without anything between them have all their digits ("%d%m%Y" takes 01012026, never 112026).
+    Numbers without anything between them have all their digits ("%d%m%Y" takes 01012026, never 112026). A legacy date
+    may have a time behind it: "jde %H%M%S" reads "114001 091500".
     """
-    if text in legacy_dates.PARSERS:
-        return legacy_dates.PARSERS[text]
+    legacy, _, rest = text.partition(" ")
+    if legacy in legacy_dates.PARSERS:
+        return _and_time(legacy_dates.PARSERS[legacy], _parser(rest)) if rest else legacy_dates.PARSERS[legacy]
     try:
         datetime.strptime(_PROBE.strftime(text), text)  # noqa: DTZ007 - proves the format, makes no time
     except (ValueError, re.error) as error:
@@ -154,6 +162,8 @@ def _parser(text: str) -> Parse:
     pieces = re.split(r"(%.)", text)
     names = [piece[1] for piece in pieces[1::2]]
     if not set(names) <= set(_PARTS) or len(set(names)) != len(names) or ("Y" in names) == ("y" in names):
+        if pivot is not None:
+            raise ConfigError(f"'pivot' does not go with the format {text!r}", hint="of %d %m %y %H %M %S only")
         return lambda value: datetime.strptime(value, text)  # noqa: DTZ007 - the zone is added by the caller
     pattern = ""
     for i, name in enumerate(names):
@@ -162,14 +172,23 @@ def _parser(text: str) -> Parse:
         part = _PARTS[name].replace("{1,2}", "{2}") if touching else _PARTS[name]
         pattern += f"{re.escape(literal)}(?P<{name}>{part})"
     match = re.compile(pattern + re.escape(pieces[-1])).fullmatch
-    return lambda value: _assemble(match(value))
+    first = 69 if pivot is None else pivot
+    return lambda value: _assemble(match(value), first)
 
 
-def _assemble(match: re.Match[str] | None) -> datetime:
+def _and_time(date_of: Parse, time_of: Parse) -> Parse:
+    def parse(value: str) -> datetime:
+        day, _, rest = value.partition(" ")
+        return datetime.combine(date_of(day), time_of(rest.strip()).time())
+
+    return parse
+
+
+def _assemble(match: re.Match[str] | None, pivot: int) -> datetime:
     if match is None:
         raise ValueError("does not fit")
     part = match.groupdict()
-    year = int(part["Y"]) if "Y" in part else _century(int(part["y"]))
+    year = int(part["Y"]) if "Y" in part else _century(int(part["y"]), pivot)
     return datetime(  # noqa: DTZ001 - the zone is added by the caller
         year,
         int(part.get("m", 1)),
@@ -181,6 +200,6 @@ def _assemble(match: re.Match[str] | None) -> datetime:
     )
 
 
-def _century(two_digits: int) -> int:
-    """POSIX strptime: 69-99 are 1969-1999."""
-    return two_digits + (1900 if two_digits >= 69 else 2000)
+def _century(two_digits: int, pivot: int) -> int:
+    """POSIX strptime, without another *pivot*: 69-99 are 1969-1999."""
+    return two_digits + (1900 if two_digits >= pivot else 2000)

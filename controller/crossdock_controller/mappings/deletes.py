@@ -8,13 +8,13 @@ never dropped without a word, and never taken for a record whose fields are blan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from crossdock_controller.documents.base import Document
+from crossdock_controller.documents.keys import key_fields
 from crossdock_controller.mappings.build import Builder
-from crossdock_controller.mappings.fields import Site, StructFields, plain_type
+from crossdock_controller.mappings.fields import Site, StructFields
 from crossdock_controller.mappings.fields import Work as Compiling
 from crossdock_controller.mappings.model import FieldSpec, Mapping
 
@@ -29,7 +29,8 @@ def delete_builder(work: Compiling, model: Mapping, entity: type[Document], know
     StructFields(work, entity, ("deletes",), partial=True).cells(overrides)
     required = {f.name for f in msgspec.structs.fields(entity) if f.required}
     merged = {name: _mild(name, spec, required) for name, spec in model.fields.items()} | overrides
-    silent = Compiling(Site(work.site.name, work.site.source, work.site.zone), None)  # the same problems, told before
+    silent = Compiling(Site(work.site.name, work.site.source, work.site.zone), None, work.coding)
+    # The problems of the fields have been told already.
     builder = Builder(entity, StructFields(silent, entity, ("fields",)).cells(merged))
     if model.each:
         work.problem(
@@ -62,7 +63,7 @@ def _check_filled(
     work: Compiling, merged: dict[str, FieldSpec], entity: type[Document], required: set[str], known: Sequence[str]
 ) -> None:
     """What the document needs, and what its key is made of, must come from the columns that a delete fills."""
-    needed = required | key_fields(entity)
+    needed = required.union(key_fields(entity))
     for name, spec in merged.items():
         column = spec.from_
         if name not in needed or column is None or column.startswith("$") or column in known:
@@ -70,14 +71,6 @@ def _check_filled(
         why = f"{entity.__name__} needs {name}" if name in required else f"the key of a {entity.__name__} has {name}"
         work.problem(
             ("deletes",), f"{why}, which is made of {column}; a deleted record has only {', '.join(known)}",
-            f"give it a constant: deletes: {{{name}: VALUE}}" if name in required - key_fields(entity)
+            f"give it a constant: deletes: {{{name}: VALUE}}" if name in required.difference(key_fields(entity))
             else "name the column in 'key' of the source, or write 'deletes: ignore'",
         )  # fmt: skip
-
-
-def key_fields(entity: type[Document]) -> set[str]:
-    """The fields that `key()` of *entity* is made of, found by asking it."""
-    texts = [f.name for f in msgspec.structs.fields(entity) if plain_type(f.type) is str]
-    values: dict[str, Any] = {f.name: None for f in msgspec.structs.fields(entity) if f.required}
-    key = entity(**values | {name: f"<{name}>" for name in texts}).key()
-    return {name for name in texts if f"<{name}>" in key}

@@ -13,13 +13,13 @@ from itertools import compress, repeat
 
 import msgspec
 
-from crossdock_controller.documents.base import encode
+from crossdock_controller.documents.base import encode, entities
 from crossdock_controller.formats.base import SAMPLE_BYTES, Decoded, Format
 from crossdock_controller.mappings.assemble import Failure, Work
 from crossdock_controller.mappings.grouping import Group, Segment
 from crossdock_controller.mappings.reading import Stray
 from crossdock_controller.mappings.where import trimmed
-from crossdock_controller.outcomes import Dead, Ignored, Locator, Mapped
+from crossdock_controller.outcomes import Dead, Hold, Ignored, Locator, Mapped
 
 _RECORDS = b"\x1e"  # ASCII record separator: between the records of a group in the content that is hashed
 
@@ -32,6 +32,7 @@ class Emitter:
 
     def __init__(self, site: str, source: str, document: str, form: Format) -> None:
         self._site, self._source, self._document, self._format = site, source, document, form
+        self._version = entities()[document].VERSION
 
     def event_ids(self, kind: str, unit: bytes, ordinals: Iterable[int], contents: Iterable[bytes]) -> list[bytes]:
         """*unit* is the file's identity, or the table's name."""
@@ -106,9 +107,24 @@ class Emitter:
         warnings: Iterable[tuple[str, ...]] = repeat(())
         if work.warnings:
             warnings = [tuple(work.warnings.get(g, ())) for g in compress(range(len(good)), good)]
+        holds: Iterable[tuple[Hold, ...]] = repeat(())
+        if work.holds:
+            holds = [tuple(work.holds.get(g, ())) for g in compress(range(len(good)), good)]
+            for piece in segment.pieces:
+                piece.out.holding = True
         keys = [document.key() for document in documents]
         mapped = map(
-            Mapped, ids, repeat(self._document), keys, map(encode, documents), counts, locators, documents, warnings
+            Mapped,
+            ids,
+            repeat(self._document),
+            keys,
+            map(encode, documents),
+            counts,
+            locators,
+            documents,
+            warnings,
+            repeat(self._version),
+            holds,
         )
         if len(segment.pieces) == 1:
             segment.pieces[0].out.mapped.extend(mapped)
@@ -157,6 +173,8 @@ class Emitter:
                 locator=piece.locator(local, line, key_row),
                 sample=sample,
                 rows=tuple(row for _, _, row in members),
+                list=failure.list,
+                value=failure.value,
             )
         )
 

@@ -14,6 +14,7 @@ from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.documents.base import encode
 from crossdock_controller.formats.base import Decoded, Fault, FormatSettings, create
 from crossdock_controller.mappings.assemble import Failure, Work, assemble, at, check
+from crossdock_controller.mappings.codes import Codes, Coding
 from crossdock_controller.mappings.compile import compile_mapping
 from crossdock_controller.mappings.emit import Emitter, sample_of
 from crossdock_controller.mappings.fields import AROUND, Site
@@ -29,18 +30,36 @@ class Engine:
     """Maps the records of one source of one site. Used from one thread; remembers conversions by value, no outcomes."""
 
     def __init__(
-        self, site: str, source: str, zone: str, format_settings: FormatSettings, mapping: Mapping, revision: int
+        self,
+        site: str,
+        source: str,
+        zone: str,
+        format_settings: FormatSettings,
+        mapping: Mapping,
+        revision: int,
+        codes: Codes | None = None,
     ) -> None:
-        """*zone* is the site's IANA zone, *revision* that of the configuration the mapping is from.
+        """*zone* is the site's IANA zone, *revision* that of the configuration the mapping is from; *codes* are asked
+        what the codes of its lists mean.
 
         Raises ConfigError for a mapping with problems.
         """
         self.revision = revision
         self._document = mapping.document
-        self._program = compile_mapping(mapping, Site(site, source, ZoneInfo(zone)))
+        self._coding = Coding(codes)
+        self._program = compile_mapping(mapping, Site(site, source, ZoneInfo(zone)), self._coding)
         self._format_name = format_settings.kind
         self._format = create(format_settings)
         self._emitter = Emitter(site, source, mapping.document, self._format)
+
+    @property
+    def codes(self) -> Codes:
+        """Who is asked what the codes of lists mean; may be replaced between two runs."""
+        return self._coding.codes
+
+    @codes.setter
+    def codes(self, codes: Codes) -> None:
+        self._coding.codes = codes
 
     @property
     def grouped(self) -> bool:
@@ -60,6 +79,17 @@ class Engine:
             return ()
         return tuple(name for name in lines.columns if not name.startswith(AROUND))
 
+    @property
+    def reads(self) -> dict[str, tuple[str, ...]]:
+        """By field of the document (`lines.sku` for one of its lines): the columns that its value is made of."""
+        lines = self._program.lines.reads if self._program.lines is not None else {}
+        return self._program.header.reads | {f"lines.{name}": columns for name, columns in lines.items()}
+
+    @property
+    def list_column(self) -> str:
+        """The column whose elements are the lines; empty when lines are records or there are none."""
+        return self._program.lines_of or ""
+
     def run(
         self,
         batches: Sequence[tuple[BatchHeader, bytes, int]],
@@ -75,6 +105,7 @@ class Engine:
         unless its unit ended, with everything after its first record; *cap_reached* says that it must not wait longer.
         *aside*: for each batch, records by position that are not to be mapped, and why; they are dead.
         """
+        self._coding.begin()
         outcomes = [Outcomes() for _ in batches]
         known = KnownKeys(lookup)
         pieces = [
@@ -96,6 +127,7 @@ class Engine:
         Unchanged rows give the id that their batch gives when *unit* is that of its origin; changed rows give another.
         Every column that the mapping reads must be in each row: what a damaged record lost has to be supplied.
         """
+        self._coding.begin()
         program = self._program
         failure = self._unfit(rows)
         work = Work([], [], [])
@@ -107,13 +139,24 @@ class Engine:
             check(program, work, KnownKeys(lookup))
             failure = work.failures.get(0)
         if failure is not None:
-            return Dead(failure.code, failure.reason, failure.field, len(rows), locator, sample_of(rows), tuple(rows))
+            return Dead(
+                failure.code, failure.reason, failure.field, len(rows), locator, sample_of(rows), tuple(rows),
+                failure.list, failure.value,
+            )  # fmt: skip
         document = work.documents[0]
         scope = unit if locator.kind == "file" and unit else locator.name.encode()
         event_id = self._emitter.event_id(locator, scope, rows)
-        warnings = tuple(work.warnings.get(0, ()))
         return Mapped(
-            event_id, self._document, document.key(), encode(document), len(rows), locator, document, warnings
+            event_id,
+            self._document,
+            document.key(),
+            encode(document),
+            len(rows),
+            locator,
+            document,
+            tuple(work.warnings.get(0, ())),
+            self._program.entity.VERSION,
+            tuple(work.holds.get(0, ())),
         )
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
@@ -205,6 +248,7 @@ class Engine:
             work.documents[i] = part.documents[g]
         work.failures |= {usable[g]: failure for g, failure in part.failures.items()}
         work.warnings = {usable[g]: texts for g, texts in part.warnings.items()}
+        work.holds = {usable[g]: found for g, found in part.holds.items()}
         return work
 
     def _group_failure(self, segment: Segment, entry: Group, *, too_long: bool) -> Failure | None:

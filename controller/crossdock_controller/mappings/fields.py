@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -17,13 +17,30 @@ import msgspec
 from crossdock.errors import ConfigError, Rejected
 from crossdock_controller.documents.base import Money, Quantity
 from crossdock_controller.mappings.cells import Amount, Cell, Constant, Extensions, Nested, Scalar
+from crossdock_controller.mappings.check_digits import other_than_gtin
+from crossdock_controller.mappings.cleaning import cleaner
+from crossdock_controller.mappings.codes import CodeList, Coding
 from crossdock_controller.mappings.converters import ConverterKind, Warned, converters
-from crossdock_controller.mappings.model import FieldSpec
+from crossdock_controller.mappings.decoding import Decode, constant_of, decoder
+from crossdock_controller.mappings.model import Cleaning, CodesOf, FieldSpec, UnitsSpec
+from crossdock_controller.mappings.units import conversion
 
 Path = tuple[str | int, ...]
+RAW = "raw"  # the namespace of what a source wrote otherwise than we do
 AROUND = "^"  # before a column of the record around a list, in the fields of its elements
 
-_ALWAYS = {"from_", "value", "as_", "default", "required", "trim", "blank", "codes"}  # options of every converter
+_ALWAYS = {
+    "from_",
+    "value",
+    "as_",
+    "default",
+    "required",
+    "trim",
+    "blank",
+    "codes",
+    "otherwise",
+    *Cleaning.model_fields,
+}
 _NATURAL: dict[Any, str] = {
     str: "text",
     int: "integer",
@@ -53,6 +70,8 @@ class Site(NamedTuple):
 class Work:
     site: Site
     declared: frozenset[str] | None
+    coding: Coding
+    lists: Mapping[str, CodeList | None] | None = None  # None: not known, so that nothing is said about them
     problems: list[Problem] = field(default_factory=list)
     zones: set[str] = field(default_factory=set)  # in which the mapping reads local times
     around: frozenset[str] | None = None  # inside a list: the columns of the record; `declared` are its elements'
@@ -105,12 +124,24 @@ class StructFields:
                 nested.setdefault(head, {})[rest] = spec
             else:
                 found[target] = self._field(target, spec)
+        self._keep_raw(specs, found, extensions)
         for head, parts in nested.items():
             found[head] = self._nested(head, parts, taken=head in specs)
         if extensions:
             found["extensions"] = Extensions({key: cell for key, cell in extensions.items() if cell is not None})
         self._missing({target.partition(".")[0] for target in specs})
         return {target: cell for target, cell in found.items() if cell is not None}
+
+    def _keep_raw(
+        self, specs: dict[str, FieldSpec], found: dict[str, Cell | None], extensions: dict[tuple[str, str], Cell | None]
+    ) -> None:
+        """What a GTIN was made of stays beside it where it was written otherwise: `extensions.raw.gtin`."""
+        for target, cell in found.items():
+            if specs[target].as_ == "gtin" and isinstance(cell, Scalar) and (RAW, target) not in extensions:
+                other = other_than_gtin(cell.clean)
+                extensions[RAW, target] = Scalar(
+                    cell.target, cell.name, other, empty="", required=False, blank=tuple(cell.blank)
+                )
 
     def _missing(self, mapped: set[str]) -> None:
         for name, info in self._fields.items():
@@ -174,11 +205,26 @@ class StructFields:
         if number is None or unit is None:
             return None
         if isinstance(number, Constant):
-            if isinstance(unit, Constant):
+            if isinstance(unit, Constant) and spec.convert is None:
                 return Constant(make(number.constant, unit.constant))
-            self._work.problem(path, f"a constant {target} needs a constant {option}")
+            self._work.problem(path, f"a constant {target} needs a constant {option}, and no conversion")
             return None
-        return Amount(target, number, unit, make)
+        if spec.convert is not None and unit_spec is None:
+            self._work.problem((*path, "convert"), "it is not told which unit is to be converted", "add 'uom: COLUMN'")
+        convert = self._conversion(path, spec.convert) if spec.convert is not None else None
+        amount = Amount(number.target, number, unit, make, convert, spec.convert.to if spec.convert else "")
+        if spec.lists_used():
+            self._work.coding.remembers(amount.clear)
+        return amount
+
+    def _conversion(self, path: Path, spec: UnitsSpec) -> Callable[[Decimal, str], Decimal] | None:
+        if isinstance(spec.factors, str):
+            self._check_list((*path, "convert"), CodesOf(list=spec.factors), "factors")
+        try:
+            return conversion(spec, self._work.coding)
+        except ConfigError as error:
+            self._work.problem((*path, "convert"), error.message, error.hint)
+            return None
 
     def _scalar(
         self, path: Path, target: str, spec: FieldSpec, wanted: Any, *, default: object, required: bool
@@ -192,11 +238,13 @@ class StructFields:
         try:
             convert = kind.make(spec, zone)
             neutral = kind.make(FieldSpec(value=""), zone or ZoneInfo("UTC"))
+            clean = cleaner(spec)
         except ConfigError as error:
             self._work.problem(path, error.message, error.hint)
             return None
         if spec.default is not None:
             default, required = self._constant(path, "default", spec.default, neutral), False
+        decode = self._decoder(path, spec, neutral)
         if spec.value is not None:
             return Constant(self._constant(path, "value", spec.value, neutral))
         cell = Scalar(
@@ -207,12 +255,45 @@ class StructFields:
             required=required,
             trim=spec.trim,
             blank=spec.blank,
-            codes=spec.codes,
+            codes=decode,
+            clean=clean,
         )
+        if isinstance(spec.codes, CodesOf):
+            self._work.coding.remembers(cell.forget)
         if cell.name.startswith("$"):
             return self._place(path, cell)
         self._work.column(path, cell.name)
         return cell
+
+    def _decoder(self, path: Path, spec: FieldSpec, convert: Any) -> Decode | None:
+        if spec.otherwise is not None and spec.codes is None:
+            self._work.problem((*path, "otherwise"), "'otherwise' is about 'codes', and there are none", "add 'codes'")
+        constant = constant_of(spec)
+        if constant is not None:
+            self._constant(path, "otherwise", constant, convert)
+        if isinstance(spec.codes, CodesOf):
+            self._check_list(path, spec.codes)
+        return decoder(spec, self._work.coding)
+
+    def _check_list(self, path: Path, of: CodesOf, option: str = "codes") -> None:
+        lists = self._work.lists
+        if lists is None:
+            return
+        if of.list not in lists:
+            hint = near(of.list, lists) if lists else f"add lists/{of.list}.csv with the columns from,to"
+            self._work.problem((*path, option), f"there is no list {of.list!r}", hint)
+            return
+        found = lists[of.list]
+        if found is None:  # the problems of the file have been told
+            return
+        wrong = [(key, name) for key, name in (("from", of.from_), ("to", of.to)) if name and name not in found.columns]
+        for key, name in wrong:
+            said = f"the list {of.list!r} has no column {name!r}"
+            self._work.problem((*path, option, key), said, near(name, found.columns))
+        twice = "" if wrong else found.ambiguous(of.from_, of.to)
+        if twice:
+            said = f"in the list {of.list!r} the code {twice!r} has more than one meaning"
+            self._work.problem((*path, option), said, "keep one, or name other columns")
 
     def _place(self, path: Path, cell: Scalar) -> Constant | None:
         """`$site` and `$source` are the same for every record. Unknown as yet when only the mapping is checked."""
@@ -242,7 +323,7 @@ class StructFields:
         return known[name]
 
     def _options(self, path: Path, spec: FieldSpec, kind: ConverterKind, wanted: Any) -> None:
-        allowed = _ALWAYS | kind.options | {Quantity: {"uom"}, Money: {"currency"}}.get(wanted, set())
+        allowed = _ALWAYS | kind.options | {Quantity: {"uom", "convert"}, Money: {"currency"}}.get(wanted, set())
         for option in sorted(spec.model_fields_set - allowed):
             self._work.problem((*path, option), f"option {option!r} means nothing to converter {kind.name!r}")
 

@@ -13,6 +13,7 @@ from crossdock_controller.formats.base import Decoded
 from crossdock_controller.formats.lists import Elements
 from crossdock_controller.mappings.build import Built
 from crossdock_controller.mappings.cells import Columns
+from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.fields import AROUND
 
@@ -48,13 +49,18 @@ def _charge(found: Built, lines: Built, name: str, elements: Elements, ends: Seq
         i = owner[at]
         place = f"{name}.{at - ends[i] + elements.counts[i] + 1}"
         for error in lines.errors[at]:
-            found.errors.setdefault(i, []).append(
-                Rejected(error.code, _placed(place, error.message), field=error.field, hint=error.hint)
-            )
+            found.errors.setdefault(i, []).append(_at(place, error))
     for at in sorted(lines.warnings):
         i = owner[at]
         place = f"{name}.{at - ends[i] + elements.counts[i] + 1}"
         found.warnings.setdefault(i, []).extend(f"{place}: {text}" for text in lines.warnings[at])
+
+
+def _at(place: str, error: Rejected) -> Rejected:
+    message = _placed(place, error.message)
+    if isinstance(error, UnknownCode):
+        return UnknownCode(error.list, error.value, message, field=error.field, hint=error.hint)
+    return Rejected(error.code, message, field=error.field, hint=error.hint)
 
 
 def _placed(place: str, message: str) -> str:

@@ -17,10 +17,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from crossdock_controller.mappings.codes import list_key
 
 Constant = str | int | float | bool
-Severity = Literal["reject", "warn"]
+Severity = Literal["reject", "hold", "warn"]
 
 
 def _listed(value: object) -> object:
@@ -28,7 +30,7 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple) or value is None else [value]
 
 
-def _texts(value: object) -> object:
+def texts(value: object) -> object:
     """YAML reads a code such as 01 or 7 as a number; in a table of codes it is a text."""
     if isinstance(value, dict):
         return {_text(k): _text(v) for k, v in value.items()}
@@ -39,14 +41,93 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float | Decimal) and not isinstance(value, bool) else value
 
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts), BeforeValidator(_listed)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(texts), BeforeValidator(_listed)]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class FieldSpec(_Model):
+class CodesOf(_Model):
+    """A code list of the tree, instead of codes written out in the field."""
+
+    list: str = Field(description="the name of the list: `lists/NAME.csv` or `lists/NAME.yaml`")
+    from_: str = Field(default="", alias="from", description="its column with the codes; the first one unless given")
+    to: str = Field(default="", description="its column with the meanings; the second one unless given")
+
+    @property
+    def key(self) -> str:
+        return list_key(self.list, self.from_, self.to)
+
+
+def _codes(value: object) -> object:
+    """`uom` and `{list: uom}` name a list; any other mapping holds the codes themselves."""
+    if isinstance(value, str):
+        return CodesOf(list=value)
+    if isinstance(value, dict) and "list" in value:
+        return value
+    return texts(value)
+
+
+def _kind_of_codes(value: object) -> str:
+    return "list" if isinstance(value, CodesOf) or (isinstance(value, dict) and "list" in value) else "codes"
+
+
+AnyCodes = Annotated[
+    Annotated[CodesOf, Tag("list")] | Annotated[dict[str, str], Tag("codes")],
+    Discriminator(_kind_of_codes),
+    BeforeValidator(_codes),
+]
+
+
+class Pad(_Model):
+    """`6` is short for `{to: 6}`: zeros in front."""
+
+    to: int = Field(ge=1, le=200, description="to so many characters")
+    with_: str = Field(default="0", alias="with", min_length=1, max_length=1, description="the character put there")
+    side: Literal["left", "right"] = Field(default="left", description="where")
+
+
+def _pad(value: object) -> object:
+    return {"to": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Cleaning(_Model):
+    """What is done to the text of a column before anything else."""
+
+    extract: str | None = Field(default=None, description="a pattern: its first group, or all that it matches")
+    strip_prefix: Texts = Field(default=(), description="taken off the front, the first of them that is there")
+    strip_suffix: Texts = Field(default=(), description="taken off the end, the first of them that is there")
+    substring: Annotated[tuple[int, ...], Field(min_length=1, max_length=2)] | None = Field(
+        default=None, description="[first character, counted from 1; how many]"
+    )
+    case: Literal["upper", "lower"] | None = Field(default=None, description="in capitals, or in small letters")
+    pad: Annotated[Pad | None, BeforeValidator(_pad)] = Field(default=None, description="filled up to a length")
+
+    @model_validator(mode="after")
+    def _counts_from_1(self) -> Cleaning:
+        if self.substring is not None and min(self.substring) < 1:
+            raise ValueError("'substring' counts characters from 1: [first, how many]")
+        return self
+
+
+class UnitsSpec(_Model):
+    """A quantity in the unit that everyone downstream expects. `convert: KGM` is short for `{to: KGM}`."""
+
+    to: str = Field(description="the unit, as a code of UN/ECE Recommendation 20")
+    factors: str | Annotated[dict[str, str], BeforeValidator(texts)] | None = Field(
+        default=None,
+        description="how many of `to` one of each unit is, written out, or a list that says so; without it by the"
+        " metric and imperial units that are built in",
+    )
+    digits: int | None = Field(default=None, ge=0, le=18, description="rounded to so many decimals")
+
+
+def _units(value: object) -> object:
+    return {"to": value} if isinstance(value, str) else value
+
+
+class FieldSpec(Cleaning):
     """Where one field comes from. A bare column name is short for `{from: COLUMN}`.
 
     Which options mean anything depends on the converter (`as`), which follows the field's type unless named.
@@ -54,25 +135,38 @@ class FieldSpec(_Model):
     element of a list, `^NAME` is a column of the record around it.
     """
 
-    from_: str | None = Field(default=None, alias="from")
-    value: Constant | None = None  # a constant, instead of `from`
-    as_: str | None = Field(default=None, alias="as")
-    default: Constant | None = None  # where the record has a blank
-    required: bool = False  # a blank is refused even where the document would allow it
-    trim: bool = True
-    blank: Texts = ()  # texts that mean "nothing": "N/A", "00000000"
-    codes: Annotated[dict[str, str] | None, BeforeValidator(_texts)] = None  # the source's codes, to ours
-    format: Texts = ()
-    zone: str | None = None  # an IANA zone, or "site"
-    decimal: str | None = None
-    thousands: str | None = None
-    implied: int | None = Field(default=None, ge=0, le=18)  # implied decimals: 12345 is 123.45 with 2
-    digits: int | None = Field(default=None, ge=0, le=18)  # rounded to so many decimals (binary floats of an ERP)
-    truthy: Texts = ()
-    falsy: Texts = ()
-    uom: FieldSpec | None = None  # of a quantity
-    currency: FieldSpec | None = None  # of an amount of money
-    options: dict[str, Any] = {}  # of converters that are not ours
+    from_: str | None = Field(default=None, alias="from", description="a column")
+    value: Constant | None = Field(default=None, description="a constant, instead of `from`")
+    as_: str | None = Field(default=None, alias="as", description="the converter")
+    default: Constant | None = Field(default=None, description="where the record has a blank")
+    required: bool = Field(default=False, description="a blank is refused even where the document would allow it")
+    trim: bool = Field(default=True, description="without blanks around it")
+    blank: Texts = Field(default=(), description='texts that mean "nothing": "N/A", "00000000"')
+    codes: AnyCodes | None = Field(default=None, description="the source's codes to ours, or the list that says so")
+    otherwise: Annotated[str | None, BeforeValidator(_text)] = Field(
+        default=None, description="what becomes of a code without a meaning: reject, keep, or this text"
+    )
+    format: Texts = Field(default=(), description="of dates and times")
+    zone: str | None = Field(default=None, description='of local times: an IANA zone, or "site"')
+    pivot: int | None = Field(
+        default=None, ge=0, le=99, description="of two digits of a year: those from here on are of the century before"
+    )
+    decimal: str | None = Field(default=None, description="the decimal separator")
+    thousands: str | None = Field(default=None, description="the separator of thousands")
+    implied: int | None = Field(default=None, ge=0, le=18, description="implied decimals: 12345 is 123.45 with 2")
+    digits: int | None = Field(
+        default=None, ge=0, le=18, description="rounded to so many decimals (binary floats of an ERP)"
+    )
+    negative: Texts = Field(default=(), description="what else means minus: parentheses, or texts around the number")
+    positive: Texts = Field(default=(), description="texts around the number that mean plus")
+    truthy: Texts = Field(default=(), description="texts that mean true")
+    falsy: Texts = Field(default=(), description="texts that mean false")
+    uom: FieldSpec | None = Field(default=None, description="of a quantity: its unit")
+    convert: Annotated[UnitsSpec | None, BeforeValidator(_units)] = Field(
+        default=None, description="of a quantity: into which unit"
+    )
+    currency: FieldSpec | None = Field(default=None, description="of an amount of money")
+    options: dict[str, Any] = Field(default={}, description="of converters that are not ours")
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +178,15 @@ class FieldSpec(_Model):
         if (self.from_ is None) == (self.value is None):
             raise ValueError("give either 'from' (a column) or 'value' (a constant)")
         return self
+
+    def lists_used(self) -> frozenset[str]:
+        """The names of the code lists that it asks for, its parts included."""
+        own = set[str]()
+        if isinstance(self.codes, CodesOf):
+            own.add(self.codes.list)
+        if self.convert is not None and isinstance(self.convert.factors, str):
+            own.add(self.convert.factors)
+        return frozenset(own).union(*(part.lists_used() for part in (self.uom, self.currency) if part is not None))
 
 
 class Condition(_Model):
@@ -212,6 +315,11 @@ class Mapping(_Model):
     def reads(self) -> str:
         """The name of the source whose records this maps."""
         return self.source or self.mapping
+
+    def lists_used(self) -> frozenset[str]:
+        """The names of the code lists that its fields ask for."""
+        specs = [*self.fields.values(), *self.lines.values(), *(self.deletes or {}).values()]
+        return frozenset().union(*(spec.lists_used() for spec in specs))
 
 
 def yaml_path(tree: object, path: tuple[str | int, ...]) -> tuple[str | int, ...]:

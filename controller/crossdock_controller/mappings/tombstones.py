@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossdock_controller.formats.base import Decoded
-from crossdock_controller.mappings.assemble import Failure, Work
+from crossdock_controller.mappings.assemble import Failure, Work, failure_of
 from crossdock_controller.mappings.build import Builder
 from crossdock_controller.mappings.deletes import DELETE, OP
 
@@ -35,7 +35,7 @@ def made(builder: Builder, rows: Decoded) -> Work:
     for i, errors in built.errors.items():
         told = "; ".join(str(error) for error in errors)
         hint = f"the record was deleted at its source: {told} (give the field a constant in 'deletes')"
-        work.failures[i] = Failure(errors[0].code, hint, errors[0].field, i)
+        work.failures[i] = failure_of(errors[0], hint, i)
     return work
 
 

@@ -31,6 +31,9 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     body: bytes  # the document as JSON
     sequence: int  # position of the event in the event log: a later version of one key has a larger one
     attempt: int  # from 1
+    version: int = 1  # of the kind of document
+    replay: int = 0  # the replay that sends again what was done before: it has an idempotency key of its own
+    site: str = ""  # where its records came from
 
 
 Outcome = Literal["done", "retry", "rejected"]

@@ -28,7 +28,15 @@ RUN_SIZE = 200
 RUN_SECONDS = 20.0  # a run that takes longer is cut: the rest is due again at once, and leases stay short
 SILENCES = 3  # so many requests in a row without an answer, and the rest of the run waits
 
-_OWN_HEADERS = ("idempotency-key", "content-length", "content-type", "host", "transfer-encoding", "connection")
+_OWN_HEADERS = (
+    "idempotency-key",
+    "crossdock-replay",
+    "content-length",
+    "content-type",
+    "host",
+    "transfer-encoding",
+    "connection",
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 
 
@@ -142,10 +150,12 @@ class HttpSink:
             target = self._filled(delivery)
             headers = self._headers | {
                 "Content-Type": "application/json",
-                "Idempotency-Key": delivery.event_id.hex() + self._key_suffix,
+                "Idempotency-Key": delivery.event_id.hex() + self._key_suffix + _again(delivery),
                 "Crossdock-Document": quote(delivery.document),
                 "Crossdock-Sequence": str(delivery.sequence),
             }
+            if delivery.replay:
+                headers["Crossdock-Replay"] = str(delivery.replay)
             answer = exchange.send(self._settings.method, target, headers, delivery.body)
         except Rejected as error:
             return Verdict("rejected", error.code, str(error))
@@ -162,6 +172,11 @@ class HttpSink:
         if delivery.key.strip(".") == "" and "{key}" in self._target:
             raise Rejected("bad_key", f"key {delivery.key!r} cannot stand in a URL", field="key")
         return _fill(self._target, delivery.key, delivery.document)
+
+
+def _again(delivery: Outgoing) -> str:
+    """What was done before and is sent again on purpose has a key of its own, or the receiver would leave it out."""
+    return f"-r{delivery.replay}" if delivery.replay else ""
 
 
 def _fill(template: str, key: str, document: str) -> str:

@@ -1,4 +1,5 @@
-"""in = delivered + pending + held + dead + discarded (+ ignored + duplicates + unrouted), per source, at any time.
+"""in = delivered + superseded + pending + held + dead + discarded (+ ignored + duplicates + unrouted), per source, at
+any time.
 
 "in" is counted in the intake, everything else in state.db, row by row: nothing here reads a counter that the other side
 keeps, so that agreement proves something. Only what leaves no row of its own (records that the mapping ignores, records
@@ -14,16 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossdock_controller.store.connection import connect, snapshot
-from crossdock_controller.store.deliveries import State
+from crossdock_controller.store.deliveries import SEVERITY, State, severity_sql
 
 _UNROUTED = -1
 _FIELD_OF_STATE = {
     _UNROUTED: "unrouted",
     State.DONE: "delivered",
+    State.SUPERSEDED: "superseded",
     State.DISCARDED: "discarded",
     State.PENDING: "pending",
     State.RETRYING: "pending",
     State.HELD: "held",
+    State.EXPIRED: "dead",
+    State.STOPPED: "held",
     State.DEAD: "dead",
 }
 
@@ -48,11 +52,12 @@ class AccountRow:
     unrouted: int = 0
     waiting: int = 0
     retrying: int = 0
+    superseded: int = 0
 
     @property
     def accounted(self) -> int:
         return (
-            self.delivered + self.pending + self.held + self.dead + self.discarded
+            self.delivered + self.superseded + self.pending + self.held + self.dead + self.discarded
             + self.ignored + self.duplicates + self.unrouted
         )  # fmt: skip
 
@@ -92,13 +97,16 @@ def _add(row: AccountRow, field: str, records: int) -> None:
 
 def _add_events(db: sqlite3.Connection, rows: dict[tuple[str, str], AccountRow]) -> None:
     sinks = ",".join(str(int(i)) for (i,) in db.execute("SELECT id FROM sinks ORDER BY id"))
-    worst = f"SELECT max(d.state) FROM deliveries d WHERE d.sink_id IN ({sinks}) AND d.event_seq = e.seq"
+    worst = (
+        f"SELECT max({severity_sql('d.state')}) FROM deliveries d WHERE d.sink_id IN ({sinks}) AND d.event_seq = e.seq"
+    )
     query = (
         "SELECT s.site, s.source, w, sum(n) FROM"
         f" (SELECT e.input_id AS i, coalesce(({worst}), {_UNROUTED}) AS w, sum(e.records) AS n FROM events e"
         " GROUP BY 1, 2) JOIN inputs ON inputs.id = i JOIN sources s ON s.id = inputs.source_id GROUP BY 1, 2, 3"
     )
-    for site, source, state, records in db.execute(query):
+    for site, source, worst_of, records in db.execute(query):
+        state = SEVERITY[worst_of] if worst_of != _UNROUTED else _UNROUTED
         row = _row(rows, site, source)
         _add(row, _FIELD_OF_STATE[state], records)
         if state == State.RETRYING:
@@ -109,7 +117,7 @@ def _add_letters(db: sqlite3.Connection, rows: dict[tuple[str, str], AccountRow]
     """A record letter that was retried counts where its event is; a delivery letter where its delivery is."""
     query = (
         "SELECT s.site, s.source, d.state, sum(d.records) FROM dead_letters d JOIN sources s ON s.id = d.source_id"
-        " WHERE d.kind = 'record' AND d.state IN ('open', 'discarded') GROUP BY 1, 2, 3"
+        " WHERE d.kind = 'record' AND d.state IN ('open', 'discarded', 'superseded') GROUP BY 1, 2, 3"
     )
     for site, source, state, records in db.execute(query):
         _add(_row(rows, site, source), "dead" if state == "open" else "discarded", records)

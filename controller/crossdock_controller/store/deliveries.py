@@ -4,9 +4,13 @@ The bulk is fresh: rows beyond the sink's cursor, closed by range when a run is 
 well becomes exceptional: it gets `chain`, a number of its business key, and stays in its chain until it is resolved.
 Three rules, kept by `settle` in the same transaction as every change, are all there is to order:
 
-- a row joins its chain at the latest when the cursor passes it unresolved, and leaves it when done or discarded;
-- the head of a chain is never held, and rows behind a head that waits (retrying, dead) are;
+- a row joins its chain at the latest when the cursor passes it unresolved, and leaves it when done, discarded,
+  superseded or expired;
+- the head of a chain is never held, and rows behind a head that waits (retrying, dead, stopped) are;
 - a row is picked only when no earlier row of its chain would be left out.
+
+A row that a rule stopped is in its chain from the start, so it may stand there before the cursor has come to it. Once
+released it waits for what is fresh before it: `pick_due` sees to that.
 
 Functions here run within the caller's transaction, except the picks, which read.
 """
@@ -27,7 +31,7 @@ from crossdock_controller.store.bodies import Bodies
 
 
 class State(IntEnum):
-    """By severity: of several deliveries of one event the greatest is the event's state in the account.
+    """Numbers are for ever; which is worse is said by SEVERITY.
 
     "leased" is not among them: the lease is the sink's, and a run that was not finished was never begun.
     """
@@ -38,6 +42,24 @@ class State(IntEnum):
     RETRYING = 3
     HELD = 4
     DEAD = 5
+    STOPPED = 6  # by a rule, all deliveries of the event at once: none of them is dead beside it
+    SUPERSEDED = 10  # not sent, for a newer version of its key made it pointless
+    EXPIRED = 11  # a dead letter that holds nobody: it was too old when its turn came
+
+
+SEVERITY = (
+    State.DONE, State.SUPERSEDED, State.DISCARDED, State.PENDING, State.RETRYING, State.HELD, State.STOPPED,
+    State.EXPIRED, State.DEAD,
+)  # fmt: skip
+"""Of several deliveries of one event the last of these is the event's state in the account."""
+
+URGENT_US = 1  # due before anything that waits for its time
+
+
+def severity_sql(column: str) -> str:
+    """The place in SEVERITY of the state in *column*."""
+    cases = " ".join(f"WHEN {int(state)} THEN {place}" for place, state in enumerate(SEVERITY))
+    return f"CASE {column} {cases} END"
 
 
 class Picked(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +73,9 @@ class Picked(msgspec.Struct, frozen=True, gc=False):
     document: str
     key: str
     body: bytes
+    version: int = 1  # of the kind of document
+    again: int | None = None  # the replay that sends it, 0 for a person who retried an expired one
+    was_done: bool = False  # it was delivered before
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +90,10 @@ class Failure:
     since_us: int | None
 
 
+LAST = 2**63 - 1
 _PICK = (
     "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body_id, e.body_start,"
-    " e.body_length"
+    " e.body_length, e.version, d.again, d.run_id"
     " FROM deliveries d JOIN events e ON e.seq = d.event_seq"
 )
 
@@ -110,27 +136,37 @@ def ranges(seqs: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-def pick_fresh(db: sqlite3.Connection, bodies: Bodies, sink: int, after: int, limit: int) -> list[Picked]:
+def pick_fresh(
+    db: sqlite3.Connection, bodies: Bodies, sink: int, after: int, limit: int, up_to: int = LAST
+) -> list[Picked]:
     """The next fresh deliveries beyond *after*, in event order."""
     rows = db.execute(
-        _PICK + " WHERE d.sink_id = ? AND d.event_seq > ? AND d.state = ? AND d.chain IS NULL"
+        _PICK + " WHERE d.sink_id = ? AND d.event_seq > ? AND d.event_seq <= ? AND d.state = ? AND d.chain IS NULL"
         " ORDER BY d.event_seq LIMIT ?",
-        (sink, after, int(State.PENDING), limit),
+        (sink, after, up_to, int(State.PENDING), limit),
     )
     return _picked(rows, bodies)
 
 
-def pick_due(db: sqlite3.Connection, bodies: Bodies, sink: int, now_us: int, limit: int) -> list[Picked]:
+def pick_due(
+    db: sqlite3.Connection, bodies: Bodies, sink: int, now_us: int, limit: int, ahead: int, up_to: int = LAST
+) -> list[Picked]:
     """Exceptional deliveries whose time has come, longest due first, then put in event order.
 
-    One whose chain has an earlier row that is not due, or due later, waits: its head goes first.
+    One whose chain has an earlier row that is not due, or due later, waits: its head goes first. One beyond *ahead*,
+    how far fresh deliveries were picked, waits for those before it, of whatever key, unless it is urgent: then those of
+    its key are in its chain (see `urgent`).
     """
     rows = db.execute(
-        _PICK + " WHERE d.sink_id = ?1 AND d.due_us <= ?2 AND NOT EXISTS (SELECT 1 FROM deliveries b"
+        _PICK + " WHERE d.sink_id = ?1 AND d.due_us <= ?2 AND d.event_seq <= ?6"
+        " AND NOT EXISTS (SELECT 1 FROM deliveries b"
         " WHERE b.sink_id = ?1 AND b.chain = d.chain AND b.event_seq < d.event_seq"
         " AND (b.due_us IS NULL OR b.due_us > d.due_us))"
+        " AND (d.event_seq <= ?4 OR d.due_us <= ?7"
+        " OR NOT EXISTS (SELECT 1 FROM deliveries f WHERE f.sink_id = ?1 AND f.event_seq > ?4"
+        " AND f.event_seq < d.event_seq AND f.state = ?5 AND f.chain IS NULL))"
         " ORDER BY d.due_us, d.event_seq LIMIT ?3",
-        (sink, now_us, limit),
+        (sink, now_us, limit, ahead, int(State.PENDING), up_to, URGENT_US),
     )
     return sorted(_picked(rows, bodies), key=lambda p: p.event_seq)
 
@@ -138,9 +174,12 @@ def pick_due(db: sqlite3.Connection, bodies: Bodies, sink: int, now_us: int, lim
 def _picked(rows: Iterable[Any], bodies: Bodies) -> list[Picked]:
     get = bodies.get
     return [
-        Picked(seq, attempt, chain, since_us, event_id, document, key, get(chunk, start, length))
-        for seq, attempt, chain, since_us, event_id, document, key, chunk, start, length in rows
-    ]
+        Picked(
+            seq, attempt, chain, since_us, event_id, document, key, get(chunk, start, length), version, again,
+            run is not None,
+        )
+        for seq, attempt, chain, since_us, event_id, document, key, chunk, start, length, version, again, run in rows
+    ]  # fmt: skip
 
 
 def bring_forward(db: sqlite3.Connection, sink: int, now_us: int, by_us: int) -> None:
@@ -163,14 +202,15 @@ def has_chains(db: sqlite3.Connection, sink: int) -> bool:
     return db.execute(query, (sink,)).fetchone() is not None
 
 
-def blocked(db: sqlite3.Connection, sink: int, chains: Iterable[int]) -> set[int]:
-    """Those of *chains* that have an unresolved row in this sink."""
+def blocked(db: sqlite3.Connection, sink: int, chains: Iterable[int]) -> dict[int, int]:
+    """Those of *chains* that have an unresolved row in this sink, and the first event of each: what comes after that
+    one waits. What a rule stopped may stand behind rows that are still fresh: those need not."""
     rows = db.execute(
-        "SELECT c.value FROM json_each(?) c"
-        " WHERE EXISTS (SELECT 1 FROM deliveries WHERE sink_id = ? AND chain = c.value)",
-        (json.dumps(list(chains)), sink),
+        "SELECT c.value, (SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain = c.value) AS first"
+        " FROM json_each(?) c WHERE first IS NOT NULL",
+        (sink, json.dumps(list(chains))),
     )
-    return {chain for (chain,) in rows}
+    return dict(rows.fetchall())
 
 
 def close_range(db: sqlite3.Connection, sink: int, first: int, last: int, run_id: int) -> int:
@@ -180,6 +220,16 @@ def close_range(db: sqlite3.Connection, sink: int, first: int, last: int, run_id
         " WHERE sink_id = ? AND event_seq BETWEEN ? AND ? AND state = ? AND chain IS NULL",
         (int(State.DONE), run_id, sink, first, last, int(State.PENDING)),
     ).rowcount
+
+
+def joined(db: sqlite3.Connection, sink: int, seqs: Iterable[int]) -> dict[int, int]:
+    """{event seq: chain} of those of *seqs* that are still open, and in a chain by now."""
+    rows = db.execute(
+        "SELECT d.event_seq, d.chain FROM json_each(?) q JOIN deliveries d ON d.sink_id = ? AND d.event_seq = q.value"
+        " WHERE d.chain IS NOT NULL AND d.state = ?",
+        (json.dumps(list(seqs)), sink, int(State.PENDING)),
+    )
+    return dict(rows.fetchall())
 
 
 def close(db: sqlite3.Connection, sink: int, seqs: Iterable[int], run_id: int) -> None:
@@ -221,7 +271,7 @@ def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int
                 "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND chain = ? AND state = ?",
                 (int(State.PENDING), now_us, sink, chain, int(State.HELD)),
             )
-        elif head[1] in (State.RETRYING, State.DEAD):
+        elif head[1] in (State.RETRYING, State.DEAD, State.STOPPED):
             db.execute(
                 "UPDATE deliveries SET state = ?, due_us = NULL WHERE sink_id = ? AND chain = ? AND event_seq > ?"
                 " AND state IN (?, ?)",
@@ -229,27 +279,73 @@ def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int
             )
 
 
-def retry_dead(db: sqlite3.Connection, sink: int, seq: int, now_us: int) -> int | None:
-    """Make a dead delivery due now; its attempts go on, its age begins anew. Its chain, or None when it is not dead."""
-    row = db.execute(
-        "UPDATE deliveries SET state = ?, due_us = ?, since_us = NULL WHERE sink_id = ? AND event_seq = ? AND state = ?"
-        " RETURNING chain",
-        (int(State.PENDING), now_us, sink, seq, int(State.DEAD)),
-    ).fetchone()
-    return row[0] if row else None
+def retry_dead(db: sqlite3.Connection, sink: int, seq: int, now_us: int, again: int = 0) -> int | None:
+    """Make a dead delivery due now; its attempts go on, its age begins anew. Its chain, or None when it is not dead.
+
+    One that expired joins its chain, and does not expire a second time; *again* is the replay that retries it.
+    """
+    chain, state = _dead(db, sink, seq)
+    if chain is None:
+        return None
+    db.execute(
+        "UPDATE deliveries SET state = ?, due_us = ?, since_us = NULL, chain = ?, again = coalesce(?, again)"
+        " WHERE sink_id = ? AND event_seq = ?",
+        (int(State.PENDING), now_us, chain, again if again or state == State.EXPIRED else None, sink, seq),
+    )
+    return chain
 
 
 def discard_dead(db: sqlite3.Connection, sink: int, seq: int) -> int | None:
     """A person gives a dead delivery up. The chain it leaves (`settle` it after), or None when it is not dead."""
-    row = db.execute(
-        "SELECT chain FROM deliveries WHERE sink_id = ? AND event_seq = ? AND state = ?", (sink, seq, int(State.DEAD))
-    ).fetchone()
-    if row is None:
+    chain, _ = _dead(db, sink, seq)
+    if chain is None:
         return None
+    _discard(db, sink, seq)
+    return chain
+
+
+def stop(db: sqlite3.Connection, sink: int, stopped: Iterable[tuple[int, int]]) -> None:
+    """(event seq, chain) of deliveries added in this transaction that a rule holds for a person."""
+    db.executemany(
+        "UPDATE deliveries SET state = ?, chain = ? WHERE sink_id = ? AND event_seq = ?",
+        [(int(State.STOPPED), chain, sink, seq) for seq, chain in stopped],
+    )
+
+
+def start(db: sqlite3.Connection, seq: int, now_us: int, *, discard: bool = False) -> int:
+    """The stopped deliveries of an event go on, or with *discard* are given up; how many there were."""
+    rows = db.execute(
+        "SELECT k.id, d.chain FROM sinks k JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = ? WHERE d.state = ?",
+        (seq, int(State.STOPPED)),
+    ).fetchall()
+    for sink, chain in rows:
+        if discard:
+            _discard(db, sink, seq)
+        else:
+            db.execute(
+                "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND event_seq = ?",
+                (int(State.PENDING), now_us, sink, seq),
+            )
+        settle(db, sink, [chain], now_us)
+    return len(rows)
+
+
+def _discard(db: sqlite3.Connection, sink: int, seq: int) -> None:
     db.execute(
         "UPDATE deliveries SET state = ?, due_us = NULL, chain = NULL, since_us = NULL"
         " WHERE sink_id = ? AND event_seq = ?",
         (int(State.DISCARDED), sink, seq),
     )
-    chain: int = row[0]
-    return chain
+
+
+def _dead(db: sqlite3.Connection, sink: int, seq: int) -> tuple[int | None, int]:
+    """The chain and state of a delivery that is dead or expired; None as the chain when it is neither."""
+    row = db.execute(
+        "SELECT d.chain, d.state, e.document, e.key FROM deliveries d JOIN events e ON e.seq = d.event_seq"
+        " WHERE d.sink_id = ? AND d.event_seq = ? AND d.state IN (?, ?)",
+        (sink, seq, int(State.DEAD), int(State.EXPIRED)),
+    ).fetchone()
+    if row is None:
+        return None, 0
+    chain, state, document, key = row
+    return (chain if chain is not None else chain_of(document, key)), state

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from crossdock_controller.store.connection import transaction
+from crossdock_controller.store.deliveries import State
 from crossdock_controller.store.leases import LEASE_US, LeaseLost
 
 
@@ -21,6 +22,19 @@ class SinkState:
     failures: int
     problem: str
     next_try_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What people said of a sink. *drain_seq*: it is to send what is due of events up to that one, and pause then; 0:
+    it is not being drained. *drain_total* deliveries waited when that was said. The last word: when, who and why."""
+
+    paused: bool
+    drain_seq: int = 0
+    drain_total: int = 0
+    said_us: int = 0
+    said_by: str = ""
+    said_because: str = ""
 
 
 def sink_id(db: sqlite3.Connection, name: str) -> int:
@@ -92,17 +106,46 @@ def opened(db: sqlite3.Connection, sink: int, owner: str) -> None:
     )
 
 
-def pause(db: sqlite3.Connection, name: str, *, paused: bool) -> bool:
-    """Stop or go on sending to a sink; what is due waits. False when there is no sink of that name."""
-    with transaction(db):
-        return (
-            db.execute(
-                "UPDATE sink_cursors SET paused = ? WHERE sink_id = (SELECT id FROM sinks WHERE name = ?)",
-                (int(paused), name),
-            ).rowcount
-            == 1
-        )
+def known(db: sqlite3.Connection, name: str) -> int | None:
+    """The number of a sink that was ever due something or served; None for any other name."""
+    row = db.execute("SELECT id FROM sinks WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
 
 
-def is_paused(db: sqlite3.Connection, sink: int) -> bool:
-    return bool(db.execute("SELECT paused FROM sink_cursors WHERE sink_id = ?", (sink,)).fetchone()[0])
+def orders(db: sqlite3.Connection, sink: int) -> Orders:
+    row = db.execute(
+        "SELECT paused, drain_seq, drain_total, said_us, said_by, said_because FROM sink_cursors WHERE sink_id = ?",
+        (sink,),
+    ).fetchone()
+    return Orders(bool(row[0]), *row[1:])
+
+
+def order(db: sqlite3.Connection, sink: int, said: Orders) -> None:
+    """In a transaction. What is due at a paused sink waits."""
+    db.execute(
+        "UPDATE sink_cursors SET paused = ?, drain_seq = ?, drain_total = ?, said_us = ?, said_by = ?,"
+        " said_because = ? WHERE sink_id = ?",
+        (int(said.paused), said.drain_seq, said.drain_total, said.said_us, said.said_by, said.said_because, sink),
+    )
+
+
+def drained(db: sqlite3.Connection, sink: int, owner: str, drain_seq: int) -> None:
+    """The sink sent what it was to: it is paused now, unless a person said something else meanwhile. In a
+    transaction."""
+    db.execute(
+        "UPDATE sink_cursors SET paused = 1, drain_seq = 0 WHERE sink_id = ? AND owner = ? AND drain_seq = ?",
+        (sink, owner, drain_seq),
+    )
+
+
+def left_to_drain(db: sqlite3.Connection, sink: int, up_to: int, now_us: int) -> int:
+    """Deliveries of events up to *up_to* that are due now: fresh, or their time has come."""
+    (fresh,) = db.execute(
+        "SELECT count(*) FROM deliveries WHERE sink_id = ?1 AND event_seq <= ?2 AND state = ?3 AND chain IS NULL"
+        " AND event_seq > (SELECT event_seq FROM sink_cursors WHERE sink_id = ?1)",
+        (sink, up_to, int(State.PENDING)),
+    ).fetchone()
+    (due,) = db.execute(
+        "SELECT count(*) FROM deliveries WHERE sink_id = ? AND due_us <= ? AND event_seq <= ?", (sink, now_us, up_to)
+    ).fetchone()
+    return int(fresh) + int(due)

@@ -32,7 +32,8 @@ class StreamView:
 
 @dataclass(frozen=True, slots=True)
 class SinkView:
-    """One sink. *pending* is due and was not tried yet; *oldest_us* is when the oldest of all unfinished was received;
+    """One sink. *held* stand behind an earlier one of their key. *pending* is due and was not tried yet; *oldest_us* is
+    when the oldest of all unfinished was received;
     *failures* in a row and *problem* while the sink as a whole gives no verdict, since *down_us*; *drain_seconds* is
     how long what waits takes at the pace of its last good calls, 0 when that is not known."""
 
@@ -49,6 +50,11 @@ class SinkView:
     next_try_us: int
     down_us: int = 0
     drain_seconds: float = 0.0
+    draining: bool = False  # it sends what was due when a person said so, and pauses then
+    said_us: int = 0  # when a person last paused, drained or resumed it
+    said_by: str = ""
+    said_because: str = ""
+    stopped: int = 0  # by a rule, for a person
 
     @property
     def waiting(self) -> int:
@@ -92,11 +98,12 @@ def streams(intake: sqlite3.Connection, decided: Mapping[int, Position]) -> list
 def sinks(db: sqlite3.Connection) -> list[SinkView]:
     """Every sink that was ever due something, by name."""
     rows = db.execute(
-        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us, c.down_us"
+        "SELECT s.id, s.name, c.event_seq, c.paused, c.failures, c.problem, c.next_try_us, c.down_us,"
+        " c.drain_seq, c.said_us, c.said_by, c.said_because"
         " FROM sinks s JOIN sink_cursors c ON c.sink_id = s.id ORDER BY s.name"
     ).fetchall()
     found = []
-    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us in rows:
+    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us, drain_seq, said_us, by, because in rows:
         fresh, first_seq = db.execute(
             "SELECT count(*), min(event_seq) FROM deliveries"
             " WHERE sink_id = ? AND event_seq > ? AND state = ? AND chain IS NULL",
@@ -109,10 +116,10 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
             ).fetchall()
         )
         first_chained = db.execute(
-            "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state != ?",
-            (sink_id, int(State.DEAD)),
+            "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state NOT IN (?, ?)",
+            (sink_id, int(State.DEAD), int(State.STOPPED)),
         ).fetchone()[0]
-        waiting = fresh + sum(n for state, n in chained.items() if state != State.DEAD)
+        waiting = fresh + sum(n for state, n in chained.items() if state not in (State.DEAD, State.STOPPED))
         pace = runs.pace(db, sink_id) if waiting else 0.0
         oldest = min((seq for seq in (first_seq, first_chained) if seq is not None), default=None)
         found.append(
@@ -121,7 +128,7 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
                 fresh + chained.get(int(State.PENDING), 0),
                 chained.get(int(State.RETRYING), 0),
                 chained.get(int(State.HELD), 0),
-                chained.get(int(State.DEAD), 0),
+                chained.get(int(State.DEAD), 0) + _expired(db, sink_id),
                 _received_us(db, oldest),
                 runs.last_done_us(db, sink_id),
                 bool(paused),
@@ -130,8 +137,20 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
                 next_try_us,
                 down_us,
                 waiting / pace if pace else 0.0,
+                bool(drain_seq),
+                said_us,
+                by,
+                because,
+                chained.get(int(State.STOPPED), 0),
             )
         )
+    return found
+
+
+def _expired(db: sqlite3.Connection, sink: int) -> int:
+    """Dead letters of a sink that are in no chain."""
+    query = f"SELECT count(*) FROM deliveries WHERE sink_id = ? AND state = {int(State.EXPIRED)}"  # its own index
+    found: int = db.execute(query, (sink,)).fetchone()[0]
     return found
 
 

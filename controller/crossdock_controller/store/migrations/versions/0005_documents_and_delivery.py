@@ -27,11 +27,53 @@ def _events() -> None:
 
 
 def _codes() -> None:
-    """Meanings of codes that people gave, beside the lists of the configuration."""
+    """Meanings of codes that people gave, beside the lists of the configuration; and what waits for one."""
+    op.create_table(
+        "code_meanings",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("list", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("site", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("meaning", sa.Text(), nullable=False),
+        sa.Column("said_by", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False, server_default=""),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("code_meanings_value", "code_meanings", ["list", "value", "site", "id"])
+    op.add_column("dead_letters", sa.Column("list", sa.Text(), nullable=False, server_default=""))
+    op.add_column("dead_letters", sa.Column("value", sa.Text(), nullable=False, server_default=""))
+    op.add_column("dead_letters", sa.Column("coded", sa.BigInteger(), nullable=False, server_default="0"))
+    unknown = sa.text("state = 'open' AND list != ''")
+    op.create_index(
+        "dead_letters_codes", "dead_letters", ["list", "value", "id"], sqlite_where=unknown, postgresql_where=unknown
+    )
 
 
 def _holds() -> None:
     """Events that a rule holds for a person."""
+    op.create_table(
+        "holds",
+        sa.Column("event_seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("reasons", sa.Text(), nullable=False),
+        sa.Column("by_hand", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, server_default="open"),
+        sa.Column("opened_us", sa.BigInteger(), nullable=False),
+        sa.Column("resolved_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("resolved_by", sa.Text(), nullable=False, server_default=""),
+        sa.Column("note", sa.Text(), nullable=False, server_default=""),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("holds_state", "holds", ["state", "event_seq"])
+    op.create_table(  # the masters that held events refer to and that have not come
+        "hold_waits",
+        sa.Column("document", sa.Text(), primary_key=True),
+        sa.Column("key", sa.Text(), primary_key=True),
+        sa.Column("event_seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("hold_waits_event", "hold_waits", ["event_seq"])
 
 
 def _exceptions() -> None:
@@ -76,11 +118,41 @@ def _remapping() -> None:
 
 
 def _dispatch() -> None:
-    """Deliveries that were superseded or ran out of time."""
+    """What a person said of a sink; deliveries that ran out of time, and those that are sent again on purpose."""
+    for name in ("drain_seq", "drain_total", "said_us"):
+        op.add_column("sink_cursors", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
+    for name in ("said_by", "said_because"):
+        op.add_column("sink_cursors", sa.Column(name, sa.Text(), nullable=False, server_default=""))
+    op.add_column("deliveries", sa.Column("again", sa.BigInteger()))
+    expired = sa.text("state = 11")
+    op.create_index(
+        "deliveries_expired", "deliveries", ["sink_id", "event_seq"], sqlite_where=expired, postgresql_where=expired
+    )
 
 
 def _replays() -> None:
-    """Events that are sent again on purpose."""
+    """Events that are sent again on purpose: what was chosen, and how far it is."""
+    places = ("at_seq", "until_seq", "total", "queued", "has_it", "older", "waiting", "finished_us")
+    op.create_table(
+        "replays",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("sink_id", sa.BigInteger(), nullable=False),
+        sa.Column("chosen", sa.Text(), nullable=False),
+        sa.Column("because", sa.Text(), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("rate", sa.Float(), nullable=False, server_default="0"),
+        *(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0") for name in places),
+        sa.Column("state", sa.Text(), nullable=False, server_default="running"),
+        sa.Column("ended_by", sa.Text(), nullable=False, server_default=""),
+        sqlite_autoincrement=True,
+    )
+    running = sa.text("state = 'running'")
+    op.create_index("replays_running", "replays", ["sink_id", "id"], sqlite_where=running, postgresql_where=running)
+    of_replay = sa.text("again > 0")
+    op.create_index(
+        "deliveries_again", "deliveries", ["again", "state"], sqlite_where=of_replay, postgresql_where=of_replay
+    )
 
 
 def _write_back() -> None:
