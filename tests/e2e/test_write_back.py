@@ -52,3 +52,28 @@ def test_agents_that_are_killed_write_each_document_once_to_folders_and_tables(t
             assert sites.receipts(site) == 150
             assert sites.skus(site) == sorted(items[site])
             assert not [p for p in sites.folder(site).iterdir() if p.suffix == ".tmp"]
+        _take_back(sites)
+
+
+def _take_back(sites: Sites) -> None:
+    """What an undo does to a row, to a file, and to what somebody else has changed since."""
+
+    def undo(sink: str, key: str) -> tuple[int, str]:
+        done = sites.typed("undo", sink, "--document", "Product", "--key", key, "--because", "a test", "--wait", "60")
+        return done.returncode, done.stdout + done.stderr
+
+    assert undo("atl1-table", "atl1-0007")[0] == 0
+    assert "atl1-0007" not in sites.rows("atl1")
+    assert undo("atl1-drop", "atl1-0007")[0] == 0
+    assert "atl1-0007" not in sites.skus("atl1")
+    assert not [
+        path for path in sites.folder("atl1").iterdir() if path.name.startswith("atl1-0007-")
+    ]  # its marker went, too
+    sites.change("muc1", "UPDATE items SET NAME = 'by hand' WHERE SKU = 'muc1-0007'")
+    code, said = undo("muc1-table", "muc1-0007")
+    assert code == 1, said
+    assert "was changed since it was written here" in said
+    assert sites.rows("muc1")["muc1-0007"][0] == "by hand"
+    assert undo("atl1-table", "atl1-0007")[0] == 1  # nothing of it is there any more
+    audited = sites.centre.json("audit", "--action", "writebacks.undo")["entries"]
+    assert len(audited) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -135,6 +136,18 @@ class Sites:
             capture_output=True, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def typed(self, *words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "CROSSDOCK_DATA": str(self.centre.data)}
+        return subprocess.run(
+            [command("crossdock"), *words], capture_output=True, encoding="utf-8", env=env, timeout=120, check=False
+        )
+
+    def change(self, site: str, sql: str) -> None:
+        """As somebody at the site does."""
+        with closing(sqlite3.connect(self.database(site))) as db:
+            db.execute(sql)
+            db.commit()
 
     def receipts(self, site: str) -> int:
         with closing(sqlite3.connect(self.database(site))) as db:

@@ -33,6 +33,8 @@ _ENTRIES = {
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
     "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
+    "writebacks": Entry("cli.writebacks:writebacks", "What went back to sites, and what they said."),
+    "undo": Entry("cli.writebacks:undo", "Take back at a site what was written there."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
@@ -44,7 +46,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "holds", "codes", "command"],
+    "Mend": ["dead", "undo", "writebacks", "holds", "codes", "command"],
     "Configure": [
         "plan",
         "apply",

@@ -110,8 +110,8 @@ def put(
         )  # fmt: skip
 
 
-def put_undo(db: sqlite3.Connection, row: SiteDelivery, agent: str, now_us: int) -> bytes:
-    """Have it waiting for *agent* that what *row* wrote is taken back; the id of the order. In a transaction."""
+def put_undo(db: sqlite3.Connection, row: SiteDelivery, now_us: int) -> bytes:
+    """Have it waiting for the agent that wrote it that what *row* wrote is taken back; the id of the order. In a transaction."""
     of = bytes.fromhex(row.id)
     id_ = hashlib.blake2b(b"undo\x00" + of + row.attempt.to_bytes(4, "big"), digest_size=16).digest()
     known = db.execute("SELECT state, attempt FROM site_deliveries WHERE id = ?", (id_,)).fetchone()
@@ -122,7 +122,7 @@ def put_undo(db: sqlite3.Connection, row: SiteDelivery, agent: str, now_us: int)
     db.execute(
         "INSERT INTO site_deliveries(id, sink, site, agent, writer, document, key, event_seq, undo_of, attempt, asked,"
         " state, created_us, payload) VALUES(?,?,?,?,?,?,?,?,?,?,0,'waiting',?,x'')",
-        (id_, row.sink, row.site, agent, row.writer, row.document, row.key, row.event_seq, of, attempt, now_us),
+        (id_, row.sink, row.site, row.agent, row.writer, row.document, row.key, row.event_seq, of, attempt, now_us),
     )
     return id_
 
