@@ -24,6 +24,7 @@ from support.nats_server import nats_server  # noqa: F401 - fixture
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support.rabbitmq import rabbitmq_server  # noqa: F401 - fixture
 from support.sink_rigs import FileRig, HttpRig, PostgresRig, Rig, SqliteRig, refused, thing
+from support.site_rig import SiteRig
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
 
@@ -41,7 +42,13 @@ HOSTILE = {
 }
 
 
-JUDGING = ["sqlite", "postgres", "http", "http_concurrent"]  # destinations that can refuse one document of a run
+JUDGING = [
+    "sqlite",
+    "postgres",
+    "http",
+    "http_concurrent",
+    "agent",
+]  # destinations that can refuse one document of a run
 
 
 def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]:
@@ -52,6 +59,9 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield PostgresRig(base, request.getfixturevalue("postgres"))
         case "file":
             yield FileRig(base)
+        case "agent":
+            with SiteRig(base) as site:
+                yield site
         case "nats":
             yield NatsRig(base, request.getfixturevalue("nats_server"))
         case "amqp":

@@ -141,9 +141,8 @@ def test_different_keys_have_different_names(tmp_path: Path) -> None:
 
 def test_lines_become_rows_of_a_csv_file_and_what_its_encoding_lacks_is_refused(tmp_path: Path) -> None:
     columns = {"NO": "^.number", "SKU": "sku", "QTY": "quantity.value"}
-    place = Place(
-        tmp_path, name="{key}-{sequence}.csv", csv={"columns": columns, "each": "lines", "encoding": "cp1252"}
-    )
+    how = {"columns": columns, "each": "lines", "encoding": "cp1252"}
+    place = Place(tmp_path, name="{key}-{sequence}.csv", csv=how)
     lines = [{"sku": "S;1", "quantity": {"value": "2.5"}}, {"sku": "Ü"}]
     place.applied(place.prepared(job(lines=lines)))
     assert (tmp_path / "4711-000000000001.csv").read_bytes() == (

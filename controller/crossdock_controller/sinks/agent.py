@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from crossdock.errors import ConfigError, SinkUnavailable
+from crossdock.errors import SinkUnavailable
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.store import connection, leases, site_deliveries, site_links
@@ -23,24 +23,24 @@ from crossdock_controller.store.site_deliveries import Addressed, id_of
 from crossdock_controller.store.wake import Bell, Waker
 
 RUN_SIZE = 500
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.05  # a look at a few rows by their ids
 AGAIN_SECONDS = 0.2  # a delivery without a receipt is asked for again so soon
 _HELD = Verdict("retry", "held", "an earlier version of this document is not done")
 _NOT_YET = Verdict("retry", "held", "waits for the site's receipt", AGAIN_SECONDS)
 
 
 class AgentSettings(SinkSettings):
-    site: str = Field(min_length=1)
-    writer: str = Field(min_length=1)
-    agent: str | None = None  # of several agents of the site, the one that writes
-    wait_seconds: float = Field(default=3.0, gt=0, le=60)
+    site: str = Field(min_length=1, description="where the documents go")
+    writer: str = Field(min_length=1, description="one of `writers/` that is at that site")
+    agent: str | None = Field(default=None, description="of several agents of the site, the one that writes")
+    wait_seconds: float = Field(default=3.0, gt=0, le=60, description="how long a run waits for receipts")
 
 
 class AgentSink:
     def __init__(self, settings: AgentSettings, context: SinkContext) -> None:
         self._settings, self._sink = settings, context.name
         self._data = DataDirectory(Path(context.base_directory), context.holder)
-        self._db = connection.connect(self._data.state, cache_mib=1, fence=context.holder)
+        self._opened: sqlite3.Connection | None = None
         self._waker: Waker | None = None
         self._owner: leases.Owner | None = None
         self._bell: Bell | None = None
@@ -74,7 +74,9 @@ class AgentSink:
             if part is not None:
                 part.close()
         self._bell = self._waker = self._owner = None
-        self._db.close()
+        db, self._opened = self._opened, None
+        if db is not None:
+            db.close()
 
     # --- the site
 
@@ -115,6 +117,12 @@ class AgentSink:
         return f"site {self._settings.site} has not written what waits there for agent {agent}: {said}"
 
     # --- the store
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._opened is None:
+            self._opened = connection.connect(self._data.state, cache_mib=1, fence=self._data.holder)
+        return self._opened
 
     def _put(self, heads: list[Outgoing], agent: str) -> None:
         new = [
@@ -186,10 +194,7 @@ def _completed(run: Sequence[Outgoing], found: list[Verdict | None]) -> list[Ver
 
 
 def _create(settings: AgentSettings, context: SinkContext) -> Sink:
-    try:
-        return AgentSink(settings, context)
-    except sqlite3.Error as error:
-        raise ConfigError(f"sink {context.name}: the controller's store cannot be opened: {error}") from error
+    return AgentSink(settings, context)
 
 
 register("agent", AgentSettings, _create, run_size=RUN_SIZE)

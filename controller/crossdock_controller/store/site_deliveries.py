@@ -111,7 +111,7 @@ def put(
 
 
 def put_undo(db: sqlite3.Connection, row: SiteDelivery, now_us: int) -> bytes:
-    """Have it waiting for the agent that wrote it that what *row* wrote is taken back; the id of the order. In a transaction."""
+    """Have its agent take back what *row* wrote; the id of the order. In a transaction."""
     of = bytes.fromhex(row.id)
     id_ = hashlib.blake2b(b"undo\x00" + of + row.attempt.to_bytes(4, "big"), digest_size=16).digest()
     known = db.execute("SELECT state, attempt FROM site_deliveries WHERE id = ?", (id_,)).fetchone()
