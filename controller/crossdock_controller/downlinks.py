@@ -36,6 +36,7 @@ ROLE = "downlink"
 LOOK_SECONDS = 1.0
 PAGE = 200
 WINDOW = 20_000  # sent and without a receipt, per stream: one writer that is down must not stop the others
+UNREAD_SECONDS = 0.1
 GROUP = 500  # receipts that are stored together
 KEEP_DAYS = 30.0
 PURGE_SECONDS = 600.0
@@ -148,6 +149,8 @@ class Downlinks:
                 if len(receipt.id) != ID_BYTES or receipt.verdict not in VERDICTS:
                     logger.bind(agent=stream.caller.agent).warning("a receipt that is none was ignored")
                     continue
+                while len(stream.acknowledged) >= WINDOW and not stream.ended:  # who does not read is not read either
+                    await asyncio.sleep(UNREAD_SECONDS)
                 waiting.append(receipt)
                 if len(waiting) >= GROUP and storing is not None:
                     await storing
