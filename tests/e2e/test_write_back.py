@@ -14,7 +14,7 @@ from support.write_back_site import SITES, Sites
 def test_a_document_reaches_a_folder_at_its_site_and_is_done_by_its_receipt(tmp_path: Path) -> None:
     with Sites(tmp_path) as sites:
         sites.give("atl1", "first", {"A1": "bolt", "A2": "nut"})
-        wait_until(lambda: len(sites.files("atl1")) == 2, "both documents are in the folder", 90)
+        wait_until(lambda: len(list(sites.folder("atl1").glob("*.done"))) == 2, "both are in the folder, marked", 90)
         assert not list(sites.folder("muc1").iterdir())
         marked = {path.name for path in sites.folder("atl1").iterdir()}
         assert marked == {name for f in sites.files("atl1") for name in (f.name, f"{f.name}.done")}

@@ -64,7 +64,7 @@ class Sites:
         for site in SITES:
             for folder in (self.given(site), self.folder(site)):
                 folder.mkdir(parents=True)
-            with closing(sqlite3.connect(self.database(site))) as db:
+            with closing(sqlite3.connect(self.database(site), timeout=60)) as db:
                 db.execute("CREATE TABLE items(SKU TEXT PRIMARY KEY, NAME TEXT, TIMES INTEGER NOT NULL DEFAULT 0)")
                 db.executescript(  # counts writes: one that is applied twice is seen
                     "CREATE TRIGGER first AFTER INSERT ON items BEGIN"
@@ -145,12 +145,12 @@ class Sites:
 
     def change(self, site: str, sql: str) -> None:
         """As somebody at the site does."""
-        with closing(sqlite3.connect(self.database(site))) as db:
+        with closing(sqlite3.connect(self.database(site), timeout=60)) as db:
             db.execute(sql)
             db.commit()
 
     def receipts(self, site: str) -> int:
-        with closing(sqlite3.connect(self.database(site))) as db:
+        with closing(sqlite3.connect(self.database(site), timeout=60)) as db:
             count: int = db.execute("SELECT count(*) FROM crossdock_receipts").fetchone()[0]
         return count
 
@@ -161,5 +161,5 @@ class Sites:
 
     def rows(self, site: str) -> dict[str, tuple[str, int]]:
         """By sku, the name and how often it was written."""
-        with closing(sqlite3.connect(self.database(site))) as db:
+        with closing(sqlite3.connect(self.database(site), timeout=60)) as db:
             return {sku: (name, times) for sku, name, times in db.execute("SELECT SKU, NAME, TIMES FROM items")}
