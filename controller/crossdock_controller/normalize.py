@@ -27,6 +27,7 @@ from crossdock_controller.current import Current
 from crossdock_controller.mappings.answered import People
 from crossdock_controller.outcomes import Mapped
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.remapping.working import Remapper
 from crossdock_controller.station import Station
 from crossdock_controller.store import codes, faults, inputs, normalizer, sinks
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
@@ -113,6 +114,8 @@ class Normalizer:
         self._meanings, self._recoder = codes.Meanings(self._db), recoding.Recoder(self._db)
         self._current = Current(self._db, lambda tree, number: self._asking(build(tree, number)))
 
+        self._remapper = Remapper(self._db, self._intake, self._current.at, self._sink, self._waker.wake, round_seconds)
+
     def _asking(self, runtime: Runtime) -> Runtime:
         runtime.asks(self._meanings)
         return runtime
@@ -170,17 +173,20 @@ class Normalizer:
                 heapq.heappush(others, (work.served, stream_id))
             if time.monotonic() - began > TURN_SECONDS:
                 break
-        return self._recode(runtime, stop) or busy
+        busy = self._recode(runtime, stop) or busy
+        return (self._goes_on(stop) and self._remapper.step(busy=busy)) or busy
 
     def _recode(self, runtime: Runtime, stop: Stop | None) -> bool:
         """A portion of what waited for a code that a person answered meanwhile."""
         if not self._goes_on(stop):
             return False
-        lanes = {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
-        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, lanes)
+        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, self._lanes)
         if moved:
             self._waker.wake("dispatch")
         return moved
+
+    def _lanes(self) -> dict[tuple[str, str], str]:
+        return {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
 
     def _at(self, stream_id: int, in_force: Runtime) -> Runtime:
         """The revision that the stream's site is to run."""

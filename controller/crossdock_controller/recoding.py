@@ -82,21 +82,22 @@ def commit(
 ) -> int | None:
     """The letter is retried and *document* in the log, its deliveries due; None. Or, unless *force*, nothing is done,
     because a newer version is in the log: its event. Raises Refused when the letter is not open any more."""
-    names = runtime.router.route(
-        document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
+    labels, made = runtime.labels(letter.site), document.all()
+    due = rounds.route_all(
+        made,
+        lambda m: runtime.router.route(m.document, m.key, letter.site, letter.source, labels, m.fields),
+        lambda name: sinks.sink_id(db, name),
     )
-    due = {sinks.sink_id(db, name): [0] for name in names}
-    packed = bodies.pack([document.body])
+    packed = bodies.pack([one.body for one in made])
     with transaction(db):
         later = None if force else newer(db, letter, document)
         if later is not None:
             return later
         dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields, on_record=on_record)
-        known = rounds.append(
-            db, [(letter.input_id, document)], packed, due, now_us=now_us, holding=bool(document.holds)
-        )
+        events_ = [(letter.input_id, one) for one in made]
+        known = rounds.append(db, events_, packed, due, now_us=now_us, holding=any(one.holds for one in made))
         counts = inputs.Counts(dead=-letter.records)
-        if known:
+        if 0 in known:
             counts.duplicates = letter.records
         else:
             counts.mapped = letter.records
@@ -112,7 +113,9 @@ class Recoder:
         self._seen = 0  # the last answer after which nothing was left to do
         self._looked = self._anyway = float("-inf")
 
-    def step(self, runtime_at: Callable[[str], Runtime | None], lanes: Mapping[tuple[str, str], str]) -> bool:
+    def step(
+        self, runtime_at: Callable[[str], Runtime | None], lanes: Callable[[], Mapping[tuple[str, str], str]]
+    ) -> bool:
         """One portion, of the most critical source that has any; whether something moved. *lanes* by site and source.
 
         It costs a look at one number, twice a second, while nobody answers anything.
@@ -125,7 +128,8 @@ class Recoder:
             self._looked = now
             return False
         waiting = codes.sources_due(self._db)
-        waiting.sort(key=lambda name: (_LANES.get(lanes.get(name, "standard"), 1), name))
+        lane = lanes() if waiting else {}
+        waiting.sort(key=lambda name: (_LANES.get(lane.get(name, "standard"), 1), name))
         for site, source in waiting:
             runtime = runtime_at(site)
             engine = runtime.engine(site, source) if runtime is not None else None
@@ -154,7 +158,7 @@ class Recoder:
             self._resolve(letter, "discarded", said.by, note, now_us)
             return "discarded"
         rows: list[dict[str, object]] = [dict(row) for row in letter.rows]
-        found = remap(self._db, engine, letter, rows) if len(rows) == letter.records else None
+        found = self._tried(engine, letter, rows) if len(rows) == letter.records else None
         if not isinstance(found, Mapped):
             with transaction(self._db):
                 if found is not None:
@@ -167,6 +171,17 @@ class Recoder:
             return "mapped"
         self._resolve(letter, "superseded", said.by, f"event {later} is a later version of {found.key}", now_us)
         return "superseded"
+
+    def _tried(self, engine: Engine, letter: DeadLetter, rows: list[dict[str, object]]) -> Mapped | Dead | None:
+        """None when the mapping itself fails on it: the letter stays, and nobody else waits for that."""
+        try:
+            return remap(self._db, engine, letter, rows)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours, in one record of thousands
+            log = logger.bind(site=letter.site, source=letter.source, letter=letter.id)
+            log.opt(exception=error).error("the mapping failed on a dead letter, which stays as it is: {!r}", error)
+            return None
 
     def _resolve(self, letter: DeadLetter, state: dead_letters.Resolution, by: str, note: str, now_us: int) -> None:
         with transaction(self._db):

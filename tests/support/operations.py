@@ -15,6 +15,7 @@ from crossdock_controller.commands import (
     enrolment,
     environments,
     people,
+    remap,
     rollout,
     sitecommands,
 )
@@ -97,6 +98,11 @@ def _held(estate: Estate, site: str) -> Arguments:
     return why
 
 
+def _replayed(estate: Estate, site: str) -> Arguments:
+    made = remap.replay_records(estate.data, "wms", "a test", site=site, by="local:test", now_us=2)
+    return {"number": made.id}
+
+
 def _join_token(estate: Estate, site: str) -> Arguments:
     made = enrolment.create_token(estate.data, site, "", 60.0, 1, by="local:test")
     return {"token_id": made.id}
@@ -165,6 +171,13 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "top": lambda _e, _s: {"interval": 0.01},
     "account": lambda _e, _s: {},
     "agents": lambda _e, _s: {},
+    "mapping.replay": lambda _e, s: {"source": "wms", "because": "a test", "site": s},
+    "mapping.replay-dry": lambda _e, s: {"source": "wms", "site": s},
+    "mapping.replays": lambda _e, _s: {},
+    "mapping.replay-show": _replayed,
+    "mapping.replay-cancel": _replayed,
+    "mapping.diff": lambda _e, _s: {"name": "1", "since_us": 0, "seconds": 30.0},
+    "mapping.diff-tree": lambda _e, s: {"tree": _tree(s), "since_us": 0, "seconds": 30.0},
     "history": lambda _e, _s: {},
     "trace": lambda _e, s: {"number": {US: "U1", EU: "E1"}[s]},
     "dead.list": lambda _e, _s: {},

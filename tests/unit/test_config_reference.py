@@ -40,7 +40,7 @@ from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.mappings.converters import converters
-from crossdock_controller.mappings.model import RULES, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
+from crossdock_controller.mappings.model import RULES, Also, Case, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
 from crossdock_controller.samples.cases import Expected, ExpectedCounts, ExpectedDead, ExpectedDocument, MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
@@ -104,6 +104,8 @@ def documented() -> list[str]:
             Cleaning,
             Pad,
             UnitsSpec,
+            Also,
+            Case,
         )
         for key in keys_of(model)
     ]

@@ -73,6 +73,8 @@ OPERATIONS: tuple[Operation, ...] = (
     # Configure
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
+    Operation("mapping.diff-tree", "preview:preview_tree", "engineer", EVERY_SITE, payloads=True, body_bytes=16 * MIB),
+    Operation("mapping.diff", "preview:preview_revision", "engineer", EVERY_SITE, payloads=True),
     Operation("rollback", "configuration:rollback", "engineer", EVERY_SITE, changes=True),
     Operation("diff", "diffs:page", "engineer", EVERY_SITE),
     Operation("approvals", "approvals:approvals", "engineer", EVERY_SITE),
@@ -90,6 +92,11 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("rollout.resume", "rollout:resume", "engineer", EVERY_SITE, changes=True),
     Operation("rollout.halt", "rollout:halt", "engineer", EVERY_SITE, changes=True),
     Operation("rollout.finish", "rollout:finish", "engineer", EVERY_SITE, changes=True),
+    Operation("mapping.replay", "remap:replay_records", "engineer", EVERY_SITE, changes=True),
+    Operation("mapping.replay-dry", "remap:dry_run", "engineer", EVERY_SITE),
+    Operation("mapping.replays", "remap:replays", "engineer", EVERY_SITE),
+    Operation("mapping.replay-show", "remap:replay", "engineer", EVERY_SITE),
+    Operation("mapping.replay-cancel", "remap:cancel", "engineer", EVERY_SITE, changes=True),
     # The fleet
     Operation("fleet.risks", "risks:risks", "viewer", OWN_SITES),
     Operation("token.create", "enrolment:create_token", "engineer", OfSite("site", agent="agent"), changes=True),

@@ -114,7 +114,36 @@ def _current_state() -> None:
 
 
 def _remapping() -> None:
-    """Raw batches that are mapped again on purpose."""
+    """Raw batches that are mapped again on purpose: one row for each time, and how far it is in each stream."""
+    counts = ("records", "unchanged", "changed", "added", "healed", "superseded", "kept", "dead", "ignored", "unread")
+    op.create_table(
+        "remaps",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("source", "site", "chosen", "because", "created_by")),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("rate", sa.Float(), nullable=False, server_default="0"),
+        sa.Column("state", sa.Text(), nullable=False, server_default="running"),
+        sa.Column("problem", sa.Text(), nullable=False, server_default=""),
+        sa.Column("ended_by", sa.Text(), nullable=False, server_default=""),
+        *(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0") for name in ("ended_us", "total")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0") for name in counts),
+        sqlite_autoincrement=True,
+    )
+    running = sa.text("state = 'running'")
+    op.create_index("remaps_running", "remaps", ["id"], sqlite_where=running, postgresql_where=running)
+    op.create_table(
+        "remap_parts",
+        sa.Column("remap_id", sa.Integer(), primary_key=True),
+        sa.Column("stream_id", sa.BigInteger(), primary_key=True),
+        *(
+            sa.Column(name, sa.BigInteger(), nullable=False)
+            for name in ("source_id", "sequence", "record", "end_sequence", "end_record")
+        ),
+        sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("finished", sa.Integer(), nullable=False, server_default="0"),
+    )
+    records = sa.text("kind = 'record'")
+    op.create_index("dead_letters_input", "dead_letters", ["input_id"], sqlite_where=records, postgresql_where=records)
 
 
 def _dispatch() -> None:
