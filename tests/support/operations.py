@@ -22,8 +22,19 @@ from crossdock_controller.commands import (
 )
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import commands, connection, enrolments, machines, replays, sinks, tokens
+from crossdock_controller.store import (
+    commands,
+    connection,
+    enrolments,
+    machines,
+    replays,
+    sinks,
+    site_deliveries,
+    site_links,
+    tokens,
+)
 from crossdock_controller.store.replays import Chosen
+from crossdock_controller.store.site_deliveries import Addressed, Settled
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -57,6 +68,16 @@ def _made_user(estate: Estate, _site: str) -> Arguments:
 def _made_token(estate: Estate, site: str) -> Arguments:
     made = people.create_token(estate.data, _made_user(estate, site)["name"], 60.0, by="local:test", now_us=1)
     return {"token": made.id}
+
+
+def _written(estate: Estate, site: str) -> Arguments:
+    """Something that its agent has written there."""
+    with connection.transaction(estate.db):
+        (agent, *_) = site_links.agents_of(estate.db, site)
+        one = Addressed(b"i" * 16, 1, "Product", f"{site}-1", b"{}", 1)
+        site_deliveries.put(estate.db, [one], sink="back", site=site, agent=agent, writer="drop", now_us=1)
+        site_deliveries.settle(estate.db, agent, [Settled(one.id, 1, "applied", "", "", "there")], 2)
+    return {"sink": "back", "document": "Product", "key": f"{site}-1", "because": "a test"}
 
 
 def _applied(estate: Estate, site: str) -> Arguments:
@@ -207,6 +228,8 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "replay.list": _quiet(_replayed),
     "replay.show": _replayed,
     "replay.cancel": _replayed,
+    "writebacks": lambda _e, _s: {},
+    "writebacks.undo": _written,
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},

@@ -40,6 +40,7 @@ ROLE_OF = {
     "sinks.list": "viewer", "sinks.show": "viewer", "sinks.pause": "operator", "sinks.resume": "operator",
     "sinks.drain": "operator", "sinks.check": "operator",
     "replay.events": "operator", "replay.list": "operator", "replay.show": "operator", "replay.cancel": "operator",
+    "writebacks": "viewer", "writebacks.undo": "operator",
     "holds.list": "operator", "holds.show": "operator", "holds.release": "operator", "holds.discard": "operator",
     "codes.list": "operator", "codes.export": "operator", "codes.set": "operator", "codes.ignore": "operator",
     "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",

@@ -63,6 +63,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("dead.list", "dead:dead_list", "operator", OWN_SITES, payloads=True),
     Operation("dead.show", "dead:dead_show", "operator", OfLetter(), payloads=True),
     Operation("dead.retry", "dead:dead_retry", "operator", OfLetter(), changes=True, payloads=True),
+    Operation("writebacks", "writebacks:writebacks", "viewer", OWN_SITES),
+    Operation("writebacks.undo", "writebacks:undo", "operator", EVERY_SITE, changes=True),
     Operation("dead.discard", "dead:dead_discard", "operator", OfLetter(), changes=True, payloads=True),
     Operation("exceptions.list", "exceptions:exceptions_list", "operator", OWN_SITES, payloads=True),
     Operation("exceptions.show", "exceptions:exceptions_show", "operator", OWN_SITES, payloads=True),
