@@ -150,6 +150,19 @@ def _lock(stack: ExitStack, data: DataDirectory, *, take_over: bool) -> None:
         logger.warning("the lock of {} is held by another process; it is fenced off, end it: {}", data.root, error)
 
 
+def _awaitable(stop: Stop, stack: AsyncExitStack) -> asyncio.Event:
+    """Set once *stop* is, for the running loop."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    stop.on_set(wake)
+    stack.callback(stop.forget, wake)
+    return stopped
+
+
 async def _serve(
     settings: ControllerSettings,
     data: DataDirectory,
@@ -159,15 +172,8 @@ async def _serve(
     stop: Stop,
     ending: Ending,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(stopped.set)
-
-    stop.on_set(wake)
     async with AsyncExitStack() as stack:
-        stack.callback(stop.forget, wake)
+        stopped = _awaitable(stop, stack)
         waker = Waker(data.state)
         stack.callback(waker.close)
         authority = Authority.open(data.authority)
