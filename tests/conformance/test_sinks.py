@@ -23,6 +23,7 @@ from support.http_sink import HttpReceiver
 from support.kafka_broker import KafkaBroker
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support.sink_rigs import BatchRig, FileRig, HttpRig, PostgresRig, Rig, SftpRig, SqliteRig, refused, thing
+from support.site_rig import SiteRig
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
 
@@ -45,6 +46,7 @@ JUDGING = [
     "postgres",
     "http",
     "http_concurrent",
+    "agent",
     "http_batch",
 ]  # destinations that can refuse one document of a run
 
@@ -57,6 +59,9 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield PostgresRig(base, request.getfixturevalue("postgres"))
         case "file":
             yield FileRig(base)
+        case "agent":
+            with SiteRig(base) as site:
+                yield site
         case "sftp":
             yield SftpRig(base, request.getfixturevalue("ssh_server"))
         case "nats":
