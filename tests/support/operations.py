@@ -4,6 +4,7 @@ something, reads payloads, or is about less than every site adds a line here: th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -21,8 +22,19 @@ from crossdock_controller.commands import (
 )
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import commands, connection, enrolments, machines, replays, sinks, tokens
+from crossdock_controller.store import (
+    commands,
+    connection,
+    enrolments,
+    machines,
+    replays,
+    sinks,
+    site_deliveries,
+    site_links,
+    tokens,
+)
 from crossdock_controller.store.replays import Chosen
+from crossdock_controller.store.site_deliveries import Addressed, Settled
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -39,6 +51,15 @@ def _rolled_back(estate: Estate, site: str) -> Arguments:
     return {"revision": 1}
 
 
+def _reconciling(estate: Estate, _site: str) -> Arguments:
+    compared = {
+        "document": "Shipment", "left": {"source": "wms", "on": {"region": "us"}},
+        "right": {"source": "wms", "on": {"region": "eu"}}, "compare": ["status"], "schedule": "0 6 * * *",
+    }  # fmt: skip
+    estate.apply({**TREE, "reconciliations/sites.yaml": json.dumps(compared)})
+    return {"name": "sites"}
+
+
 def _made_user(estate: Estate, _site: str) -> Arguments:
     people.add_user(estate.data, "carl", "viewer", ["region=us"], by="local:test", now_us=1)
     return {"name": "carl"}
@@ -47,6 +68,16 @@ def _made_user(estate: Estate, _site: str) -> Arguments:
 def _made_token(estate: Estate, site: str) -> Arguments:
     made = people.create_token(estate.data, _made_user(estate, site)["name"], 60.0, by="local:test", now_us=1)
     return {"token": made.id}
+
+
+def _written(estate: Estate, site: str) -> Arguments:
+    """Something that its agent has written there."""
+    with connection.transaction(estate.db):
+        (agent, *_) = site_links.agents_of(estate.db, site)
+        one = Addressed(b"i" * 16, 1, "Product", f"{site}-1", b"{}", 1)
+        site_deliveries.put(estate.db, [one], sink="back", site=site, agent=agent, writer="drop", now_us=1)
+        site_deliveries.settle(estate.db, agent, [Settled(one.id, 1, "applied", "", "", "there")], 2)
+    return {"sink": "back", "document": "Product", "key": f"{site}-1", "because": "a test"}
 
 
 def _applied(estate: Estate, site: str) -> Arguments:
@@ -177,6 +208,16 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "dead.show": lambda e, s: {"letter": e.letter(s)},
     "dead.retry": lambda e, s: {"letter": e.letter(s), "changes": {"QTY": "2"}, "note": ""},
     "dead.discard": lambda e, s: {"letter": e.letter(s), "note": "a test"},
+    "state.get": lambda _e, s: {"number": "U1" if s == US else "E1", "document": "shipment"},
+    "state.find": lambda _e, s: {"refs": {"sku": "A"}, "document": "shipment", "site": s},
+    "reconcile.list": lambda _e, _s: {},
+    "reconcile": _reconciling,
+    "exceptions.list": lambda _e, _s: {},
+    "exceptions.show": lambda _e, _s: {"cause": "bad_decimal"},
+    "exceptions.assign": lambda _e, _s: {"cause": "bad_decimal", "to": "carl", "due_us": 7},
+    "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
+    "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
+    "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
     "sinks.list": lambda _e, _s: {},
     "sinks.show": lambda _e, _s: {"sink": "files"},
     "sinks.pause": lambda _e, _s: {"sink": "files", "because": "a test"},
@@ -187,6 +228,8 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "replay.list": _quiet(_sent_again),
     "replay.show": _sent_again,
     "replay.cancel": _sent_again,
+    "writebacks": lambda _e, _s: {},
+    "writebacks.undo": _written,
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},
