@@ -9,6 +9,7 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -299,3 +300,18 @@ def test_a_secret_that_cannot_be_a_header_is_named_but_not_shown(tmp_path: Path)
     with pytest.raises(ConfigError, match="header Authorization") as caught:
         http.HttpSink(checked, SinkContext("erp", lambda _: "Bearer x\r\nHost: evil", str(tmp_path)))
     assert "evil" not in str(caught.value)
+
+
+def test_what_is_sent_again_on_purpose_has_a_key_of_its_own_at_every_attempt(
+    receiver: HttpReceiver, tmp_path: Path
+) -> None:
+    receiver.script(Fault(200), Fault(500))
+    sink = sink_for(receiver, tmp_path)
+    sink.write([thing(1, "T1", "text")])
+    for attempt in (2, 3):
+        sink.write([msgspec.structs.replace(thing(1, "T1", "text", attempt=attempt), replay=7)])
+    sink.close()
+    first, *again = receiver.requests
+    assert "crossdock-replay" not in first.headers
+    assert [r.headers["crossdock-replay"] for r in again] == ["7", "7"]
+    assert {r.idempotency_key for r in again} == {first.idempotency_key + "-r7"}

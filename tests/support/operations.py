@@ -139,7 +139,7 @@ def _bound(estate: Estate, site: str) -> Arguments:
     return {"agent": site}
 
 
-def _replayed(estate: Estate, _site: str) -> Arguments:
+def _sent_again(estate: Estate, _site: str) -> Arguments:
     """A replay of what a sink that is newer than its events never got."""
     number = sinks.sink_id(estate.db, "newer")
     with connection.transaction(estate.db):
@@ -225,9 +225,9 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "sinks.drain": lambda _e, _s: {"sink": "files", "because": "a test"},
     "sinks.check": lambda _e, _s: {"sink": "files"},
     "replay.events": lambda _e, _s: {"sink": "files", "chosen": Chosen(unrouted=True), "because": "a test"},
-    "replay.list": _quiet(_replayed),
-    "replay.show": _replayed,
-    "replay.cancel": _replayed,
+    "replay.list": _quiet(_sent_again),
+    "replay.show": _sent_again,
+    "replay.cancel": _sent_again,
     "writebacks": lambda _e, _s: {},
     "writebacks.undo": _written,
     "holds.list": lambda _e, _s: {},
