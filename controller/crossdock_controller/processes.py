@@ -45,6 +45,8 @@ from crossdock_controller.guarding import AT_ONCE, PortGuard
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
+from crossdock_controller.reconciling import LOOK_SECONDS as RECONCILE_SECONDS
+from crossdock_controller.reconciling import Reconciler
 from crossdock_controller.retention import Retention
 from crossdock_controller.rollouts.conductor import Conductor
 from crossdock_controller.store import faults, migrate
@@ -148,6 +150,19 @@ def _lock(stack: ExitStack, data: DataDirectory, *, take_over: bool) -> None:
         logger.warning("the lock of {} is held by another process; it is fenced off, end it: {}", data.root, error)
 
 
+def _awaitable(stop: Stop, stack: AsyncExitStack) -> asyncio.Event:
+    """Set once *stop* is, for the running loop."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    stop.on_set(wake)
+    stack.callback(stop.forget, wake)
+    return stopped
+
+
 async def _serve(
     settings: ControllerSettings,
     data: DataDirectory,
@@ -157,15 +172,8 @@ async def _serve(
     stop: Stop,
     ending: Ending,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(stopped.set)
-
-    stop.on_set(wake)
     async with AsyncExitStack() as stack:
-        stack.callback(stop.forget, wake)
+        stopped = _awaitable(stop, stack)
         waker = Waker(data.state)
         stack.callback(waker.close)
         authority = Authority.open(data.authority)
@@ -203,6 +211,7 @@ async def _serve(
         conductor = Conductor(data.state, fence=data.holder)
         stack.push_async_callback(conductor.close)
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
+        reconciler = Reconciler(data)
         guard = Guard(ending)
         witness = presence.Witness(data, authority)
 
@@ -214,6 +223,9 @@ async def _serve(
             asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", lambda: asyncio.to_thread(holding.beat))),
             asyncio.create_task(guard.every(HEAD_SECONDS, "audit log", lambda: asyncio.to_thread(witness.step))),
+            asyncio.create_task(
+                guard.every(RECONCILE_SECONDS, "reconciliations", lambda: asyncio.to_thread(reconciler.step))
+            ),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()

@@ -4,6 +4,7 @@ something, reads payloads, or is about less than every site adds a line here: th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -26,10 +27,13 @@ from crossdock_controller.store import (
     connection,
     enrolments,
     machines,
+    replays,
+    sinks,
     site_deliveries,
     site_links,
     tokens,
 )
+from crossdock_controller.store.replays import Chosen
 from crossdock_controller.store.site_deliveries import Addressed, Settled
 from support.estate import EU, TREE, US, Estate
 
@@ -45,6 +49,15 @@ def _tree(site: str) -> dict[str, str]:
 def _rolled_back(estate: Estate, site: str) -> Arguments:
     estate.apply(_tree(site))
     return {"revision": 1}
+
+
+def _reconciling(estate: Estate, _site: str) -> Arguments:
+    compared = {
+        "document": "Shipment", "left": {"source": "wms", "on": {"region": "us"}},
+        "right": {"source": "wms", "on": {"region": "eu"}}, "compare": ["status"], "schedule": "0 6 * * *",
+    }  # fmt: skip
+    estate.apply({**TREE, "reconciliations/sites.yaml": json.dumps(compared)})
+    return {"name": "sites"}
 
 
 def _made_user(estate: Estate, _site: str) -> Arguments:
@@ -126,6 +139,17 @@ def _bound(estate: Estate, site: str) -> Arguments:
     return {"agent": site}
 
 
+def _replayed(estate: Estate, _site: str) -> Arguments:
+    """A replay of what a sink that is newer than its events never got."""
+    number = sinks.sink_id(estate.db, "newer")
+    with connection.transaction(estate.db):
+        begun = replays.add(
+            estate.db, number, Chosen(unrouted=True), because="a test", by="local:test", rate=0.0, total=1,
+            until_seq=replays.last_seq(estate.db), now_us=2,
+        )  # fmt: skip
+    return {"replay": begun}
+
+
 def _authority(*steps: str) -> Callable[[Estate, str], Arguments]:
     def call(estate: Estate, _site: str) -> Arguments:
         first = Authority.open(estate.data.authority).fingerprint
@@ -184,6 +208,26 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "dead.show": lambda e, s: {"letter": e.letter(s)},
     "dead.retry": lambda e, s: {"letter": e.letter(s), "changes": {"QTY": "2"}, "note": ""},
     "dead.discard": lambda e, s: {"letter": e.letter(s), "note": "a test"},
+    "state.get": lambda _e, s: {"number": "U1" if s == US else "E1", "document": "shipment"},
+    "state.find": lambda _e, s: {"refs": {"sku": "A"}, "document": "shipment", "site": s},
+    "reconcile.list": lambda _e, _s: {},
+    "reconcile": _reconciling,
+    "exceptions.list": lambda _e, _s: {},
+    "exceptions.show": lambda _e, _s: {"cause": "bad_decimal"},
+    "exceptions.assign": lambda _e, _s: {"cause": "bad_decimal", "to": "carl", "due_us": 7},
+    "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
+    "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
+    "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
+    "sinks.list": lambda _e, _s: {},
+    "sinks.show": lambda _e, _s: {"sink": "files"},
+    "sinks.pause": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.resume": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.drain": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.check": lambda _e, _s: {"sink": "files"},
+    "replay.events": lambda _e, _s: {"sink": "files", "chosen": Chosen(unrouted=True), "because": "a test"},
+    "replay.list": _quiet(_replayed),
+    "replay.show": _replayed,
+    "replay.cancel": _replayed,
     "writebacks": lambda _e, _s: {},
     "writebacks.undo": _written,
     "holds.list": lambda _e, _s: {},
