@@ -76,6 +76,7 @@ class Picked(msgspec.Struct, frozen=True, gc=False):
     version: int = 1  # of the kind of document
     again: int | None = None  # the replay that sends it, 0 for a person who retried an expired one
     was_done: bool = False  # it was delivered before
+    input_id: int = 0  # the batch it came from
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Failure:
 LAST = 2**63 - 1
 _PICK = (
     "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body_id, e.body_start,"
-    " e.body_length, e.version, d.again, d.run_id"
+    " e.body_length, e.version, d.again, d.run_id, e.input_id"
     " FROM deliveries d JOIN events e ON e.seq = d.event_seq"
 )
 
@@ -176,9 +177,11 @@ def _picked(rows: Iterable[Any], bodies: Bodies) -> list[Picked]:
     return [
         Picked(
             seq, attempt, chain, since_us, event_id, document, key, get(chunk, start, length), version, again,
-            run is not None,
+            run is not None, origin,
         )
-        for seq, attempt, chain, since_us, event_id, document, key, chunk, start, length, version, again, run in rows
+        for (
+            seq, attempt, chain, since_us, event_id, document, key, chunk, start, length, version, again, run, origin
+        ) in rows
     ]  # fmt: skip
 
 
