@@ -37,6 +37,7 @@ from crossdock_controller.apisettings import ApiSettings
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.commanding import LOOK_SECONDS
 from crossdock_controller.committer import Committer
+from crossdock_controller.downlinks import Downlinks
 from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import LinkService
@@ -149,6 +150,19 @@ def _lock(stack: ExitStack, data: DataDirectory, *, take_over: bool) -> None:
         logger.warning("the lock of {} is held by another process; it is fenced off, end it: {}", data.root, error)
 
 
+def _awaitable(stop: Stop, stack: AsyncExitStack) -> asyncio.Event:
+    """Set once *stop* is, for the running loop."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    stop.on_set(wake)
+    stack.callback(stop.forget, wake)
+    return stopped
+
+
 async def _serve(
     settings: ControllerSettings,
     data: DataDirectory,
@@ -158,15 +172,8 @@ async def _serve(
     stop: Stop,
     ending: Ending,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(stopped.set)
-
-    stop.on_set(wake)
     async with AsyncExitStack() as stack:
-        stack.callback(stop.forget, wake)
+        stopped = _awaitable(stop, stack)
         waker = Waker(data.state)
         stack.callback(waker.close)
         authority = Authority.open(data.authority)
@@ -186,7 +193,8 @@ async def _serve(
         )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        links = LinkService(fleet, committer, reader, addresses.enrollment)
+        downlinks = await stack.enter_async_context(Downlinks(fleet, data))
+        links = LinkService(fleet, committer, reader, addresses.enrollment, downlinks)
         link_pb2_grpc.add_LinkServicer_to_server(links, link)  # type: ignore[no-untyped-call]
         grace_us = int(settings.grace_days * 86400e6)
         service = EnrollmentService(fleet, addresses, grace_us, approve=settings.approve_enrolments)

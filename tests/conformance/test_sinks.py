@@ -25,6 +25,7 @@ from support.nats_server import nats_server  # noqa: F401 - fixture
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support.rabbitmq import rabbitmq_server  # noqa: F401 - fixture
 from support.sink_rigs import BatchRig, FileRig, HttpRig, PostgresRig, Rig, SftpRig, SqliteRig, refused, thing
+from support.site_rig import SiteRig
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
 
@@ -47,6 +48,7 @@ JUDGING = [
     "postgres",
     "http",
     "http_concurrent",
+    "agent",
     "http_batch",
 ]  # destinations that can refuse one document of a run
 
@@ -59,6 +61,9 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield PostgresRig(base, request.getfixturevalue("postgres"))
         case "file":
             yield FileRig(base)
+        case "agent":
+            with SiteRig(base) as site:
+                yield site
         case "sftp":
             yield SftpRig(base, request.getfixturevalue("ssh_server"))
         case "nats":

@@ -22,7 +22,19 @@ from crossdock_controller.commands import (
 )
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import commands, connection, enrolments, machines, tokens
+from crossdock_controller.store import (
+    commands,
+    connection,
+    enrolments,
+    machines,
+    replays,
+    sinks,
+    site_deliveries,
+    site_links,
+    tokens,
+)
+from crossdock_controller.store.replays import Chosen
+from crossdock_controller.store.site_deliveries import Addressed, Settled
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -56,6 +68,16 @@ def _made_user(estate: Estate, _site: str) -> Arguments:
 def _made_token(estate: Estate, site: str) -> Arguments:
     made = people.create_token(estate.data, _made_user(estate, site)["name"], 60.0, by="local:test", now_us=1)
     return {"token": made.id}
+
+
+def _written(estate: Estate, site: str) -> Arguments:
+    """Something that its agent has written there."""
+    with connection.transaction(estate.db):
+        (agent, *_) = site_links.agents_of(estate.db, site)
+        one = Addressed(b"i" * 16, 1, "Product", f"{site}-1", b"{}", 1)
+        site_deliveries.put(estate.db, [one], sink="back", site=site, agent=agent, writer="drop", now_us=1)
+        site_deliveries.settle(estate.db, agent, [Settled(one.id, 1, "applied", "", "", "there")], 2)
+    return {"sink": "back", "document": "Product", "key": f"{site}-1", "because": "a test"}
 
 
 def _applied(estate: Estate, site: str) -> Arguments:
@@ -115,6 +137,17 @@ def _bound(estate: Estate, site: str) -> Arguments:
     with connection.transaction(estate.db):
         machines.bind(estate.db, site, "digest", f"{site}-host", 1)
     return {"agent": site}
+
+
+def _replayed(estate: Estate, _site: str) -> Arguments:
+    """A replay of what a sink that is newer than its events never got."""
+    number = sinks.sink_id(estate.db, "newer")
+    with connection.transaction(estate.db):
+        begun = replays.add(
+            estate.db, number, Chosen(unrouted=True), because="a test", by="local:test", rate=0.0, total=1,
+            until_seq=replays.last_seq(estate.db), now_us=2,
+        )  # fmt: skip
+    return {"replay": begun}
 
 
 def _authority(*steps: str) -> Callable[[Estate, str], Arguments]:
@@ -185,6 +218,18 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
     "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
     "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
+    "sinks.list": lambda _e, _s: {},
+    "sinks.show": lambda _e, _s: {"sink": "files"},
+    "sinks.pause": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.resume": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.drain": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.check": lambda _e, _s: {"sink": "files"},
+    "replay.events": lambda _e, _s: {"sink": "files", "chosen": Chosen(unrouted=True), "because": "a test"},
+    "replay.list": _quiet(_replayed),
+    "replay.show": _replayed,
+    "replay.cancel": _replayed,
+    "writebacks": lambda _e, _s: {},
+    "writebacks.undo": _written,
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},

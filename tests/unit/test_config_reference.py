@@ -31,6 +31,7 @@ from crossdock_controller.config.models import (
     SinkDef,
     Site,
     Source,
+    Writer,
 )
 from crossdock_controller.config.policy import ApprovalRule, PromotionRule
 from crossdock_controller.config.reconciliations import Brake, Reconciliation, Side
@@ -55,6 +56,7 @@ FOLDERS = {
     "when": "routes",
     "sink": "sinks",
     "list": "lists",
+    "writer": "writers",
 }
 
 # What the examples lean on: parts of files on the page are put into these, and what they name is there.
@@ -96,6 +98,7 @@ def documented() -> list[str]:
             Source,
             Route,
             SinkDef,
+            Writer,
             Mapping,
             FieldSpec,
             CodesOf,
@@ -126,6 +129,7 @@ def documented() -> list[str]:
     keys += [f"promotion.{key}" for key in keys_of(PromotionRule)]
     keys += [key for kind in schema.source_kinds() for key in schema.setting_names(kind)]
     keys += [f"connection.{key}" for key in schema.source_schemas()["$defs"]["Connection"]["properties"]]
+    keys += [key for kind in schema.writer_kinds() for key in schema.setting_names(kind, "writers")]
     keys += [key for kind in sink_kinds().values() for key in keys_of(kind.settings)]
     keys += [key for name, kind in format_kinds().items() if name != "rows" for key in keys_of(kind.settings)]
     keys += [*sink_kinds(), *schema.source_kinds(), *entities(), *converters(), *RULES]

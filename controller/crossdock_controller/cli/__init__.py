@@ -33,9 +33,13 @@ _ENTRIES = {
     "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
     "reconcile": Entry("cli.reconcile:reconcile", "Do two systems agree? Compare now, or what the schedule found."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
+    "sinks": Entry("cli.sinks:sinks", "Destinations: how far each is; pause, drain, try one."),
+    "replay": Entry("cli.replay:replay", "Send documents to a sink again, chosen and counted."),
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
     "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
+    "writebacks": Entry("cli.writebacks:writebacks", "What went back to sites, and what they said."),
+    "undo": Entry("cli.writebacks:undo", "Take back at a site what was written there."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "exceptions": Entry("cli.exceptions:exceptions", "What is wrong, whose it is, until when; settle a cause at once."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
@@ -47,8 +51,8 @@ _ENTRIES = {
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
-    "See": ["status", "top", "get", "find", "trace", "reconcile", "account", "agents", "fleet"],
-    "Mend": ["exceptions", "dead", "holds", "codes", "command"],
+    "See": ["status", "top", "get", "find", "trace", "reconcile", "account", "writebacks", "agents", "fleet"],
+    "Mend": ["exceptions", "dead", "holds", "codes", "sinks", "replay", "undo", "command"],
     "Configure": [
         "plan",
         "apply",

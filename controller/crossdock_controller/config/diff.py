@@ -147,6 +147,7 @@ def _site_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
             if keys:
                 yield Change("site", site, "changed", site, keys)
         yield from _named("source", _sources(was), _sources(will), site)
+        yield from _named("writer", _writers(was), _writers(will), site)
 
 
 def _controller_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
@@ -202,6 +203,10 @@ def _site_settings(loaded: Loaded | None, site: str, part: siteconfig.SiteConfig
 def _sources(part: siteconfig.SiteConfig | None) -> dict[str, Any]:
     """Sources by name, their settings beside kind, lane, schedule and budget, as they are written."""
     return {s.name: {**_common(s), **s.settings} for s in part.sources} if part else {}
+
+
+def _writers(part: siteconfig.SiteConfig | None) -> dict[str, Any]:
+    return {w.name: {"kind": w.kind, **w.settings} for w in part.writers} if part else {}
 
 
 def _common(source: siteconfig.SourceConfig) -> dict[str, Any]:

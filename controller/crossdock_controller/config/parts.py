@@ -18,11 +18,11 @@ from crossdock_controller.config import lists, scoping, secrets, typed, variable
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.includes import Includes
-from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, Route, SinkDef, Site, Source
+from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, WRITER_KEYS, Route, SinkDef, Site, Source, Writer
 from crossdock_controller.config.part import File, Part
 from crossdock_controller.config.policy import Policy
 from crossdock_controller.config.reconciliations import Reconciliation
-from crossdock_controller.config.schema import source_kinds
+from crossdock_controller.config.schema import source_kinds, writer_kinds
 from crossdock_controller.config.scopes import Environment, Group
 from crossdock_controller.config.teams import Team
 from crossdock_controller.config.tree import FOLDERS, POLICY, Tree, folder_of
@@ -48,6 +48,7 @@ class Parts:
     mappings: list[Part[mapping_model.Mapping]]
     routes: list[Part[Route]]
     sinks: list[Part[SinkDef]]
+    writers: list[Part[Writer]]
     lists: list[Part[CodeList]]
     groups: list[Part[Group]]
     environments: list[Part[Environment]]
@@ -62,7 +63,7 @@ class Parts:
         scopes: list[Part[Any]] = [*self.groups, *self.environments, *self.policies]
         mapped: list[Part[Any]] = [*self.mappings, *self.lists, *self.tests]
         people: list[Part[Any]] = [*self.teams, *self.reconciliations]
-        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *scopes, *people]
+        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *self.writers, *scopes, *people]
 
     def problems(self) -> list[Problem]:
         return [*self.others, *(problem for part in self.all() for problem in part.problems)]
@@ -81,6 +82,7 @@ def read_parts(tree: Tree) -> Parts:
         mappings=[_part(f, "mapping", _mapping) for f in files["mappings"]],
         routes=[_part(f, "route", _route) for f in files["routes"]],
         sinks=[_in_each(f, worlds) for f in files["sinks"]],
+        writers=[_part(f, "writer", _writer) for f in files["writers"]],
         lists=[*(_part(f, "list", lists.build) for f in files[lists.FOLDER]), *lists.tables(tree)],
         groups=groups,
         environments=environments,
@@ -211,6 +213,14 @@ def _source(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tup
     source, problems = typed.build(Source, {**own, "settings": settings}, file)
     problems += _kind_problems(file, data, source_kinds(), "source")
     return source, _with_secrets(problems, file, settings)
+
+
+def _writer(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Writer | None, list[Problem]]:
+    settings = {key: value for key, value in data.items() if key not in WRITER_KEYS}
+    own = {key: value for key, value in data.items() if key in WRITER_KEYS}
+    writer, problems = typed.build(Writer, {**own, "settings": settings}, file)
+    problems += _kind_problems(file, data, writer_kinds(), "writer")
+    return writer, _with_secrets(problems, file, settings)
 
 
 def _route(file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Route | None, list[Problem]]:

@@ -115,7 +115,7 @@ def _last(db: sqlite3.Connection) -> int:
 def open_of(db: sqlite3.Connection, sink: int, seqs: Sequence[int]) -> list[int]:
     """The open dead letters of deliveries of the events *seqs* to *sink*."""
     rows = db.execute(
-        "SELECT l.id FROM json_each(?) q JOIN dead_letters l ON l.event_seq = q.value"
+        "SELECT l.id FROM json_each(?) q CROSS JOIN dead_letters l ON l.event_seq = q.value"
         " WHERE l.sink_id = ? AND l.state = 'open' ORDER BY l.id",
         (json.dumps(list(seqs)), sink),
     )
@@ -238,6 +238,12 @@ def retry_deliveries(db: sqlite3.Connection, letters: Sequence[DeadLetter], by: 
         for letter in letters:
             resolve(db, letter.id, "retried", by, note, now_us)
             sink, seq = _delivery_of(db, letter)
+            if letter.code == "expired" and deliveries.has_newer(db, sink, seq):
+                raise Refused(
+                    f"dead letter {letter.id} expired, and the sink has a newer version of"
+                    f" {letter.document} {letter.key}",
+                    hint=f"crossdock dead discard {letter.id}",
+                )
             chain = deliveries.retry_dead(db, sink, seq, now_us)
             if chain is None:
                 raise Refused(

@@ -275,4 +275,41 @@ def _replays() -> None:
 
 
 def _write_back() -> None:
-    """Deliveries to sites, and their receipts."""
+    """Deliveries to sites, and their receipts; which agents can take them."""
+    op.create_table(
+        "site_deliveries",
+        sa.Column("sequence", sa.Integer(), primary_key=True),
+        sa.Column("id", sa.LargeBinary(), nullable=False, unique=True),
+        sa.Column("sink", sa.Text(), nullable=False),
+        sa.Column("site", sa.Text(), nullable=False),
+        sa.Column("agent", sa.Text(), nullable=False),
+        sa.Column("writer", sa.Text(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("event_seq", sa.BigInteger(), nullable=False),
+        sa.Column("undo_of", sa.LargeBinary()),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("asked", sa.Integer(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False, server_default=""),
+        sa.Column("reason", sa.Text(), nullable=False, server_default=""),
+        sa.Column("place", sa.Text(), nullable=False, server_default=""),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.Column("receipt_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("payload", sa.LargeBinary()),
+        sqlite_autoincrement=True,
+    )
+    waits = sa.text("state = 'waiting'")
+    op.create_index(
+        "site_deliveries_waiting", "site_deliveries", ["agent", "sequence"], sqlite_where=waits, postgresql_where=waits
+    )
+    op.create_index("site_deliveries_key", "site_deliveries", ["sink", "document", "key", "sequence"])
+    op.create_index("site_deliveries_receipt", "site_deliveries", ["receipt_us"])
+    op.create_table(
+        "site_links",
+        sa.Column("agent", sa.Text(), primary_key=True),
+        sa.Column("takes", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("version", sa.Text(), nullable=False, server_default=""),
+        sa.Column("connected", sa.Integer(), nullable=False, server_default="0"),
+        sa.Column("since_us", sa.BigInteger(), nullable=False, server_default="0"),
+    )
