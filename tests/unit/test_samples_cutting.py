@@ -17,7 +17,7 @@ from support.mapping import Batch, file_batches
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # What is torn or no interchange at all is cut otherwise: as one reject that says why.
-TORN = {"orders_x12", "orders_xml_doctype", "orders_xml_lists", "products_csv_bom", "products_xml_latin1",
+TORN = {"orders_x12", "orders_xml_doctype", "products_csv_bom", "products_xml_latin1",
         "stock_json_at_a_path", "orders_edifact"}  # fmt: skip
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/case.yaml"))
 KINDS: dict[str, dict[str, Any]] = {
@@ -63,11 +63,19 @@ def test_the_golden_files_are_cut_as_the_agent_cuts_them(name: str) -> None:
     data = (GOLDEN / name / case["input"]).read_bytes()
     batches, whole = cutting.batches(typed(case["format"]), data, name="in", limit=10_000)
     assert whole
-    found, expected = told(case["format"], batches), told(case["format"], file_batches(case["format"], data))
+    sent = file_batches(case["format"], data)
+    found, expected = told(case["format"], batches), told(case["format"], sent)
     if name in TORN:
         assert found != []
+    elif any(header.rejects for header, _, _ in sent):  # the agent saves more of what is torn, never something else
+        assert sound(found)
+        assert set(sound(found)) <= set(sound(expected))
     else:
         assert found == expected
+
+
+def sound(records: list[Any]) -> list[Any]:
+    return [entry for entry in records if isinstance(entry[-1], bytes)]
 
 
 def test_only_the_first_records_are_taken_and_it_is_said() -> None:
