@@ -174,6 +174,8 @@ def decide(
     if engine.grouped:
         _set_scattered_aside(round_, db)
         _set_remainder_aside(round_, db)
+    if any(m.beside for _, m in round_.mapped):  # what was set aside took those beside it along
+        round_.mapped = [(index, one) for index, m in round_.mapped for one in m.all()]
     return round_
 
 

@@ -4,6 +4,7 @@ something, reads payloads, or is about less than every site adds a line here: th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -15,12 +16,14 @@ from crossdock_controller.commands import (
     enrolment,
     environments,
     people,
+    remap,
     rollout,
     sitecommands,
 )
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import commands, connection, enrolments, machines, tokens
+from crossdock_controller.store import commands, connection, enrolments, machines, replays, sinks, tokens
+from crossdock_controller.store.replays import Chosen
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -35,6 +38,15 @@ def _tree(site: str) -> dict[str, str]:
 def _rolled_back(estate: Estate, site: str) -> Arguments:
     estate.apply(_tree(site))
     return {"revision": 1}
+
+
+def _reconciling(estate: Estate, _site: str) -> Arguments:
+    compared = {
+        "document": "Shipment", "left": {"source": "wms", "on": {"region": "us"}},
+        "right": {"source": "wms", "on": {"region": "eu"}}, "compare": ["status"], "schedule": "0 6 * * *",
+    }  # fmt: skip
+    estate.apply({**TREE, "reconciliations/sites.yaml": json.dumps(compared)})
+    return {"name": "sites"}
 
 
 def _made_user(estate: Estate, _site: str) -> Arguments:
@@ -78,6 +90,11 @@ def _held(estate: Estate, site: str) -> Arguments:
     return why
 
 
+def _replayed(estate: Estate, site: str) -> Arguments:
+    made = remap.replay_records(estate.data, "wms", "a test", site=site, by="local:test", now_us=2)
+    return {"number": made.id}
+
+
 def _join_token(estate: Estate, site: str) -> Arguments:
     made = enrolment.create_token(estate.data, site, "", 60.0, 1, by="local:test")
     return {"token_id": made.id}
@@ -99,6 +116,17 @@ def _bound(estate: Estate, site: str) -> Arguments:
     with connection.transaction(estate.db):
         machines.bind(estate.db, site, "digest", f"{site}-host", 1)
     return {"agent": site}
+
+
+def _replayed(estate: Estate, _site: str) -> Arguments:
+    """A replay of what a sink that is newer than its events never got."""
+    number = sinks.sink_id(estate.db, "newer")
+    with connection.transaction(estate.db):
+        begun = replays.add(
+            estate.db, number, Chosen(unrouted=True), because="a test", by="local:test", rate=0.0, total=1,
+            until_seq=replays.last_seq(estate.db), now_us=2,
+        )  # fmt: skip
+    return {"replay": begun}
 
 
 def _authority(*steps: str) -> Callable[[Estate, str], Arguments]:
@@ -146,12 +174,39 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "top": lambda _e, _s: {"interval": 0.01},
     "account": lambda _e, _s: {},
     "agents": lambda _e, _s: {},
+    "mapping.replay": lambda _e, s: {"source": "wms", "because": "a test", "site": s},
+    "mapping.replay-dry": lambda _e, s: {"source": "wms", "site": s},
+    "mapping.replays": lambda _e, _s: {},
+    "mapping.replay-show": _replayed,
+    "mapping.replay-cancel": _replayed,
+    "mapping.diff": lambda _e, _s: {"name": "1", "since_us": 0, "seconds": 30.0},
+    "mapping.diff-tree": lambda _e, s: {"tree": _tree(s), "since_us": 0, "seconds": 30.0},
     "history": lambda _e, _s: {},
     "trace": lambda _e, s: {"number": {US: "U1", EU: "E1"}[s]},
     "dead.list": lambda _e, _s: {},
     "dead.show": lambda e, s: {"letter": e.letter(s)},
     "dead.retry": lambda e, s: {"letter": e.letter(s), "changes": {"QTY": "2"}, "note": ""},
     "dead.discard": lambda e, s: {"letter": e.letter(s), "note": "a test"},
+    "state.get": lambda _e, s: {"number": "U1" if s == US else "E1", "document": "shipment"},
+    "state.find": lambda _e, s: {"refs": {"sku": "A"}, "document": "shipment", "site": s},
+    "reconcile.list": lambda _e, _s: {},
+    "reconcile": _reconciling,
+    "exceptions.list": lambda _e, _s: {},
+    "exceptions.show": lambda _e, _s: {"cause": "bad_decimal"},
+    "exceptions.assign": lambda _e, _s: {"cause": "bad_decimal", "to": "carl", "due_us": 7},
+    "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
+    "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
+    "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
+    "sinks.list": lambda _e, _s: {},
+    "sinks.show": lambda _e, _s: {"sink": "files"},
+    "sinks.pause": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.resume": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.drain": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.check": lambda _e, _s: {"sink": "files"},
+    "replay.events": lambda _e, _s: {"sink": "files", "chosen": Chosen(unrouted=True), "because": "a test"},
+    "replay.list": _quiet(_replayed),
+    "replay.show": _replayed,
+    "replay.cancel": _replayed,
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},

@@ -327,10 +327,20 @@ def _sink_step(sink: views.SinkView, now_us: int) -> str:
         waits = f"; {sink.waiting:,} deliveries wait and none is given up{drain}" if sink.waiting else ""
         return f"sink {sink.sink} gives no verdict{down}: {sink.problem}{waits}"
     if sink.paused:
-        return f"sink {sink.sink} is paused"
+        return f"sink {sink.sink} is paused{_said(sink, now_us)}: crossdock sinks resume {sink.sink}"
+    if sink.draining:
+        return f"sink {sink.sink} sends what was due and pauses then{_said(sink, now_us)}"
     if sink.oldest_us and now_us - sink.oldest_us > LAG_SECONDS * 1_000_000:
         return f"sink {sink.sink} is behind{drain}: crossdock top shows whether it catches up"
     return ""
+
+
+def _said(sink: views.SinkView, now_us: int) -> str:
+    """Since when, by whom and why a person paused it."""
+    if not sink.said_us:
+        return ""
+    because = f" ({sink.said_because})" if sink.said_because else ""
+    return f" for {_span((now_us - sink.said_us) / 1e6)} by {sink.said_by}{because}"
 
 
 def _span(seconds: float) -> str:
