@@ -363,7 +363,8 @@ def start(db: sqlite3.Connection, seq: int, now_us: int, *, discard: bool = Fals
             _discard(db, sink, seq)
         else:
             behind = db.execute(
-                "SELECT 1 FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ? AND chain = ? AND event_seq < ? LIMIT 1",
+                "SELECT 1 FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ? AND chain = ?"
+                " AND event_seq < ? LIMIT 1",
                 (sink, chain, seq),
             ).fetchone()
             state, due_us = (State.HELD, None) if behind else (State.PENDING, now_us)
