@@ -215,13 +215,13 @@ def test_a_round_without_holds_looks_once_and_writes_nothing_about_them(box: Box
 
 
 def test_one_between_two_that_became_free_at_different_times_is_not_left_behind(box: Box) -> None:
-    box.send("1;hold 1", "1;hold 2", "1;b", "1;hold 3", "1;c")
+    box.send("1;hold 1", "1;a", "1;hold 2", "1;b")
     normalize(box)
     assert deliver(box) == []
-    for seq in (4, 1, 2):
+    for seq in (1, 3):
         with connection.transaction(box.db):
             holds.release(box.db, seq, by="me", note="", now_us=time.time_ns() // 1000)
-    assert deliver(box) == ["1;hold 1", "1;hold 2", "1;b", "1;hold 3", "1;c"]
+    assert deliver(box) == ["1;hold 1", "1;a", "1;hold 2", "1;b"]
 
 
 @pytest.mark.parametrize("seed", range(6))
