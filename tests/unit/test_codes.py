@@ -136,7 +136,7 @@ def test_an_older_record_never_comes_after_a_newer_version_of_its_document(box: 
     first = dead_letters.get(box.db, 1)
     assert (first.state, first.note) == ("superseded", "event 1 is a later version of 1")
     row = box.account()
-    assert (row.discarded, row.pending, row.balanced) == (1, 4, True)
+    assert (row.superseded, row.pending, row.balanced) == (1, 4, True)
 
 
 def test_a_retry_by_hand_is_refused_over_a_newer_version_unless_forced(box: Box, site: Site) -> None:

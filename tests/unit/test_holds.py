@@ -1,5 +1,7 @@
 """What a rule holds is in the log, goes nowhere, keeps its place among the versions of its key, and in the account."""
 
+import contextlib
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,9 @@ from crossdock_controller import letters, rounds
 from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
 from crossdock_controller.outcomes import Dead, Hold, Ignored, Locator, Mapped
-from crossdock_controller.store import connection, holds, sinks, trace, views
-from support.pipeline import Box, FakeEngine, FakeRuntime, FakeSink
+from crossdock_controller.sinks.base import DONE, Verdict
+from crossdock_controller.store import connection, dead_letters, holds, sinks, trace, views
+from support.pipeline import Box, FakeEngine, FakeRuntime, FakeSink, wait_for
 
 
 class HoldingEngine(FakeEngine):
@@ -209,3 +212,73 @@ def test_a_round_without_holds_looks_once_and_writes_nothing_about_them(box: Box
     worker._db.set_trace_callback(None)
     worker.close()
     assert [sql for sql in asked if "hold" in sql] == ["SELECT 1 FROM hold_waits LIMIT 1"]
+
+
+def test_one_between_two_that_became_free_at_different_times_is_not_left_behind(box: Box) -> None:
+    box.send("1;hold 1", "1;a", "1;hold 2", "1;b")
+    normalize(box)
+    assert deliver(box) == []
+    for seq in (1, 3):
+        with connection.transaction(box.db):
+            holds.release(box.db, seq, by="me", note="", now_us=time.time_ns() // 1000)
+    assert deliver(box) == ["1;hold 1", "1;a", "1;hold 2", "1;b"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_order_per_key_and_the_account_stay_whatever_is_held_released_and_given_up(box: Box, seed: int) -> None:
+    """From raw batches to two sinks, against what a sink may see of each key: its versions in order, but for those
+    given up."""
+    rng = random.Random(seed)
+    applied: dict[str, list[tuple[str, int]]] = {"finance": [], "shop": []}
+    discarded: set[int] = set()
+    texts = ["a", "b", "c", "hold", "wait A", "wait B", "both A", "bad"]
+
+    def work(name: str) -> None:
+        sink = FakeSink(lambda _d: Verdict("retry", "http_500", "later") if rng.random() < 0.2 else DONE)
+        number = sinks.sink_id(box.db, name)
+        cursor = sinks.claim(box.db, number, "me", time.time_ns() // 1000)
+        assert cursor is not None
+        line = Line(
+            box.db, number, name, sink, rng.randint(1, 5), "me", cursor, Policy(Backoff(0.001, 1.0, 0.001)),
+            Backoff(0.001, 1.0, 0.001),
+        )  # fmt: skip
+        for _ in range(rng.randint(1, 8)):
+            line.step()
+        line.save()
+        sinks.release(box.db, number, "me")
+        applied[name] += [(d.key, d.sequence) for d in sink.applied]
+
+    def decide() -> None:
+        opened_ = holds.list_all(box.db)
+        if opened_ and rng.random() < 0.7:
+            held, give_up = rng.choice(opened_), rng.random() < 0.4
+            with connection.transaction(box.db):
+                way = holds.discard if give_up else holds.release
+                way(box.db, held.seq, by="me", note="", now_us=time.time_ns() // 1000)
+            if give_up:
+                discarded.add(held.seq)
+        for letter in dead_letters.list_all(box.db):
+            if rng.random() < 0.3:
+                with contextlib.suppress(Refused):  # a later version of its key came
+                    letters.retry(box.db, FakeRuntime("finance", "shop", engine=HoldingEngine()), letter.id,
+                                  {"TEXT": rng.choice(["a", "hold"])}, by="me")  # fmt: skip
+
+    for _ in range(12):
+        box.send(*[f"{rng.choice('123AB')};{rng.choice(texts)}" for _ in range(rng.randint(1, 6))])
+        normalize(box, "finance", "shop")
+        for name in rng.sample(["finance", "shop"], 2):
+            work(name)
+        decide()
+        assert box.account().balanced
+    with connection.transaction(box.db):
+        for held in holds.list_all(box.db):
+            holds.release(box.db, held.seq, by="me", note="", now_us=time.time_ns() // 1000)
+    everything = dict(box.db.execute("SELECT seq, key FROM events").fetchall())
+    wanted = {seq for seq in everything if seq not in discarded}
+    for name, seen in applied.items():
+        wait_for(lambda name=name, seen=seen: work(name) or {s for _, s in seen} == wanted, f"{name} has everything")
+        assert len(seen) == len(wanted), "each once"
+        for key in "123AB":
+            order = [seq for k, seq in seen if k == key]
+            assert order == sorted(order), f"{name} saw {key} out of order"
+    assert box.account().balanced

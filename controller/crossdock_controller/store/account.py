@@ -120,7 +120,7 @@ def _add_letters(db: sqlite3.Connection, rows: dict[tuple[str, str], AccountRow]
         " WHERE d.kind = 'record' AND d.state IN ('open', 'discarded', 'superseded') GROUP BY 1, 2, 3"
     )
     for site, source, state, records in db.execute(query):
-        _add(_row(rows, site, source), "dead" if state == "open" else "discarded", records)
+        _add(_row(rows, site, source), "dead" if state == "open" else state, records)
 
 
 def _add_inputs(db: sqlite3.Connection, rows: dict[tuple[str, str], AccountRow]) -> None:

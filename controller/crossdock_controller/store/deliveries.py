@@ -268,7 +268,11 @@ def hold(db: sqlite3.Connection, sink: int, held: Iterable[tuple[int, int]]) -> 
 
 
 def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int) -> None:
-    """Restore the rule of the head after any change to *chains*: free what waits for nobody, hold what must wait."""
+    """Restore the rule of the head after any change to *chains*: free what waits for nobody, hold what must wait.
+
+    All that is free then is due at one time, what was due already too: `pick_due` compares the times of two rows, and
+    one between them that is due before the first would be left behind by the second.
+    """
     for chain in set(chains):
         head = db.execute(
             "SELECT event_seq, state FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ? AND chain = ?"
@@ -279,8 +283,8 @@ def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int
             continue
         if head[1] == State.HELD:
             db.execute(
-                "UPDATE deliveries INDEXED BY deliveries_chain SET state = ?, due_us = ?"
-                " WHERE sink_id = ? AND chain = ? AND state = ?",
+                "UPDATE deliveries INDEXED BY deliveries_chain SET state = ?1, due_us = ?2"
+                " WHERE sink_id = ?3 AND chain = ?4 AND state IN (?1, ?5)",
                 (int(State.PENDING), now_us, sink, chain, int(State.HELD)),
             )
         elif head[1] in (State.RETRYING, State.DEAD, State.STOPPED):
@@ -344,7 +348,11 @@ def stop(db: sqlite3.Connection, sink: int, stopped: Iterable[tuple[int, int]]) 
 
 
 def start(db: sqlite3.Connection, seq: int, now_us: int, *, discard: bool = False) -> int:
-    """The stopped deliveries of an event go on, or with *discard* are given up; how many there were."""
+    """The stopped deliveries of an event go on, or with *discard* are given up; how many there were.
+
+    One with an earlier row in its chain is held, not due: all behind a head become due at one time, when it is done.
+    Otherwise one between two others could be due before the first, and the second go before it.
+    """
     rows = db.execute(
         "SELECT k.id, d.chain FROM sinks k CROSS JOIN deliveries d"
         " ON d.sink_id = k.id AND d.event_seq = ? WHERE d.state = ?",
@@ -354,9 +362,15 @@ def start(db: sqlite3.Connection, seq: int, now_us: int, *, discard: bool = Fals
         if discard:
             _discard(db, sink, seq)
         else:
+            behind = db.execute(
+                "SELECT 1 FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ? AND chain = ?"
+                " AND event_seq < ? LIMIT 1",
+                (sink, chain, seq),
+            ).fetchone()
+            state, due_us = (State.HELD, None) if behind else (State.PENDING, now_us)
             db.execute(
                 "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND event_seq = ?",
-                (int(State.PENDING), now_us, sink, seq),
+                (int(state), due_us, sink, seq),
             )
         settle(db, sink, [chain], now_us)
     return len(rows)
