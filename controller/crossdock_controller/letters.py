@@ -5,54 +5,31 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
 from crossdock.errors import Refused, Rejected
-from crossdock_controller import rounds
-from crossdock_controller.mappings.rules import Lookup
-from crossdock_controller.outcomes import Dead, Locator, Mapped
-from crossdock_controller.store import bodies, dead_letters, inputs, sinks
-from crossdock_controller.store.connection import transaction
+from crossdock_controller import recoding
+from crossdock_controller.outcomes import Dead, Mapped
+from crossdock_controller.recoding import Runtime
+from crossdock_controller.store import dead_letters
 from crossdock_controller.store.dead_letters import DeadLetter
 
 
-class Engine(Protocol):
-    """What a correction needs of `mappings.engine.Engine`."""
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-
-    @property
-    def line_columns(self) -> tuple[str, ...]: ...
-
-    def remap(
-        self, rows: list[dict[str, object]], locator: Locator, lookup: Lookup, *, unit: bytes = b""
-    ) -> Mapped | Dead: ...
-
-
-class Runtime(Protocol):
-    """What a correction needs of `config.runtime.Runtime`."""
-
-    @property
-    def number(self) -> int: ...
-
-    @property
-    def router(self) -> rounds.Router: ...
-
-    def engine(self, site: str, source: str) -> Engine | None: ...
-
-    def labels(self, site: str) -> Mapping[str, str]: ...
-
-
 def retry(
-    db: sqlite3.Connection, runtime: Runtime, number: int, changes: Mapping[str, str], *, by: str, note: str = ""
+    db: sqlite3.Connection,
+    runtime: Runtime,
+    number: int,
+    changes: Mapping[str, str],
+    *,
+    by: str,
+    note: str = "",
+    force: bool = False,
 ) -> DeadLetter:
     """Try dead letter *number* again; the letter as it stands after. Wake "normalize" and "dispatch" afterwards.
 
     A delivery is due now. A record is mapped again by the revision in force, with *changes* made to its columns:
     "COLUMN" in every row, "2.COLUMN" in the second, "lines.2.COLUMN" in the second element of a list. Raises Refused
-    when it is not open, cannot be corrected, or has no such column; Rejected when the mapping still refuses it (it
-    stays open then).
+    when it is not open, cannot be corrected, has no such column, or, unless by *force*, when the same source has sent
+    a later version of the document meanwhile; Rejected when the mapping still refuses it (it stays open then).
     """
     letter = _open(db, number)
     now_us = time.time_ns() // 1000
@@ -65,7 +42,13 @@ def retry(
         dead_letters.retry_delivery(db, letter, by, note, now_us)
     else:
         document = _remapped(db, runtime, letter, changes)
-        _commit(db, runtime, letter, document, by, note, now_us, sorted(changes))
+        later = recoding.commit(db, runtime, letter, document, by, note, now_us, fields=sorted(changes), force=force)
+        if later is not None:
+            raise Refused(
+                f"{document.document} {document.key} has a later version of the same source, event {later}: this one"
+                " would be taken for newer",
+                hint=f"crossdock dead discard {number}; or, to have it all the same: dead retry {number} --force",
+            )
     return dead_letters.get(db, number)
 
 
@@ -165,39 +148,10 @@ def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, chan
             hint="add it to the configuration and apply it",
         )
     rows = corrected(letter, changes, engine.columns, engine.line_columns)
-    unit = inputs.unit_of(db, letter.input_id)
-    result = engine.remap(rows, letter.locator, rounds.LogLookup(db), unit=unit)
+    result = recoding.remap(db, engine, letter, rows)
     if isinstance(result, Dead):
         raise Rejected(
             result.code, f"dead letter {letter.id} is still refused: {result.reason}", field=result.field,
             hint=f"crossdock dead retry {letter.id} --set COLUMN=VALUE",
         )  # fmt: skip
     return result
-
-
-def _commit(
-    db: sqlite3.Connection,
-    runtime: Runtime,
-    letter: DeadLetter,
-    document: Mapped,
-    by: str,
-    note: str,
-    now_us: int,
-    fields: Sequence[str],
-) -> None:
-    labels, made = runtime.labels(letter.site), document.all()
-    due = rounds.route_all(
-        made,
-        lambda m: runtime.router.route(m.document, m.key, letter.site, letter.source, labels, m.fields),
-        lambda name: sinks.sink_id(db, name),
-    )
-    packed = bodies.pack([one.body for one in made])
-    with transaction(db):
-        dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields)
-        known = rounds.append(db, [(letter.input_id, one) for one in made], packed, due)
-        counts = inputs.Counts(dead=-letter.records)
-        if 0 in known:
-            counts.duplicates = letter.records
-        else:
-            counts.mapped = letter.records
-        inputs.add_counts(db, [(letter.input_id, counts)])

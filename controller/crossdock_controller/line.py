@@ -107,10 +107,10 @@ class Line:
     def _send(self, up_to: int) -> bool:
         """What is due of events up to *up_to*, then what is fresh; False when there was nothing."""
         replayed = up_to == deliveries.LAST and self._replay()
-        due = deliveries.pick_due(self.db, self._bodies, self.sink_id, self.clock_us(), self._limit(), up_to)
+        due = self._due(up_to)
         if due and self._unsaved:  # some of them may be among what was just sent
             self.save()
-            due = deliveries.pick_due(self.db, self._bodies, self.sink_id, self.clock_us(), self._limit(), up_to)
+            due = self._due(up_to)
         if due:
             self._send_due(due)
             if self.failures:
@@ -121,6 +121,10 @@ class Line:
         else:
             self.save()
         return bool(due or fresh or replayed)
+
+    def _due(self, up_to: int) -> list[Picked]:
+        now, limit = self.clock_us(), self._limit()
+        return deliveries.pick_due(self.db, self._bodies, self.sink_id, now, limit, self._ahead, up_to)
 
     def _limit(self) -> int:
         """Deliveries of the next call: one for a sink that was down, and no more than its rate allows."""
@@ -262,8 +266,12 @@ class Line:
         blocked = deliveries.blocked(self.db, self.sink_id, set(chains))
         if not blocked:
             return fresh, []
-        run = [p for p, chain in zip(fresh, chains, strict=True) if chain not in blocked]
-        held = [(p.event_seq, chain) for p, chain in zip(fresh, chains, strict=True) if chain in blocked]
+        run, held = [], []
+        for p, chain in zip(fresh, chains, strict=True):
+            if blocked.get(chain, p.event_seq) < p.event_seq:
+                held.append((p.event_seq, chain))
+            else:
+                run.append(p)
         return run, held
 
     def _write(self, run: Sequence[Picked]) -> _Sent:

@@ -22,12 +22,13 @@ from crossdock.errors import Retryable
 from crossdock.lifecycle import Stop
 from crossdock.retry import Backoff
 from crossdock.siteconfig import LANE_WEIGHTS
-from crossdock_controller import rounds
+from crossdock_controller import recoding, rounds
 from crossdock_controller.current import Current
+from crossdock_controller.mappings.answered import People
 from crossdock_controller.outcomes import Mapped
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.station import Station
-from crossdock_controller.store import faults, inputs, normalizer, sinks
+from crossdock_controller.store import codes, faults, inputs, normalizer, sinks
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
 from crossdock_controller.store.leases import LeaseLost
 from crossdock_controller.store.normalizer import Checkpoint
@@ -46,6 +47,10 @@ TURN_SECONDS = 0.05  # of rounds for others before critical streams are looked f
 _FOREVER = float("inf")
 
 
+class Engine(rounds.Engine, recoding.Engine, Protocol):
+    """What the normalizer needs of `mappings.engine.Engine`."""
+
+
 class Runtime(Protocol):
     """What the normalizer needs of `config.runtime.Runtime`."""
 
@@ -55,9 +60,11 @@ class Runtime(Protocol):
     @property
     def router(self) -> rounds.Router: ...
 
-    def engine(self, site: str, source: str) -> rounds.Engine | None: ...
+    def engine(self, site: str, source: str) -> Engine | None: ...
 
     def labels(self, site: str) -> Mapping[str, str]: ...
+
+    def asks(self, people: People) -> None: ...
 
 
 @dataclass(slots=True)
@@ -103,7 +110,12 @@ class Normalizer:
             self._suspicion = Suspicion(data, self._db, self._station.hand, round_seconds)
             stack.callback(self._suspicion.close)
             self._closing = stack.pop_all()
-        self._current = Current(self._db, build)
+        self._meanings, self._recoder = codes.Meanings(self._db), recoding.Recoder(self._db)
+        self._current = Current(self._db, lambda tree, number: self._asking(build(tree, number)))
+
+    def _asking(self, runtime: Runtime) -> Runtime:
+        runtime.asks(self._meanings)
+        return runtime
 
     def close(self) -> None:
         """Give leases and port back."""
@@ -158,7 +170,17 @@ class Normalizer:
                 heapq.heappush(others, (work.served, stream_id))
             if time.monotonic() - began > TURN_SECONDS:
                 break
-        return busy
+        return self._recode(runtime, stop) or busy
+
+    def _recode(self, runtime: Runtime, stop: Stop | None) -> bool:
+        """A portion of what waited for a code that a person answered meanwhile."""
+        if not self._goes_on(stop):
+            return False
+        lanes = {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
+        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, lanes)
+        if moved:
+            self._waker.wake("dispatch")
+        return moved
 
     def _at(self, stream_id: int, in_force: Runtime) -> Runtime:
         """The revision that the stream's site is to run."""

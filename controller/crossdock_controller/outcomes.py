@@ -27,6 +27,16 @@ class Locator(msgspec.Struct, frozen=True, gc=False):
         return f"{self.name} {self.key}".rstrip()
 
 
+class Hold(msgspec.Struct, frozen=True, gc=False):
+    """Why a document waits for a person. *waits* are the (document, key) of masters that it refers to and that nobody
+    sent yet: when the last of them comes, this reason is gone. A reason without any is for a person alone."""
+
+    code: str
+    field: str
+    reason: str
+    waits: tuple[tuple[str, str], ...] = ()
+
+
 class Mapped(msgspec.Struct, frozen=True, gc=False):
     """*records* consecutive records became one version of one document."""
 
@@ -39,6 +49,7 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     fields: msgspec.Struct  # the document itself, for routing
     warnings: tuple[str, ...] = ()
     version: int = 1  # of its entity
+    holds: tuple[Hold, ...] = ()  # it is an event, but goes nowhere before these are settled
     beside: tuple[Mapped, ...] = ()  # further documents of the same records, which count no records themselves
 
     def all(self) -> tuple[Mapped, ...]:
@@ -74,6 +85,7 @@ class Outcomes:
     ignored: list[Ignored] = field(default_factory=list)
     # Records at the end of the batch whose group is still open: they belong to the next round.
     open_records: int = 0
+    holding: bool = False  # whether any of *mapped* has holds: so that nobody looks at each to find none
 
     def records(self) -> int:
         return (

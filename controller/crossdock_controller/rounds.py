@@ -17,6 +17,7 @@ import msgspec
 from crossdock import codec
 from crossdock.errors import Corrupt
 from crossdock.v1.batch_pb2 import BatchHeader
+from crossdock_controller import stopping
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
 from crossdock_controller.routing import RouteProblem
@@ -79,6 +80,7 @@ class Round:
     dead: list[tuple[int, Dead]] = field(default_factory=list)
     to: Position = normalizer.BEGINNING
     records: int = 0  # decided
+    holding: bool = False  # whether any of *mapped* has holds
 
 
 class LogLookup:
@@ -233,7 +235,8 @@ def commit(
     with transaction(db):
         normalizer.move(db, held, round_.to)
         ids = inputs.reserve(db, held.source_id, revision, round_.rows, now_us)
-        duplicates = append(db, [(ids[i], m) for i, m in round_.mapped], packed, due)
+        mapped = [(ids[i], m) for i, m in round_.mapped]
+        duplicates = append(db, mapped, packed, due, now_us=now_us, holding=round_.holding)
         if critical:
             _urge(db, round_.mapped, due, set(duplicates), now_us)
         for index in duplicates:
@@ -264,8 +267,12 @@ def append(
     mapped: Sequence[tuple[int, Mapped]],
     packed: bodies.Packed,
     due: Mapping[int, Sequence[int]],
+    *,
+    now_us: int,
+    holding: bool,
 ) -> list[int]:
-    """Events of (input id, document) with bodies *packed*, and deliveries by `route_all`, in a transaction.
+    """Events of (input id, document) with bodies *packed*, and deliveries by `route_all`, in a transaction; those with
+    holds are stopped (*holding*: there are such), those that waited for one of these go on.
 
     Returns the indexes of those whose id the log had already.
     """
@@ -289,6 +296,7 @@ def append(
             deliveries.add(db, sink, [first + i for i in indexes if first + i not in left_out])
         else:
             deliveries.add(db, sink, [first + i for i in indexes])
+    stopping.settle(db, first, mapped, left_out, due, now_us, holding=holding)
     return sorted(seq - first for seq in left_out)
 
 
@@ -318,6 +326,7 @@ def _collect(round_: Round, stream: StreamInfo, batch: Opened, outcome: Outcomes
     round_.mapped += [(index, m) for m in outcome.mapped]
     round_.dead += [(index, d) for d in outcome.dead]
     round_.records += decided
+    round_.holding = round_.holding or outcome.holding
 
 
 def _set_scattered_aside(round_: Round, db: sqlite3.Connection) -> None:

@@ -18,12 +18,13 @@ import pytest
 from crossdock.errors import CrossdockError, SinkUnavailable
 from crossdock_controller.sinks.base import Outgoing, Sink, Verdict
 from support.broker_rigs import AmqpRig, KafkaRig, NatsRig
+from support.http_batches import BatchReceiver
 from support.http_sink import HttpReceiver
 from support.kafka_broker import KafkaBroker
 from support.nats_server import nats_server  # noqa: F401 - fixture
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
 from support.rabbitmq import rabbitmq_server  # noqa: F401 - fixture
-from support.sink_rigs import FileRig, HttpRig, PostgresRig, Rig, SqliteRig, refused, thing
+from support.sink_rigs import BatchRig, FileRig, HttpRig, PostgresRig, Rig, SqliteRig, refused, thing
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
 
@@ -41,7 +42,13 @@ HOSTILE = {
 }
 
 
-JUDGING = ["sqlite", "postgres", "http", "http_concurrent"]  # destinations that can refuse one document of a run
+JUDGING = [
+    "sqlite",
+    "postgres",
+    "http",
+    "http_concurrent",
+    "http_batch",
+]  # destinations that can refuse one document of a run
 
 
 def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]:
@@ -59,6 +66,11 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
         case "kafka":
             with KafkaBroker() as broker:
                 yield KafkaRig(base, broker)
+        case "http_batch":
+            batch = BatchRig(base, BatchReceiver())
+            batch.receiver.__enter__()
+            yield batch
+            batch.receiver.__exit__()
         case _:
             made = HttpRig(base, HttpReceiver(), concurrency=4 if name == "http_concurrent" else 1)
             made.receiver.__enter__()

@@ -20,8 +20,9 @@ from crossdock_controller.commands import configuration, dead
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.operations.carry import Caller
+from crossdock_controller.outcomes import Hold
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
-from crossdock_controller.store import agents, connection, strangers
+from crossdock_controller.store import agents, connection, deliveries, holds, strangers
 from crossdock_controller.store.intake import Incoming, IntakeWriter
 from support.pipeline import template
 
@@ -94,6 +95,19 @@ class Estate:
         """The number of the open dead letter of *site*."""
         found = dead.dead_list(self.data, by="local:test", now_us=1)
         return next(letter.id for letter in found if letter.site == site)
+
+    def hold(self, site: str) -> int:
+        """The number of the event of *site*, which a rule holds from now on."""
+        event, key, sink = self.db.execute(
+            "SELECT e.seq, e.key, d.sink_id FROM events e JOIN inputs i ON i.id = e.input_id"
+            " JOIN sources s ON s.id = i.source_id JOIN deliveries d ON d.event_seq = e.seq WHERE s.site = ?",
+            (site,),
+        ).fetchone()
+        if holds.find(self.db, event) is None:
+            with connection.transaction(self.db):
+                deliveries.stop(self.db, sink, [(event, deliveries.chain_of("Shipment", key))])
+                holds.add(self.db, [(event, [Hold("not_allowed", "status", f"the secret of {site}")])], 1)
+        return int(event)
 
     def apply(self, tree: dict[str, str]) -> int:
         return configuration.apply_tree(self.data, tree, "local:test", "", 2).revision

@@ -20,6 +20,7 @@ import msgspec
 from crossdock.codec import Sealer
 from crossdock.errors import SinkUnavailable
 from crossdock.v1.batch_pb2 import BatchHeader, Origin
+from crossdock_controller.mappings.answered import People
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.normalize import Normalizer
 from crossdock_controller.outcomes import Dead, Ignored, Locator, Mapped, Outcomes
@@ -218,6 +219,9 @@ class FakeRuntime:
 
     def engine(self, site: str, source: str) -> FakeEngine | None:
         return self._engine if self._engines is None else self._engines.get(source)
+
+    def asks(self, people: People) -> None:
+        """Its engines know no codes."""
 
     def labels(self, site: str) -> Mapping[str, str]:
         return {}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from crossdock_controller.sinks.base import Outgoing, Sink, SinkContext, kinds
+from support.http_batches import BatchReceiver
 from support.http_sink import Fault, HttpReceiver
 from support.postgres import Postgres
 
@@ -192,6 +193,15 @@ class HttpRig(MadeRig):
         finally:
             self.receiver = self.receiver.successor()
             self.receiver.__enter__()
+
+
+class BatchRig(HttpRig):
+    """Several documents a request."""
+
+    def __init__(self, base: Path, receiver: BatchReceiver) -> None:
+        super().__init__(base, receiver)
+        batch = {"max": 7, "wrap": "items", "results": "results"}
+        self.settings = {"url": receiver.url, "timeout_seconds": 5, "batch": batch}
 
 
 class FileRig(MadeRig):

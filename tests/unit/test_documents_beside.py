@@ -151,6 +151,27 @@ def test_every_document_is_an_event_with_its_deliveries_and_each_record_is_count
     assert row.balanced
 
 
+def test_a_document_beside_a_corrected_record_does_not_go_over_a_newer_one(box: Box) -> None:
+    by = runtime(ORDER)
+    box.send("1;C1;A;x", "2;C1;A;6", closes=True)
+    box.normalize(by)
+    (letter,) = dead_letters.list_all(box.db)
+    letters.retry(box.db, cast("Any", by), letter.id, {"QTY": "7"}, by="ann")
+    assert logged(box)[3:] == [("SalesOrder", "1", 1)], "customer and stock were told of by record 2 already"
+    assert box.account().balanced
+
+
+def test_a_rule_may_hold_a_document_beside_another(box: Box) -> None:
+    held = {**STOCK, "rules": [{"range": {"field": "on_hand", "min": 0}, "severity": "hold"}]}
+    by = runtime({**ORDER, "also": [CUSTOMER, held]})
+    box.send("1;C1;A;-5", "2;C1;A;5", closes=True)
+    box.normalize(by)
+    assert [entry[0] for entry in logged(box)] == ["SalesOrder", "Customer", "StockLevel"] * 2
+    query = "SELECT e.document, e.key FROM holds h JOIN events e ON e.seq = h.event_seq"
+    assert box.db.execute(query).fetchall() == [("StockLevel", "L:A")]
+    assert box.account().balanced
+
+
 def test_records_read_again_are_duplicates_in_all_their_documents(box: Box) -> None:
     box.send("1;C1;A;5", "2;C1;B;6", closes=True)
     box.normalize(runtime(ORDER))

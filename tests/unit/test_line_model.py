@@ -17,8 +17,19 @@ from crossdock.errors import SinkUnavailable
 from crossdock.retry import Backoff
 from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
+from crossdock_controller.outcomes import Hold
 from crossdock_controller.sinks.base import DONE, Outgoing, Verdict
-from crossdock_controller.store import bodies, connection, dead_letters, deliveries, events, inputs, sinks
+from crossdock_controller.store import (
+    bodies,
+    connection,
+    dead_letters,
+    deliveries,
+    events,
+    holds,
+    inputs,
+    sinks,
+    urgent,
+)
 from crossdock_controller.store.account import account
 from crossdock_controller.store.deliveries import State
 from support.pipeline import FakeSink, template
@@ -37,6 +48,7 @@ class LineAgainstList(RuleBasedStateMachine):
         self.versions: dict[str, list[int]] = {key: [] for key in KEYS}  # the model: event seqs by key, in order
         self.applied: set[int] = set()
         self.discarded: set[int] = set()
+        self.held: set[int] = set()  # by a rule, and not released yet
         self.overtaken: list[str] = []
         self.now_us = 1_000_000
         self.plan: dict[str, Verdict] = {}
@@ -72,20 +84,36 @@ class LineAgainstList(RuleBasedStateMachine):
                 not set(earlier) <= self.applied | self.discarded
             ):  # the line would take an exception here for the sink's
                 self.overtaken.append(f"{delivery.sequence} overtook one of {earlier}")
+            if delivery.sequence in self.held:
+                self.overtaken.append(f"{delivery.sequence} went out while a rule held it")
             self.applied.add(delivery.sequence)
         return verdict
 
-    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=8))
-    def append(self, keys: list[str]) -> None:
+    @rule(
+        keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=8),
+        stopped=st.sets(st.integers(0, 7), max_size=2),
+        waits=st.booleans(),
+        critical=st.booleans(),
+    )
+    def append(self, keys: list[str], stopped: set[int], waits: bool, critical: bool) -> None:
+        """Some of them are held by a rule: for a person, or for a master that may come. What is critical does not wait
+        behind the fresh ones of other keys."""
         with connection.transaction(self.db):
             first = events.next_seq(self.db)
             places = bodies.add(self.db, bodies.pack([b"{}" for _ in keys]))
             rows: list[events.Row] = [
-                (seq, seq.to_bytes(16, "big"), "SalesOrder", key, self.input_id, 0, 0, 1, None, None, *place)
+                (seq, seq.to_bytes(16, "big"), "SalesOrder", key, self.input_id, 0, 0, 1, None, None, *place, 1)
                 for seq, (key, place) in enumerate(zip(keys, places, strict=True), first)
             ]
             events.append(self.db, rows)
             deliveries.add(self.db, self.sink_id, [row[0] for row in rows])
+            held = [row for i, row in enumerate(rows) if i in stopped]
+            deliveries.stop(self.db, self.sink_id, [(r[0], deliveries.chain_of("SalesOrder", r[3])) for r in held])
+            why = Hold("unknown_product", "sku", "no Product A is known", (("Product", "A"),) if waits else ())
+            holds.add(self.db, [(row[0], [why]) for row in held], self.now_us)
+            self.held |= {row[0] for row in held}
+            if critical:
+                urgent.urge(self.db, self.sink_id, {("SalesOrder", key) for key in keys}, self.now_us)
         for row in rows:
             self.versions[row[3]].append(row[0])
 
@@ -122,6 +150,24 @@ class LineAgainstList(RuleBasedStateMachine):
             dead_letters.discard(self.db, letter, "me", "", self.now_us)
             self.discarded.add(letter.event_seq)
 
+    @rule(choice=st.randoms(use_true_random=False), release=st.booleans())
+    @precondition(lambda self: bool(self.held))
+    def a_person_decides_what_is_held(self, choice: random.Random, release: bool) -> None:
+        seq = choice.choice(sorted(self.held))
+        with connection.transaction(self.db):
+            if release:
+                holds.release(self.db, seq, by="me", note="", now_us=self.now_us)
+            else:
+                holds.discard(self.db, seq, by="me", note="", now_us=self.now_us)
+                self.discarded.add(seq)
+        self.held.discard(seq)
+
+    @rule()
+    @precondition(lambda self: bool(self.held))
+    def the_master_comes(self) -> None:
+        with connection.transaction(self.db):
+            self.held -= set(holds.arrived(self.db, {"Product": ["A"]}, self.now_us))
+
     @invariant()
     def no_version_overtakes_an_earlier_one_of_its_key(self) -> None:
         assert not self.overtaken
@@ -139,6 +185,7 @@ class LineAgainstList(RuleBasedStateMachine):
                 before = [states[s] for s in seqs[:i]]
                 if states[seq] is State.HELD:
                     assert any(s not in (State.DONE, State.DISCARDED) for s in before), f"{seq} is held by nobody"
+                assert (states[seq] is State.STOPPED) == (seq in self.held)
                 if states[seq] is State.DONE:
                     assert seq in self.applied
                 if states[seq] is State.DISCARDED:
@@ -150,6 +197,10 @@ class LineAgainstList(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The sink accepts everything and a person retries what is dead: then nothing may be missing."""
         self.plan = {}
+        with connection.transaction(self.db):
+            for seq in self.held:
+                holds.release(self.db, seq, by="me", note="", now_us=self.now_us)
+        self.held.clear()
         for _ in range(500):
             for letter in dead_letters.list_all(self.db):
                 dead_letters.retry_delivery(self.db, letter, "me", "", self.now_us)

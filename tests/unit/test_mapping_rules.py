@@ -46,7 +46,7 @@ def outcomes(rules: list[dict[str, Any]], body: str, lookup: Known | None = None
             "not_allowed", "status", "status is 'lost', allowed are open, shipped",
         ),
         (
-            {"known": {"field": "lines.sku", "document": "Product"}},
+            {"known": {"field": "lines.sku", "document": "Product"}, "severity": "reject"},
             "unknown_product", "lines.sku", "sku of line 2 is 'B', no Product B is known",
         ),
     ],
@@ -117,6 +117,26 @@ def test_a_sum_that_does_not_agree_warns_and_within_the_tolerance_does_not() -> 
 
 def test_all_broken_parts_of_one_rule_are_told_at_once() -> None:
     body = "".join(f"1;;;SKU{i};5;\n" for i in range(8))
-    (dead,) = all_dead(outcomes([{"known": {"field": "lines.sku", "document": "Product"}}], body))
+    rule: dict[str, Any] = {"known": {"field": "lines.sku", "document": "Product"}}
+    (dead,) = all_dead(outcomes([{**rule, "severity": "reject"}], body))
     assert dead.reason.count("is known") == 5
     assert dead.reason.endswith("; and 3 more")
+    (mapped,) = all_mapped(outcomes([rule], body))
+    assert mapped.holds[0].reason == dead.reason
+    assert mapped.holds[0].waits == tuple(("Product", f"SKU{i}") for i in range(8))
+
+
+def test_a_document_that_refers_to_something_unknown_is_held_and_the_others_are_not() -> None:
+    rules: list[dict[str, Any]] = [
+        {"known": {"field": "lines.sku", "document": "Product"}},
+        {"range": {"field": "lines.quantity", "max": 9}, "severity": "hold"},
+    ]
+    (out,) = outcomes(rules, "1;;;A;5;\n2;;;B;5;\n3;;;A;10;\n", Known("A"))
+    assert out.holding
+    assert [(m.key, [(h.code, h.field, h.waits) for h in m.holds]) for m in out.mapped] == [
+        ("1", []),
+        ("2", [("unknown_product", "lines.sku", (("Product", "B"),))]),
+        ("3", [("above_range", "lines.quantity", ())]),
+    ]
+    (sound,) = outcomes(rules, "1;;;A;5;\n", Known("A"))
+    assert not sound.holding

@@ -34,6 +34,8 @@ ROLE_OF = {
     "status": "viewer", "storage": "viewer", "top": "viewer", "account": "viewer", "agents": "viewer",
     "history": "viewer", "trace": "viewer",
     "dead.list": "operator", "dead.show": "operator", "dead.retry": "operator", "dead.discard": "operator",
+    "holds.list": "operator", "holds.show": "operator", "holds.release": "operator", "holds.discard": "operator",
+    "codes.list": "operator", "codes.export": "operator", "codes.set": "operator", "codes.ignore": "operator",
     "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",
     "approve": "engineer", "reject": "engineer", "config.tree": "engineer", "config.environment": "viewer",
     "config.sites": "viewer", "config.secrets": "engineer", "config.promote": "engineer",

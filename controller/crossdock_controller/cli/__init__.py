@@ -31,6 +31,8 @@ _ENTRIES = {
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
+    "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
+    "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
@@ -42,7 +44,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "command"],
+    "Mend": ["dead", "holds", "codes", "command"],
     "Configure": [
         "plan",
         "apply",

@@ -66,9 +66,12 @@ def dead_show(letter: int, data: DataDirectory, as_json: bool) -> None:
 @click.argument("letter", type=int, metavar="ID")
 @click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", help="Correct a field first; 2.QTY is row 2's.")
 @click.option("--note", default="", help="Why; it stays on record.")
+@click.option("--force", is_flag=True, help="Even after a later version of the same document.")
 @data_option
 @json_option
-def dead_retry(letter: int, changes: tuple[str, ...], note: str, data: DataDirectory, as_json: bool) -> None:
+def dead_retry(
+    letter: int, changes: tuple[str, ...], note: str, force: bool, data: DataDirectory, as_json: bool
+) -> None:
     """Try a dead letter again, corrected or as it is, by the mapping in force.
 
     \b
@@ -80,7 +83,7 @@ def dead_retry(letter: int, changes: tuple[str, ...], note: str, data: DataDirec
     from crossdock_controller.cli.screen import next_steps, screen, working
 
     with working("retrying"):
-        found = commands.dead_retry(data, letter, wanted, actor(), note or _said(wanted))
+        found = commands.dead_retry(data, letter, wanted, actor(), note or _said(wanted), force)
     if as_json:
         emit(_plain(found))
         return

@@ -106,12 +106,15 @@ def _sources(found: commands.Status) -> object:
 def _sinks(found: commands.Status) -> object:
     from crossdock_controller.cli.screen import number, state, table
 
-    grid = table("sink", "state", ">pending", ">retrying", ">held", ">dead", ">oldest", "last done")
+    by_rules = any(sink.stopped for sink in found.sinks)
+    stopped = (">by rules",) if by_rules else ()
+    grid = table("sink", "state", ">pending", ">retrying", ">held", *stopped, ">dead", ">oldest", "last done")
     for sink in found.sinks:
         since = words.duration((found.now_us - sink.oldest_us) / 1e6) if sink.oldest_us else "-"
         grid.add_row(
             sink.sink, state(state_of(sink)), number(sink.pending, "yellow"), number(sink.retrying, "yellow"),
-            number(sink.held, "yellow"), number(sink.dead, "bold red"), since,
+            number(sink.held, "yellow"), *((number(sink.stopped, "yellow"),) if by_rules else ()),
+            number(sink.dead, "bold red"), since,
             words.ago(sink.last_done_us, found.now_us),
         )  # fmt: skip
     return grid

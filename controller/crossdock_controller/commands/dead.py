@@ -13,7 +13,7 @@ from crossdock.errors import ConfigError
 from crossdock_controller.access import EVERYWHERE, Sites
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
-from crossdock_controller.store import audit, connection, dead_letters, revisions, targets
+from crossdock_controller.store import audit, codes, connection, dead_letters, revisions, targets
 from crossdock_controller.store.dead_letters import DeadLetter
 
 PAGE = 100
@@ -62,8 +62,11 @@ def dead_show(data: DataDirectory, letter: int, *, by: str, now_us: int) -> Dead
 
 
 @served
-def dead_retry(data: DataDirectory, letter: int, changes: Mapping[str, str], by: str, note: str) -> DeadLetter:
+def dead_retry(
+    data: DataDirectory, letter: int, changes: Mapping[str, str], by: str, note: str, force: bool = False
+) -> DeadLetter:
     """Try it again, with *changes* to its columns ("QTY", or "2.QTY" for its second row); the letter as it is after.
+    *force*: even after a later version of its document.
 
     Raises Refused when it is not open or has no such column, Rejected when the mapping still cannot take it.
     """
@@ -76,7 +79,9 @@ def dead_retry(data: DataDirectory, letter: int, changes: Mapping[str, str], by:
         tree = revisions.tree(db, number)
         if tree is None:
             raise ConfigError("there is no configuration to map it by", hint="crossdock apply DIR")
-        found = letters.retry(db, Runtime.from_tree(tree, number), letter, changes, by=by, note=note)
+        runtime = Runtime.from_tree(tree, number)
+        runtime.asks(codes.Meanings(db))
+        found = letters.retry(db, runtime, letter, changes, by=by, note=note, force=force)
     with closing(Waker(data.state)) as waker:
         waker.wake("normalize")
         waker.wake("dispatch")

@@ -20,8 +20,8 @@ ALIASES = {"stock": "StockLevel"}  # what people say, where it is not the kind's
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that happened. *what*: read (at the site, by the agent's clock), received, normalized, attempt,
-    delivery, dead_letter. *facts* are those of `store.trace.Entry`; of "read": origin, format, records, bytes; of
-    "normalized" also letter, when it came of a corrected dead letter."""
+    hold (by a rule), delivery, dead_letter. *facts* are those of `store.trace.Entry`; of "read": origin, format,
+    records, bytes; of "normalized" also letter, when it came of a corrected dead letter."""
 
     at_us: int
     what: str
@@ -129,6 +129,8 @@ def _verdict(entries: list[Entry], number: str) -> tuple[str, list[str]]:
                 deliveries[entry.facts["sink"]] = entry.facts
     letters = [e.facts for e in entries if e.what == "dead_letter" and e.facts["state"] == "open"]
     steps = [f"crossdock dead show {letter['id']}" for letter in letters]
+    stopped = dict.fromkeys(e.facts["seq"] for e in entries if e.what == "hold" and e.facts["state"] == "open")
+    steps += [f"crossdock holds show {seq}" for seq in stopped]
     if not entries:
         return f"nothing is known of {number}", ["is it still at the site? crossdock status shows what waits there"]
     if letters and not deliveries:
@@ -139,5 +141,6 @@ def _verdict(entries: list[Entry], number: str) -> tuple[str, list[str]]:
     for sink, facts in sorted(deliveries.items()):
         states.setdefault(facts["state"], []).append(sink)
     words = {"done": "delivered to", "pending": "on its way to", "held": "held behind an earlier version for"}
+    words["stopped"] = "held by a rule, not sent to"
     verdict = ", ".join(f"{words.get(state, f'{state} at')} {' and '.join(at)}" for state, at in states.items())
     return verdict, steps

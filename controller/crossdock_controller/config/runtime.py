@@ -20,6 +20,7 @@ from crossdock_controller.config import compile as compiling
 from crossdock_controller.config.load import Loaded, load
 from crossdock_controller.config.models import SinkDef, Site
 from crossdock_controller.config.tree import Tree
+from crossdock_controller.mappings.answered import Answered, People
 from crossdock_controller.mappings.codes import ListCodes
 from crossdock_controller.mappings.engine import Engine
 from crossdock_controller.routing import Router
@@ -35,6 +36,7 @@ class Runtime:
         self.sinks: Mapping[str, SinkDef] = MappingProxyType(loaded.sinks)
         self.router: Router = loaded.router()
         self.codes = ListCodes(loaded.lists)
+        self._people: People | None = None
         self._engines: dict[tuple[str, str], Engine | None] = {}
 
     @classmethod
@@ -54,6 +56,10 @@ class Runtime:
         if (site, source) not in self._engines:
             self._engines[site, source] = self._build(site, source)
         return self._engines[site, source]
+
+    def asks(self, people: People) -> None:
+        """Engines made from now on ask *people* about codes that no list knows."""
+        self._people = people
 
     def labels(self, site: str) -> dict[str, str]:
         """Labels of *site*, empty for a site that this revision does not know."""
@@ -81,5 +87,5 @@ class Runtime:
             format_settings=format_settings,
             mapping=mapping,
             revision=self.number,
-            codes=self.codes,
+            codes=Answered(self.codes, self._people, site) if self._people is not None else self.codes,
         )

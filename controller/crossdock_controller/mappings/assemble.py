@@ -17,8 +17,9 @@ from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.derived import Columns
 from crossdock_controller.mappings.lists import built_lines
-from crossdock_controller.mappings.rules import Lookup
+from crossdock_controller.mappings.rules import Broken, Lookup
 from crossdock_controller.mappings.where import trimmed
+from crossdock_controller.outcomes import Hold
 
 _MOST_ERRORS = 5  # told of one document; a document of 1,000 bad lines has one cause
 
@@ -44,6 +45,7 @@ class Work:
     lasts: Sequence[int]
     failures: dict[int, Failure] = field(default_factory=dict)
     warnings: dict[int, list[str]] = field(default_factory=dict)
+    holds: dict[int, list[Hold]] = field(default_factory=dict)
     beside: dict[int, list[Any]] = field(default_factory=dict)  # further documents of the same rows
 
 
@@ -108,16 +110,20 @@ def check(program: Program, work: Work, known: Lookup) -> None:
     for rule in program.checks:
         sound = [g for g in range(len(work.documents)) if g not in work.failures] if work.failures else None
         documents = work.documents if sound is None else [work.documents[g] for g in sound]
-        broken: dict[int, list[tuple[str, str, str]]] = {}
+        broken: dict[int, list[Broken]] = {}
         for entry in rule.run(documents, known):
             g = entry.document if sound is None else sound[entry.document]
-            if entry.rejects:
-                broken.setdefault(g, []).append((entry.code, entry.field, entry.reason))
-            else:
+            if entry.severity == "warn":
                 work.warnings.setdefault(g, []).append(entry.reason)
+            else:
+                broken.setdefault(g, []).append(entry)
         for g, entries in broken.items():
-            code, path, _ = entries[0]
-            work.failures[g] = Failure(code, _told([reason for _, _, reason in entries]), path)
+            code, path, told = entries[0].code, entries[0].field, _told([entry.reason for entry in entries])
+            if rule.severity == "reject":
+                work.failures[g] = Failure(code, told, path)
+            else:
+                waits = tuple(dict.fromkeys(wait for entry in entries for wait in entry.waits))
+                work.holds.setdefault(g, []).append(Hold(code, path, told, waits))
 
 
 def _columns(program: Program, rows: Decoded, n: int) -> Columns:

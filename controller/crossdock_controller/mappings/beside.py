@@ -18,7 +18,7 @@ from crossdock_controller.mappings.assemble import Failure, Work, assemble, chec
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD
 from crossdock_controller.mappings.rules import Lookup
-from crossdock_controller.outcomes import Mapped
+from crossdock_controller.outcomes import Hold, Mapped
 
 _SCOPE = 6  # bytes of an id that name the unit or the table
 _ORDINAL = 5  # bytes of an id after them, of a file
@@ -32,6 +32,7 @@ class Beside(msgspec.Struct, frozen=True, gc=False):
     document: Document
     warnings: tuple[str, ...]
     version: int
+    holds: tuple[Hold, ...] = ()
 
 
 def add_beside(program: Program, rows: Decoded, work: Work, known: Lookup, *, text_only: bool) -> None:
@@ -49,7 +50,14 @@ def add_beside(program: Program, rows: Decoded, work: Work, known: Lookup, *, te
                 continue
             found = part.warnings.get(i, ())
             warnings = tuple(text for text in found if text not in work.warnings.get(g, ()))
-            one = Beside(other.name, other.entity.__name__, part.documents[i], warnings, other.entity.VERSION)
+            one = Beside(
+                other.name,
+                other.entity.__name__,
+                part.documents[i],
+                warnings,
+                other.entity.VERSION,
+                tuple(part.holds.get(i, ())),
+            )
             work.beside.setdefault(g, []).append(one)
 
 
@@ -86,7 +94,7 @@ def with_beside(first: Mapped, beside: Sequence[Beside]) -> Mapped:
     made = tuple(
         Mapped(
             id_beside(first.event_id, first.locator.kind, one.name), one.kind, one.document.key(), encode(one.document),
-            0, first.locator, one.document, one.warnings, one.version,
+            0, first.locator, one.document, one.warnings, one.version, one.holds,
         )
         for one in beside
     )  # fmt: skip

@@ -20,7 +20,7 @@ from crossdock_controller.mappings.beside import with_beside
 from crossdock_controller.mappings.grouping import Group, Segment
 from crossdock_controller.mappings.reading import Stray
 from crossdock_controller.mappings.where import trimmed
-from crossdock_controller.outcomes import Dead, Ignored, Locator, Mapped
+from crossdock_controller.outcomes import Dead, Hold, Ignored, Locator, Mapped
 
 _RECORDS = b"\x1e"  # ASCII record separator: between the records of a group in the content that is hashed
 
@@ -108,6 +108,12 @@ class Emitter:
         warnings: Iterable[tuple[str, ...]] = repeat(())
         if work.warnings:
             warnings = [tuple(work.warnings.get(g, ())) for g in compress(range(len(good)), good)]
+        holds: Iterable[tuple[Hold, ...]] = repeat(())
+        if work.holds:
+            holds = [tuple(work.holds.get(g, ())) for g in compress(range(len(good)), good)]
+        if work.holds or any(one.holds for others in work.beside.values() for one in others):
+            for piece in segment.pieces:
+                piece.out.holding = True
         keys = [document.key() for document in documents]
         mapped = map(
             Mapped,
@@ -120,6 +126,7 @@ class Emitter:
             documents,
             warnings,
             repeat(self._version),
+            holds,
         )
         if work.beside:
             made = compress(range(len(good)), good)

@@ -149,7 +149,6 @@ class Engine:
         document = work.documents[0]
         scope = unit if locator.kind == "file" and unit else locator.name.encode()
         event_id = self._emitter.event_id(locator, scope, rows)
-        warnings = tuple(work.warnings.get(0, ()))
         first = Mapped(
             event_id,
             self._document,
@@ -158,8 +157,9 @@ class Engine:
             len(rows),
             locator,
             document,
-            warnings,
+            tuple(work.warnings.get(0, ())),
             self._program.entity.VERSION,
+            tuple(work.holds.get(0, ())),
         )
         return with_beside(first, work.beside[0]) if work.beside else first
 
@@ -255,6 +255,7 @@ class Engine:
             work.documents[i] = part.documents[g]
         work.failures |= {usable[g]: failure for g, failure in part.failures.items()}
         work.warnings = {usable[g]: texts for g, texts in part.warnings.items()}
+        work.holds = {usable[g]: found for g, found in part.holds.items()}
         return work
 
     def _group_failure(self, segment: Segment, entry: Group, *, too_long: bool) -> Failure | None:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from crossdock_controller.mappings.codes import list_key
 
 Constant = str | int | float | bool
-Severity = Literal["reject", "warn"]
+Severity = Literal["reject", "hold", "warn"]
 
 
 def _listed(value: object) -> object:

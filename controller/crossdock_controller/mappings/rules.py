@@ -1,4 +1,5 @@
-"""Rules over whole documents. Each broken one says which value and which limit; it rejects the document or warns.
+"""Rules over whole documents. Each broken one says which value and which limit; it rejects the document (dead letter),
+holds it for a person, or warns.
 
 A rule sees all documents of a run at once, so that "is this SKU known" is one question to the store, not one a line.
 Blank fields break only `required`.
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from crossdock_controller.documents.base import Money, Quantity, numbered_key
 from crossdock_controller.mappings.converters import MAX_DIGITS, plain, shown
-from crossdock_controller.mappings.model import KnownRule, OneOfRule, PatternRule, RangeRule, Rule, SumRule
+from crossdock_controller.mappings.model import KnownRule, OneOfRule, PatternRule, RangeRule, Rule, Severity, SumRule
 
 
 class Lookup(Protocol):
@@ -43,7 +44,14 @@ class Broken(NamedTuple):
     code: str
     field: str
     reason: str
-    rejects: bool
+    severity: Severity
+    waits: tuple[tuple[str, str], ...] = ()  # masters whose arrival would settle it
+
+
+Break = tuple[int, str, str, str] | tuple[int, str, str, str, tuple[tuple[str, str], ...]]
+"""Index of the document, code, field, reason, and the masters that it waits for, if any."""
+
+Breaks = Callable[[Sequence[Any], "Lookup"], Iterator[Break]]
 
 
 class Found(NamedTuple):
@@ -56,23 +64,25 @@ class Check:
     """One rule, ready to run. *fields* are the document fields it reads, for the load-time check."""
 
     fields: tuple[str, ...]
-    broken: Callable[[Sequence[Any], Lookup], Iterator[tuple[int, str, str, str]]]
-    rejects: bool
+    broken: Breaks
+    severity: Severity
     reason: str | None
 
     def run(self, documents: Sequence[Any], lookup: Lookup) -> list[Broken]:
         found = self.broken(documents, lookup)
-        return [Broken(i, code, field, self.reason or reason, self.rejects) for i, code, field, reason in found]
+        severity, said = self.severity, self.reason
+        return [Broken(i, code, field, said or reason, severity, *waits) for i, code, field, reason, *waits in found]
 
 
 def compile_rule(rule: Rule) -> Check:
     """Raises re.error for a bad pattern."""
     fields, broken = _COMPILERS[rule.kind](getattr(rule, rule.kind))
-    severity = rule.severity or ("warn" if rule.kind == "sum" else "reject")
-    return Check(fields, broken, severity == "reject", rule.reason)
+    return Check(fields, broken, rule.severity or default_severity(rule.kind), rule.reason)
 
 
-_Broken = Callable[[Sequence[Any], Lookup], Iterator[tuple[int, str, str, str]]]
+def default_severity(kind: str) -> Severity:
+    """What reality bears, unless the rule says otherwise (docs/guide/rules-and-codes.md)."""
+    return _SEVERITIES.get(kind, "reject")
 
 
 def found(document: Any, path: str) -> list[Found]:
@@ -107,8 +117,8 @@ def _value(value: Any) -> str:
     return plain(value) if isinstance(value, Decimal) else shown(value)
 
 
-def _required(paths: tuple[str, ...]) -> tuple[tuple[str, ...], _Broken]:
-    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[tuple[int, str, str, str]]:
+def _required(paths: tuple[str, ...]) -> tuple[tuple[str, ...], Breaks]:
+    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[Break]:
         for i, document in enumerate(documents):
             for path in paths:
                 for place, value in _walk(document, path):
@@ -118,10 +128,10 @@ def _required(paths: tuple[str, ...]) -> tuple[tuple[str, ...], _Broken]:
     return paths, broken
 
 
-def _range(rule: RangeRule) -> tuple[tuple[str, ...], _Broken]:
+def _range(rule: RangeRule) -> tuple[tuple[str, ...], Breaks]:
     path, least, most = rule.field, rule.min, rule.max
 
-    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[tuple[int, str, str, str]]:
+    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[Break]:
         for i, document in enumerate(documents):
             for place, value in found(document, path):
                 if least is not None and value < least:
@@ -132,10 +142,10 @@ def _range(rule: RangeRule) -> tuple[tuple[str, ...], _Broken]:
     return (path,), broken
 
 
-def _pattern(rule: PatternRule) -> tuple[tuple[str, ...], _Broken]:
+def _pattern(rule: PatternRule) -> tuple[tuple[str, ...], Breaks]:
     path, pattern = rule.field, re.compile(rule.matches)
 
-    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[tuple[int, str, str, str]]:
+    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[Break]:
         for i, document in enumerate(documents):
             for place, value in found(document, path):
                 if pattern.fullmatch(str(value)) is None:
@@ -144,10 +154,10 @@ def _pattern(rule: PatternRule) -> tuple[tuple[str, ...], _Broken]:
     return (path,), broken
 
 
-def _one_of(rule: OneOfRule) -> tuple[tuple[str, ...], _Broken]:
+def _one_of(rule: OneOfRule) -> tuple[tuple[str, ...], Breaks]:
     path, allowed = rule.field, rule.values
 
-    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[tuple[int, str, str, str]]:
+    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[Break]:
         for i, document in enumerate(documents):
             for place, value in found(document, path):
                 if str(value) not in allowed:
@@ -156,10 +166,10 @@ def _one_of(rule: OneOfRule) -> tuple[tuple[str, ...], _Broken]:
     return (path,), broken
 
 
-def _known(rule: KnownRule) -> tuple[tuple[str, ...], _Broken]:
+def _known(rule: KnownRule) -> tuple[tuple[str, ...], Breaks]:
     path, name, issuer = rule.field, rule.document, rule.issuer
 
-    def broken(documents: Sequence[Any], lookup: Lookup) -> Iterator[tuple[int, str, str, str]]:
+    def broken(documents: Sequence[Any], lookup: Lookup) -> Iterator[Break]:
         asked = [
             [(entry, numbered_key(issuer, str(entry.value))) for entry in found(document, path)]
             for document in documents
@@ -173,15 +183,16 @@ def _known(rule: KnownRule) -> tuple[tuple[str, ...], _Broken]:
                         f"unknown_{name.lower()}",
                         path,
                         f"{entry.place} is {_value(entry.value)}, no {name} {key} is known",
+                        ((name, key),),
                     )
 
     return (path,), broken
 
 
-def _sum(rule: SumRule) -> tuple[tuple[str, ...], _Broken]:
+def _sum(rule: SumRule) -> tuple[tuple[str, ...], Breaks]:
     of, total, tolerance = rule.of, rule.equals, rule.tolerance
 
-    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[tuple[int, str, str, str]]:
+    def broken(documents: Sequence[Any], _lookup: Lookup) -> Iterator[Break]:
         with localcontext(Context(prec=3 * MAX_DIGITS)):
             for i, document in enumerate(documents):
                 expected = found(document, total)
@@ -195,7 +206,9 @@ def _sum(rule: SumRule) -> tuple[tuple[str, ...], _Broken]:
     return (of, total), broken
 
 
-_COMPILERS: dict[str, Callable[[Any], tuple[tuple[str, ...], _Broken]]] = {
+_SEVERITIES: dict[str, Severity] = {"known": "hold", "sum": "warn"}
+
+_COMPILERS: dict[str, Callable[[Any], tuple[tuple[str, ...], Breaks]]] = {
     "required": _required,
     "range": _range,
     "pattern": _pattern,

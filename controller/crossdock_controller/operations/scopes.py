@@ -15,7 +15,7 @@ from typing import Any
 from crossdock.errors import Refused
 from crossdock_controller.access import Sites
 from crossdock_controller.paths import DataDirectory
-from crossdock_controller.store import agents, commands, connection, dead_letters, enrolments
+from crossdock_controller.store import agents, commands, connection, dead_letters, enrolments, holds
 
 Arguments = Mapping[str, Any]
 
@@ -164,6 +164,24 @@ class OfLetter(Scope):
     @property
     def words(self) -> str:
         return f"on the site of dead letter `{self.name}`"
+
+
+@dataclass(frozen=True, slots=True)
+class OfHold(Scope):
+    """The argument *name* is the number of a held event: the site of its source. One never held is nobody's."""
+
+    name: str = "event"
+
+    def covers(self, sites: Sites, data: DataDirectory, arguments: Arguments) -> bool:
+        if sites.everything:
+            return True
+        with closing(connection.connect(data.state)) as db:
+            site = holds.site_of(db, arguments[self.name])
+        return site is not None and sites(site)
+
+    @property
+    def words(self) -> str:
+        return f"on the site of held event `{self.name}`"
 
 
 @dataclass(frozen=True, slots=True)

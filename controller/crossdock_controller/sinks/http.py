@@ -1,4 +1,5 @@
-"""Sink "http": one request a document. A 2xx answer, read to its end, is the only "done"; no answer is no verdict.
+"""Sink "http": one request a document, or a batch of them. A 2xx answer, read to its end, is the only "done"; no answer
+is no verdict.
 
 Every attempt of a document carries the same Idempotency-Key. Versions of one key go over one connection, one after the
 other; `concurrency` spreads different keys over several.
@@ -6,83 +7,50 @@ other; `concurrency` spreads different keys over several.
 
 from __future__ import annotations
 
-import re
-import ssl
 import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, field_validator
-
-from crossdock import __version__
-from crossdock.errors import ConfigError, Rejected, SinkUnavailable
-from crossdock_controller.sinks.base import Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
+from crossdock.errors import Rejected, SinkUnavailable
+from crossdock_controller.sinks import http_batch
+from crossdock_controller.sinks.base import Outgoing, Sink, SinkContext, Verdict, register
+from crossdock_controller.sinks.http_auth import NoToken, Signer
+from crossdock_controller.sinks.http_batch import BatchSettings
+from crossdock_controller.sinks.http_body import BodyMaker
 from crossdock_controller.sinks.http_exchange import Exchange, NoAnswer, Unreachable
-from crossdock_controller.sinks.http_verdicts import stops_the_rest, verdict
+from crossdock_controller.sinks.http_settings import (
+    HttpSettings,
+    added_query,
+    fill,
+    resolved_headers,
+    tls_of,
+    tokens_of,
+)
+from crossdock_controller.sinks.http_verdicts import Answer, stops_the_rest, verdict
 
 RUN_SIZE = 200
 RUN_SECONDS = 20.0  # a run that takes longer is cut: the rest is due again at once, and leases stay short
 SILENCES = 3  # so many requests in a row without an answer, and the rest of the run waits
 
-_OWN_HEADERS = (
-    "idempotency-key",
-    "crossdock-replay",
-    "content-length",
-    "content-type",
-    "host",
-    "transfer-encoding",
-    "connection",
-)
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-
-
-class HttpSettings(SinkSettings):
-    url: str  # with {key} and {document} in path or query; both are percent-encoded
-    method: Literal["POST", "PUT"] = "POST"
-    headers: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it; values may be references: secret:NAME
-    timeout_seconds: float = Field(default=30.0, gt=0, le=600)  # from the first byte sent to the last byte read
-    concurrency: int = Field(default=1, ge=1, le=32)
-    conflict_is_done: bool = False  # True where 409 means "I have it already"
-    ca_file: str | None = None  # PEM; trusted besides nothing else. Verification cannot be switched off
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("'url' must be http://host/path or https://host/path")
-        _ = parts.port  # raises ValueError for what is no port
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("'url' holds a login; write a header with a reference, such as Authorization: secret:NAME")
-        if parts.fragment or not value.isascii() or not value.isprintable() or " " in value:
-            raise ValueError("'url' must be plain ASCII without spaces or '#'; percent-encode the rest")
-        if {"{", "}"} & set(parts.netloc) or re.search(r"[{}]", _fill(parts.path + parts.query, "", "")):
-            raise ValueError("'url' may hold {key} and {document}, in path or query, and no other braces")
-        return value
-
-    @field_validator("headers")
-    @classmethod
-    def _headers(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if not _TOKEN.fullmatch(name):
-                raise ValueError(f"header name {name!r} is not a token")
-            if name.lower() in _OWN_HEADERS:
-                raise ValueError(f"header {name} is set by the sink itself")
-        return value
-
 
 class HttpSink:
     def __init__(self, settings: HttpSettings, context: SinkContext, wall: Callable[[], float] = time.time) -> None:
         self._settings, self._wall = settings, wall
-        self._headers, self._secrets = _resolve(settings.headers, context)
+        self._headers, self._secrets = resolved_headers(settings.headers, context)
         self._key_suffix = "-" + quote(context.name, safe="")
         parts = urlsplit(settings.url)
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        tls = _tls(settings, context) if parts.scheme == "https" else None
+        added, secrets = added_query(settings.query, context)
+        self._secrets += secrets
+        query = "&".join(part for part in (parts.query, added) if part)
+        self._target = (parts.path or "/") + (f"?{query}" if query else "")
+        self._make = BodyMaker(settings.body) if settings.body is not None else None
+        self._signer = Signer(settings.sign, context, wall) if settings.sign is not None else None
+        if self._signer is not None:
+            self._secrets += (self._signer.secret,)
+        self._tokens = tokens_of(settings, context)
+        tls = tls_of(settings, context) if parts.scheme == "https" else None
         port = parts.port or (443 if tls is not None else 80)
         host = parts.hostname or ""
         self._exchanges = [
@@ -102,16 +70,21 @@ class HttpSink:
             pool = self._pool = self._pool or ThreadPoolExecutor(len(shares), "http-sink")
             for part in pool.map(self._deliver, self._exchanges, [run] * len(shares), shares, [until] * len(shares)):
                 verdicts.update(part)
-        unreachable = [v for v in verdicts.values() if v.code == "unreachable"]
-        if unreachable and all(v.code in ("unreachable", "held") for v in verdicts.values()):
+        unreachable = [v for v in verdicts.values() if v.code in ("unreachable", "no_token")]
+        if unreachable and all(v.code in ("unreachable", "no_token", "held") for v in verdicts.values()):
             raise SinkUnavailable(unreachable[0].reason)
         return [verdicts[position] for position in range(len(run))]
 
     def check(self) -> str:
-        """Connects, and over TLS verifies the certificate; sends no request, which could have an effect."""
+        """Connects, and over TLS verifies the certificate; sends no request, which could have an effect. With `oauth`
+        a token is fetched."""
         exchange = self._exchanges[0]
         try:
-            return exchange.connect()
+            said = exchange.connect()
+            if self._tokens is not None:
+                self._tokens.token()
+                said += ", token received"
+            return said
         finally:
             exchange.close()
 
@@ -119,6 +92,8 @@ class HttpSink:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+        if self._tokens is not None:
+            self._tokens.close()
         for exchange in self._exchanges:
             exchange.close()
 
@@ -130,48 +105,121 @@ class HttpSink:
         blocked: set[tuple[str, str]] = set()
         rest: Verdict | None = None
         silences = 0
-        for position in share:
-            delivery = run[position]
+        most = self._settings.batch.max if self._settings.batch is not None else 1
+        for batch in http_batch.batches(run, share, most):
             if rest is None and time.monotonic() > until:
                 rest = Verdict("retry", "held", "not sent: the run took its full time", 0.0)
-            if rest is not None or (delivery.document, delivery.key) in blocked:
-                verdicts[position] = rest or Verdict("retry", "held", "an earlier version of this document is not done")
+            free = []
+            for position in batch:
+                if rest is not None or (run[position].document, run[position].key) in blocked:
+                    verdicts[position] = rest or Verdict("retry", "held", "an earlier version of it is not done")
+                else:
+                    free.append(position)
+            if not free:
                 continue
-            found = verdicts[position] = self._one(exchange, delivery)
-            if found.outcome != "done":
-                blocked.add((delivery.document, delivery.key))
-            silences = silences + 1 if found.code in ("timeout", "half_answer", "closed", "bad_answer") else 0
-            if stops_the_rest(found) or silences == SILENCES:
-                rest = Verdict("retry", "held", f"not sent: {found.reason}", found.after_seconds)
+            found = self._sent(exchange, [run[position] for position in free])
+            for position, said in zip(free, found, strict=True):
+                verdicts[position] = said
+                if said.outcome != "done":
+                    blocked.add((run[position].document, run[position].key))
+            silences = silences + 1 if found[0].code in ("timeout", "half_answer", "closed", "bad_answer") else 0
+            stop = next((said for said in found if stops_the_rest(said)), found[0] if silences == SILENCES else None)
+            if stop is not None:
+                rest = Verdict("retry", "held", f"not sent: {stop.reason}", stop.after_seconds)
         return verdicts
+
+    def _sent(self, exchange: Exchange, run: Sequence[Outgoing]) -> list[Verdict]:
+        return [self._one(exchange, run[0])] if self._settings.batch is None else self._batch(exchange, run)
 
     def _one(self, exchange: Exchange, delivery: Outgoing) -> Verdict:
         try:
             target = self._filled(delivery)
-            headers = self._headers | {
-                "Content-Type": "application/json",
-                "Idempotency-Key": delivery.event_id.hex() + self._key_suffix + _again(delivery),
-                "Crossdock-Document": quote(delivery.document),
-                "Crossdock-Sequence": str(delivery.sequence),
-            }
-            if delivery.replay:
-                headers["Crossdock-Replay"] = str(delivery.replay)
-            answer = exchange.send(self._settings.method, target, headers, delivery.body)
+            body = self._make(delivery.body) if self._make is not None else delivery.body
         except Rejected as error:
             return Verdict("rejected", error.code, str(error))
-        except Unreachable as error:
-            return Verdict("retry", "unreachable", str(error))
+        headers = {
+            "Idempotency-Key": self._identity(delivery),
+            "Crossdock-Document": quote(delivery.document),
+            "Crossdock-Sequence": str(delivery.sequence),
+        }
+        if delivery.replay:
+            headers["Crossdock-Replay"] = str(delivery.replay)
+        answer = self._answered(exchange, target, headers, body)
+        return answer if isinstance(answer, Verdict) else self._judged(answer)
+
+    def _batch(self, exchange: Exchange, run: Sequence[Outgoing]) -> list[Verdict]:
+        """One request for all of *run*; a batch that is refused as a whole is sent again in halves."""
+        settings = self._settings.batch or BatchSettings()
+        verdicts: dict[int, Verdict] = {}
+        made: list[tuple[Outgoing, bytes]] = []
+        for position, delivery in enumerate(run):
+            try:
+                made.append((delivery, self._make(delivery.body) if self._make is not None else delivery.body))
+            except Rejected as error:
+                verdicts[position] = Verdict("rejected", error.code, str(error))
+        if made:
+            good = [position for position in range(len(run)) if position not in verdicts]
+            verdicts.update(zip(good, self._halved(exchange, settings, made), strict=True))
+        return [verdicts[position] for position in range(len(run))]
+
+    def _halved(
+        self, exchange: Exchange, settings: BatchSettings, made: Sequence[tuple[Outgoing, bytes]]
+    ) -> list[Verdict]:
+        ids = [self._identity(delivery) for delivery, _ in made]
+        headers = {"Idempotency-Key": http_batch.identity(ids), "Crossdock-Documents": str(len(made))}
+        answer = self._answered(exchange, self._target, headers, http_batch.body(settings, made, ids))
+        if isinstance(answer, Verdict):
+            return [answer] * len(made)
+        whole = self._judged(answer)
+        if whole.code in http_batch.SPLIT and len(made) > 1:
+            middle = len(made) // 2
+            first = self._halved(exchange, settings, made[:middle])
+            stop = next((said for said in first if stops_the_rest(said)), None)
+            if stop is not None:
+                return [*first, *[Verdict("retry", "held", f"not sent: {stop.reason}")] * (len(made) - middle)]
+            return [*first, *self._halved(exchange, settings, made[middle:])]
+        if whole.outcome != "done":
+            return [whole] * len(made)
+        told = http_batch.statuses(settings, answer, len(made))
+        if isinstance(told, Verdict):
+            return [told] * len(made)
+        return [self._judged(Answer(status, None, None, None, said)) for status, said in told]
+
+    def _answered(self, exchange: Exchange, target: str, headers: dict[str, str], body: bytes) -> Answer | Verdict:
+        """The answer, or why there is none. A token that is refused is replaced once."""
+        try:
+            answer, token = self._asked(exchange, target, headers, body)
+            if answer.status == 401 and self._tokens is not None:
+                self._tokens.refused(token)
+                answer, _ = self._asked(exchange, target, headers, body)
+        except (Unreachable, NoToken) as error:
+            return Verdict("retry", "no_token" if isinstance(error, NoToken) else "unreachable", str(error))
         except NoAnswer as error:
             return Verdict("retry", error.code, error.message)
-        return verdict(
-            answer, conflict_is_done=self._settings.conflict_is_done, now=self._wall(), secrets=self._secrets
-        )
+        return answer
+
+    def _asked(self, exchange: Exchange, target: str, headers: dict[str, str], body: bytes) -> tuple[Answer, str]:
+        sent = self._headers | {"Content-Type": "application/json"} | headers
+        token = ""
+        if self._tokens is not None:
+            token = self._tokens.token()
+            sent["Authorization"] = f"Bearer {token}"
+        if self._signer is not None:
+            sent |= self._signer.headers(body)
+        return exchange.send(self._settings.method, target, sent, body), token
+
+    def _judged(self, answer: Answer) -> Verdict:
+        secrets = self._secrets + (self._tokens.secrets if self._tokens is not None else ())
+        return verdict(answer, conflict_is_done=self._settings.conflict_is_done, now=self._wall(), secrets=secrets)
+
+    def _identity(self, delivery: Outgoing) -> str:
+        return delivery.event_id.hex() + self._key_suffix + _again(delivery)
 
     def _filled(self, delivery: Outgoing) -> str:
         """Raises Rejected for a key that would name another path: ".." survives percent-encoding on many servers."""
         if delivery.key.strip(".") == "" and "{key}" in self._target:
             raise Rejected("bad_key", f"key {delivery.key!r} cannot stand in a URL", field="key")
-        return _fill(self._target, delivery.key, delivery.document)
+        return fill(self._target, delivery.key, delivery.document)
 
 
 def _again(delivery: Outgoing) -> str:
@@ -179,37 +227,8 @@ def _again(delivery: Outgoing) -> str:
     return f"-r{delivery.replay}" if delivery.replay else ""
 
 
-def _fill(template: str, key: str, document: str) -> str:
-    # A quoted value has no braces, so what one replacement puts in, the next does not touch.
-    return template.replace("{key}", quote(key, safe="")).replace("{document}", quote(document, safe=""))
-
-
 def _share(delivery: Outgoing, shares: int) -> int:
     return zlib.crc32(f"{delivery.document}\0{delivery.key}".encode()) % shares
-
-
-def _resolve(headers: dict[str, str], context: SinkContext) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Headers with their secrets in place, and those secrets. Raises ConfigError without showing a value."""
-    resolved = {"User-Agent": f"crossdock/{__version__}"}
-    secrets = []
-    for name, text in headers.items():
-        value = context.secret(text)
-        if not value.isprintable() or not value.isascii():
-            raise ConfigError(f"sink {context.name}: header {name} has a character that cannot travel in a header")
-        resolved[name] = value
-        if text.startswith("secret:") and value:
-            secrets += [value, *(word for word in value.split() if len(word) >= 8)]  # "Bearer x": x alone is secret too
-    return resolved, tuple(secrets)
-
-
-def _tls(settings: HttpSettings, context: SinkContext) -> ssl.SSLContext:
-    if settings.ca_file is None:
-        return ssl.create_default_context()
-    path = Path(context.base_directory) / settings.ca_file
-    try:
-        return ssl.create_default_context(cafile=str(path))
-    except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one
-        raise ConfigError(f"sink {context.name}: ca_file {path} cannot be used: {error}") from error
 
 
 def _create(settings: HttpSettings, context: SinkContext) -> Sink:

@@ -52,7 +52,7 @@ def verdict(answer: Answer, *, conflict_is_done: bool, now: float, secrets: tupl
 def stops_the_rest(found: Verdict) -> bool:
     """True when the answer speaks of the sink as a whole: sending more now is useless, or unwelcome."""
     return found.outcome == "retry" and (
-        found.after_seconds is not None or found.code in ("http_401", "http_407", "http_429", "unreachable")
+        found.after_seconds is not None or found.code in ("http_401", "http_407", "http_429", "unreachable", "no_token")
     )
 
 

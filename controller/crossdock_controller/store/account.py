@@ -27,6 +27,7 @@ _FIELD_OF_STATE = {
     State.RETRYING: "pending",
     State.HELD: "held",
     State.EXPIRED: "dead",
+    State.STOPPED: "held",
     State.DEAD: "dead",
 }
 
@@ -116,7 +117,7 @@ def _add_letters(db: sqlite3.Connection, rows: dict[tuple[str, str], AccountRow]
     """A record letter that was retried counts where its event is; a delivery letter where its delivery is."""
     query = (
         "SELECT s.site, s.source, d.state, sum(d.records) FROM dead_letters d JOIN sources s ON s.id = d.source_id"
-        " WHERE d.kind = 'record' AND d.state IN ('open', 'discarded') GROUP BY 1, 2, 3"
+        " WHERE d.kind = 'record' AND d.state IN ('open', 'discarded', 'superseded') GROUP BY 1, 2, 3"
     )
     for site, source, state, records in db.execute(query):
         _add(_row(rows, site, source), "dead" if state == "open" else "discarded", records)

@@ -16,6 +16,7 @@ from crossdock_controller.store import audit, deliveries
 from crossdock_controller.store.connection import transaction
 
 Kind = Literal["record", "delivery"]
+Resolution = Literal["retried", "discarded", "superseded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +40,19 @@ class DeadLetter:
     locator: Locator
     sample: bytes
     rows: list[dict[str, Any]]
-    state: str  # "open", "retried" or "discarded"
+    state: str  # "open", "retried", "discarded", or "superseded" by a later record of its document
     created_us: int
     resolved_us: int
     resolved_by: str
     note: str
+    list: str = ""  # of a code without a meaning: the list that lacks it
+    value: str = ""  # ... and the code
 
 
 _SELECT = (
     "SELECT d.id, d.kind, s.site, s.agent, s.source, d.input_id, coalesce(k.name, ''), d.event_seq,"
     " coalesce(e.document, ''), coalesce(e.key, ''), d.code, d.reason, d.field, d.records, d.locator, d.sample, d.rows,"
-    " d.state, d.created_us, d.resolved_us, d.resolved_by, d.note"
+    " d.state, d.created_us, d.resolved_us, d.resolved_by, d.note, d.list, d.value"
     " FROM dead_letters d JOIN sources s ON s.id = d.source_id"
     " LEFT JOIN sinks k ON k.id = d.sink_id LEFT JOIN events e ON e.seq = d.event_seq"
 )
@@ -59,9 +62,22 @@ def add_records(db: sqlite3.Connection, source: int, letters: Iterable[tuple[int
     """(input id, what died) of one source. In a transaction."""
     db.executemany(
         "INSERT INTO dead_letters(kind, source_id, input_id, code, reason, field, records, locator, sample, rows,"
-        " state, created_us) VALUES('record',?,?,?,?,?,?,?,?,?,'open',?)",
+        " list, value, state, created_us) VALUES('record',?,?,?,?,?,?,?,?,?,?,?,'open',?)",
         [
-            (source, i, d.code, d.reason, d.field, d.records, _json(d.locator), d.sample, _json(d.rows), now_us)
+            (
+                source,
+                i,
+                d.code,
+                d.reason,
+                d.field,
+                d.records,
+                _json(d.locator),
+                d.sample,
+                _json(d.rows),
+                d.list,
+                d.value,
+                now_us,
+            )
             for i, d in letters
         ],
     )
@@ -150,14 +166,16 @@ def newest_us(db: sqlite3.Connection) -> int:
 def resolve(
     db: sqlite3.Connection,
     letter: int,
-    state: Literal["retried", "discarded"],
+    state: Resolution,
     by: str,
     note: str,
     now_us: int,
     fields: Sequence[str] = (),
+    *,
+    on_record: bool = True,
 ) -> None:
-    """Close an open letter, within a transaction, on record; *fields* were corrected. Raises Refused when someone else
-    closed it meanwhile."""
+    """Close an open letter, within a transaction, on record; *fields* were corrected. Not *on_record*: because what a
+    person said of thousands at once is on record already. Raises Refused when someone else closed it meanwhile."""
     changed = db.execute(
         "UPDATE dead_letters SET state = ?, resolved_us = ?, resolved_by = ?, note = ? WHERE id = ? AND state = 'open'",
         (state, now_us, by, note, letter),
@@ -166,11 +184,23 @@ def resolve(
         raise Refused(
             f"dead letter {letter} is not open any more", hint=f"crossdock dead show {letter} tells who resolved it"
         )
+    if not on_record:
+        return
     action = "dead.retry" if state == "retried" else "dead.discard"
     details = (
         {"fields": list(fields)} if fields else {}
     )  # their names: what stands in them is payload, and so is a note
     audit.append(db, actor=by, action=action, target=str(letter), details=details, now_us=now_us)
+
+
+def changed(db: sqlite3.Connection, letter: int, found: Dead) -> None:
+    """It was mapped again and is refused for what *found* says now; the code that it waited for stays, unless it waits
+    for another one. In a transaction."""
+    db.execute(
+        "UPDATE dead_letters SET code = ?1, reason = ?2, field = ?3, list = iif(?4 = '', list, ?4),"
+        " value = iif(?4 = '', value, ?5) WHERE id = ?6 AND state = 'open'",
+        (found.code, found.reason, found.field, found.list, found.value, letter),
+    )
 
 
 def retry_delivery(db: sqlite3.Connection, letter: DeadLetter, by: str, note: str, now_us: int) -> None:

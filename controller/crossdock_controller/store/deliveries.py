@@ -6,8 +6,11 @@ Three rules, kept by `settle` in the same transaction as every change, are all t
 
 - a row joins its chain at the latest when the cursor passes it unresolved, and leaves it when done, discarded,
   superseded or expired;
-- the head of a chain is never held, and rows behind a head that waits (retrying, dead) are;
+- the head of a chain is never held, and rows behind a head that waits (retrying, dead, stopped) are;
 - a row is picked only when no earlier row of its chain would be left out.
+
+A row that a rule stopped is in its chain from the start, so it may stand there before the cursor has come to it. Once
+released it waits for what is fresh before it: `pick_due` sees to that.
 
 Functions here run within the caller's transaction, except the picks, which read.
 """
@@ -39,12 +42,14 @@ class State(IntEnum):
     RETRYING = 3
     HELD = 4
     DEAD = 5
+    STOPPED = 6  # by a rule, all deliveries of the event at once: none of them is dead beside it
     SUPERSEDED = 10  # not sent, for a newer version of its key made it pointless
     EXPIRED = 11  # a dead letter that holds nobody: it was too old when its turn came
 
 
 SEVERITY = (
-    State.DONE, State.SUPERSEDED, State.DISCARDED, State.PENDING, State.RETRYING, State.HELD, State.EXPIRED, State.DEAD,
+    State.DONE, State.SUPERSEDED, State.DISCARDED, State.PENDING, State.RETRYING, State.HELD, State.STOPPED,
+    State.EXPIRED, State.DEAD,
 )  # fmt: skip
 """Of several deliveries of one event the last of these is the event's state in the account."""
 
@@ -144,19 +149,24 @@ def pick_fresh(
 
 
 def pick_due(
-    db: sqlite3.Connection, bodies: Bodies, sink: int, now_us: int, limit: int, up_to: int = LAST
+    db: sqlite3.Connection, bodies: Bodies, sink: int, now_us: int, limit: int, ahead: int, up_to: int = LAST
 ) -> list[Picked]:
     """Exceptional deliveries whose time has come, longest due first, then put in event order.
 
-    One whose chain has an earlier row that is not due, or due later, waits: its head goes first.
+    One whose chain has an earlier row that is not due, or due later, waits: its head goes first. One beyond *ahead*,
+    how far fresh deliveries were picked, waits for those before it, of whatever key, unless it is urgent: then those of
+    its key are in its chain (see `urgent`).
     """
     rows = db.execute(
-        _PICK + " WHERE d.sink_id = ?1 AND d.due_us <= ?2 AND d.event_seq <= ?4"
+        _PICK + " WHERE d.sink_id = ?1 AND d.due_us <= ?2 AND d.event_seq <= ?6"
         " AND NOT EXISTS (SELECT 1 FROM deliveries b"
         " WHERE b.sink_id = ?1 AND b.chain = d.chain AND b.event_seq < d.event_seq"
         " AND (b.due_us IS NULL OR b.due_us > d.due_us))"
+        " AND (d.event_seq <= ?4 OR d.due_us <= ?7"
+        " OR NOT EXISTS (SELECT 1 FROM deliveries f WHERE f.sink_id = ?1 AND f.event_seq > ?4"
+        " AND f.event_seq < d.event_seq AND f.state = ?5 AND f.chain IS NULL))"
         " ORDER BY d.due_us, d.event_seq LIMIT ?3",
-        (sink, now_us, limit, up_to),
+        (sink, now_us, limit, ahead, int(State.PENDING), up_to, URGENT_US),
     )
     return sorted(_picked(rows, bodies), key=lambda p: p.event_seq)
 
@@ -192,14 +202,15 @@ def has_chains(db: sqlite3.Connection, sink: int) -> bool:
     return db.execute(query, (sink,)).fetchone() is not None
 
 
-def blocked(db: sqlite3.Connection, sink: int, chains: Iterable[int]) -> set[int]:
-    """Those of *chains* that have an unresolved row in this sink."""
+def blocked(db: sqlite3.Connection, sink: int, chains: Iterable[int]) -> dict[int, int]:
+    """Those of *chains* that have an unresolved row in this sink, and the first event of each: what comes after that
+    one waits. What a rule stopped may stand behind rows that are still fresh: those need not."""
     rows = db.execute(
-        "SELECT c.value FROM json_each(?) c"
-        " WHERE EXISTS (SELECT 1 FROM deliveries WHERE sink_id = ? AND chain = c.value)",
-        (json.dumps(list(chains)), sink),
+        "SELECT c.value, (SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain = c.value) AS first"
+        " FROM json_each(?) c WHERE first IS NOT NULL",
+        (sink, json.dumps(list(chains))),
     )
-    return {chain for (chain,) in rows}
+    return dict(rows.fetchall())
 
 
 def close_range(db: sqlite3.Connection, sink: int, first: int, last: int, run_id: int) -> int:
@@ -260,7 +271,7 @@ def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int
                 "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND chain = ? AND state = ?",
                 (int(State.PENDING), now_us, sink, chain, int(State.HELD)),
             )
-        elif head[1] in (State.RETRYING, State.DEAD):
+        elif head[1] in (State.RETRYING, State.DEAD, State.STOPPED):
             db.execute(
                 "UPDATE deliveries SET state = ?, due_us = NULL WHERE sink_id = ? AND chain = ? AND event_seq > ?"
                 " AND state IN (?, ?)",
@@ -289,12 +300,42 @@ def discard_dead(db: sqlite3.Connection, sink: int, seq: int) -> int | None:
     chain, _ = _dead(db, sink, seq)
     if chain is None:
         return None
+    _discard(db, sink, seq)
+    return chain
+
+
+def stop(db: sqlite3.Connection, sink: int, stopped: Iterable[tuple[int, int]]) -> None:
+    """(event seq, chain) of deliveries added in this transaction that a rule holds for a person."""
+    db.executemany(
+        "UPDATE deliveries SET state = ?, chain = ? WHERE sink_id = ? AND event_seq = ?",
+        [(int(State.STOPPED), chain, sink, seq) for seq, chain in stopped],
+    )
+
+
+def start(db: sqlite3.Connection, seq: int, now_us: int, *, discard: bool = False) -> int:
+    """The stopped deliveries of an event go on, or with *discard* are given up; how many there were."""
+    rows = db.execute(
+        "SELECT k.id, d.chain FROM sinks k JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = ? WHERE d.state = ?",
+        (seq, int(State.STOPPED)),
+    ).fetchall()
+    for sink, chain in rows:
+        if discard:
+            _discard(db, sink, seq)
+        else:
+            db.execute(
+                "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND event_seq = ?",
+                (int(State.PENDING), now_us, sink, seq),
+            )
+        settle(db, sink, [chain], now_us)
+    return len(rows)
+
+
+def _discard(db: sqlite3.Connection, sink: int, seq: int) -> None:
     db.execute(
         "UPDATE deliveries SET state = ?, due_us = NULL, chain = NULL, since_us = NULL"
         " WHERE sink_id = ? AND event_seq = ?",
         (int(State.DISCARDED), sink, seq),
     )
-    return chain
 
 
 def _dead(db: sqlite3.Connection, sink: int, seq: int) -> tuple[int | None, int]:

@@ -55,6 +55,17 @@ def known(db: sqlite3.Connection, document: str, keys: Iterable[str]) -> set[str
     return {key for (key,) in rows}
 
 
+def later(db: sqlite3.Connection, document: str, key: str, input_id: int, record: int) -> int | None:
+    """The last event of this document that came of a later record of the same source; None when there is none."""
+    row = db.execute(
+        "SELECT max(e.seq) FROM events e JOIN inputs i ON i.id = e.input_id WHERE e.document = ?1 AND e.key = ?2"
+        " AND i.source_id = (SELECT source_id FROM inputs WHERE id = ?3)"
+        " AND (e.input_id > ?3 OR (e.input_id = ?3 AND e.record > ?4))",
+        (document, key, input_id, record),
+    ).fetchone()
+    return row[0] if row else None
+
+
 def of_unit(db: sqlite3.Connection, document: str, keys: Collection[str], unit: bytes) -> dict[str, list[bytes]]:
     """Ids of events of *document* that came from *unit* (the first bytes of their ids), by key, for those of *keys*."""
     if not keys:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crossdock_controller.outcomes import Locator
-from crossdock_controller.store import dead_letters
+from crossdock_controller.store import dead_letters, holds
 from crossdock_controller.store.connection import connect, snapshot
 from crossdock_controller.store.deliveries import State
 
@@ -25,7 +25,7 @@ class Entry:
     *what*: received, normalized, attempt, delivery, dead_letter. *text* is a sentence; *facts* hold the same for
     programs, each with its site. received: agent, source, place, epoch, sequence; normalized: revision, document, key,
     seq, event, warnings; attempt: sink, attempt, outcome, code, reason; delivery: sink, state, attempts; dead_letter:
-    id, state, code, reason.
+    id, state, code, reason; hold: seq, state, reasons.
     """
 
     at_us: int
@@ -45,7 +45,7 @@ def trace(state: Path, number: str, document: str | None = None) -> list[Entry]:
         for seq in _versions(db, number, document):
             entries += _version(db, seq)
         entries += _letters(db, number)
-    order = {"received": 0, "normalized": 1, "attempt": 2, "dead_letter": 3, "delivery": 4}
+    order = {"received": 0, "normalized": 1, "hold": 2, "attempt": 3, "dead_letter": 4, "delivery": 5}
     return sorted(entries, key=lambda e: (e.at_us, order[e.what]))
 
 
@@ -97,7 +97,21 @@ def _version(db: sqlite3.Connection, seq: int) -> Iterator[Entry]:
         {"site": site, "revision": revision, "document": kind, "key": key, "seq": seq, "event": event_id.hex(),
          "warnings": noted},
     )  # fmt: skip
+    yield from _holds(db, seq, site)
     yield from _deliveries(db, seq, site, normalized_us)
+
+
+def _holds(db: sqlite3.Connection, seq: int, site: str) -> Iterator[Entry]:
+    """Why a rule holds, or held, this version, and how that ended."""
+    held = holds.find(db, seq)
+    if held is None:
+        return
+    facts = {"site": site, "seq": seq, "state": held.state, "reasons": [r.reason for r in held.reasons]}
+    said = "; ".join(f"{r.code}: {r.reason}" for r in held.reasons)
+    yield Entry(held.opened_us, "hold", f"version {seq} is held by a rule: {said}", facts)
+    if held.state != "open":
+        note = f": {held.note}" if held.note else ""
+        yield Entry(held.resolved_us, "hold", f"version {seq} was {held.state} by {held.resolved_by}{note}", facts)
 
 
 def _deliveries(db: sqlite3.Connection, seq: int, site: str, normalized_us: int) -> Iterator[Entry]:

@@ -32,7 +32,8 @@ class StreamView:
 
 @dataclass(frozen=True, slots=True)
 class SinkView:
-    """One sink. *pending* is due and was not tried yet; *oldest_us* is when the oldest of all unfinished was received;
+    """One sink. *held* stand behind an earlier one of their key. *pending* is due and was not tried yet; *oldest_us* is
+    when the oldest of all unfinished was received;
     *failures* in a row and *problem* while the sink as a whole gives no verdict, since *down_us*; *drain_seconds* is
     how long what waits takes at the pace of its last good calls, 0 when that is not known."""
 
@@ -53,6 +54,7 @@ class SinkView:
     said_us: int = 0  # when a person last paused, drained or resumed it
     said_by: str = ""
     said_because: str = ""
+    stopped: int = 0  # by a rule, for a person
 
     @property
     def waiting(self) -> int:
@@ -101,7 +103,7 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
         " FROM sinks s JOIN sink_cursors c ON c.sink_id = s.id ORDER BY s.name"
     ).fetchall()
     found = []
-    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us, drain_seq, *said in rows:
+    for sink_id, name, cursor, paused, failures, problem, next_try_us, down_us, drain_seq, said_us, by, because in rows:
         fresh, first_seq = db.execute(
             "SELECT count(*), min(event_seq) FROM deliveries"
             " WHERE sink_id = ? AND event_seq > ? AND state = ? AND chain IS NULL",
@@ -114,10 +116,10 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
             ).fetchall()
         )
         first_chained = db.execute(
-            "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state != ?",
-            (sink_id, int(State.DEAD)),
+            "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state NOT IN (?, ?)",
+            (sink_id, int(State.DEAD), int(State.STOPPED)),
         ).fetchone()[0]
-        waiting = fresh + sum(n for state, n in chained.items() if state != State.DEAD)
+        waiting = fresh + sum(n for state, n in chained.items() if state not in (State.DEAD, State.STOPPED))
         pace = runs.pace(db, sink_id) if waiting else 0.0
         oldest = min((seq for seq in (first_seq, first_chained) if seq is not None), default=None)
         found.append(
@@ -136,7 +138,10 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
                 down_us,
                 waiting / pace if pace else 0.0,
                 bool(drain_seq),
-                *said,
+                said_us,
+                by,
+                because,
+                chained.get(int(State.STOPPED), 0),
             )
         )
     return found

@@ -27,11 +27,53 @@ def _events() -> None:
 
 
 def _codes() -> None:
-    """Meanings of codes that people gave, beside the lists of the configuration."""
+    """Meanings of codes that people gave, beside the lists of the configuration; and what waits for one."""
+    op.create_table(
+        "code_meanings",
+        sa.Column("id", sa.Integer(), primary_key=True),
+        sa.Column("list", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("site", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("meaning", sa.Text(), nullable=False),
+        sa.Column("said_by", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=False, server_default=""),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("code_meanings_value", "code_meanings", ["list", "value", "site", "id"])
+    op.add_column("dead_letters", sa.Column("list", sa.Text(), nullable=False, server_default=""))
+    op.add_column("dead_letters", sa.Column("value", sa.Text(), nullable=False, server_default=""))
+    op.add_column("dead_letters", sa.Column("coded", sa.BigInteger(), nullable=False, server_default="0"))
+    unknown = sa.text("state = 'open' AND list != ''")
+    op.create_index(
+        "dead_letters_codes", "dead_letters", ["list", "value", "id"], sqlite_where=unknown, postgresql_where=unknown
+    )
 
 
 def _holds() -> None:
     """Events that a rule holds for a person."""
+    op.create_table(
+        "holds",
+        sa.Column("event_seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sa.Column("reasons", sa.Text(), nullable=False),
+        sa.Column("by_hand", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False, server_default="open"),
+        sa.Column("opened_us", sa.BigInteger(), nullable=False),
+        sa.Column("resolved_us", sa.BigInteger(), nullable=False, server_default="0"),
+        sa.Column("resolved_by", sa.Text(), nullable=False, server_default=""),
+        sa.Column("note", sa.Text(), nullable=False, server_default=""),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("holds_state", "holds", ["state", "event_seq"])
+    op.create_table(  # the masters that held events refer to and that have not come
+        "hold_waits",
+        sa.Column("document", sa.Text(), primary_key=True),
+        sa.Column("key", sa.Text(), primary_key=True),
+        sa.Column("event_seq", sa.BigInteger(), primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("hold_waits_event", "hold_waits", ["event_seq"])
 
 
 def _exceptions() -> None:
