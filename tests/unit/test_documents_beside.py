@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from crossdock_controller import letters
 from crossdock_controller.config.load import inspect
+from crossdock_controller.formats.base import kinds
 from crossdock_controller.mappings.compile import Declared, problems
 from crossdock_controller.mappings.engine import Engine
 from crossdock_controller.mappings.model import Mapping, yaml_path
 from crossdock_controller.outcomes import Mapped, Outcomes
+from crossdock_controller.samples.trying import try_bytes
 from crossdock_controller.store import dead_letters
 from support.mapping import Known, engine, file_batches, table_batches
 from support.pipeline import Box, FakeEngine, FakeRuntime
@@ -52,6 +54,18 @@ def test_a_record_becomes_all_documents_that_its_mapping_names_and_the_first_cou
     assert {len(one) for one in ids} == {16}
     again = [one.event_id for m in run(ORDER, "1;C1;A;5", "2;C1;B;0", at_once=1)[0].mapped for one in m.all()]
     assert again == ids[:3], "the same record gives the same ids, however the file was cut"
+
+
+def test_a_try_shows_every_document_with_the_columns_that_it_was_made_of() -> None:
+    typed = kinds()["csv"].settings.model_validate(CSV)
+    data = b"NO;WHO;SKU;QTY\n1;C1;A;5\n"
+    tried = try_bytes(engine(CSV, ORDER), typed, data, name="in.csv", source="wms", site="atl1", limit=10, more=False)
+    shown = [(one.document, [(field.field, field.columns) for field in one.fields]) for one in tried.documents]
+    assert shown == [
+        ("SalesOrder", [("number", {"NO": "1"})]),
+        ("Customer", [("number", {"WHO": "C1"})]),
+        ("StockLevel", [("location", {}), ("sku", {"SKU": "A"}), ("on_hand", {"QTY": "5"})]),
+    ]
 
 
 def test_the_ids_of_the_first_document_are_those_it_has_alone() -> None:
