@@ -44,6 +44,8 @@ from crossdock_controller.guarding import AT_ONCE, PortGuard
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
+from crossdock_controller.reconciling import LOOK_SECONDS as RECONCILE_SECONDS
+from crossdock_controller.reconciling import Reconciler
 from crossdock_controller.retention import Retention
 from crossdock_controller.rollouts.conductor import Conductor
 from crossdock_controller.store import faults, migrate
@@ -201,6 +203,7 @@ async def _serve(
         conductor = Conductor(data.state, fence=data.holder)
         stack.push_async_callback(conductor.close)
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
+        reconciler = Reconciler(data)
         guard = Guard(ending)
         witness = presence.Witness(data, authority)
 
@@ -212,6 +215,9 @@ async def _serve(
             asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", lambda: asyncio.to_thread(holding.beat))),
             asyncio.create_task(guard.every(HEAD_SECONDS, "audit log", lambda: asyncio.to_thread(witness.step))),
+            asyncio.create_task(
+                guard.every(RECONCILE_SECONDS, "reconciliations", lambda: asyncio.to_thread(reconciler.step))
+            ),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()

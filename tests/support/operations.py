@@ -4,6 +4,7 @@ something, reads payloads, or is about less than every site adds a line here: th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -15,6 +16,7 @@ from crossdock_controller.commands import (
     enrolment,
     environments,
     people,
+    remap,
     rollout,
     sitecommands,
 )
@@ -35,6 +37,15 @@ def _tree(site: str) -> dict[str, str]:
 def _rolled_back(estate: Estate, site: str) -> Arguments:
     estate.apply(_tree(site))
     return {"revision": 1}
+
+
+def _reconciling(estate: Estate, _site: str) -> Arguments:
+    compared = {
+        "document": "Shipment", "left": {"source": "wms", "on": {"region": "us"}},
+        "right": {"source": "wms", "on": {"region": "eu"}}, "compare": ["status"], "schedule": "0 6 * * *",
+    }  # fmt: skip
+    estate.apply({**TREE, "reconciliations/sites.yaml": json.dumps(compared)})
+    return {"name": "sites"}
 
 
 def _made_user(estate: Estate, _site: str) -> Arguments:
@@ -76,6 +87,11 @@ def _held(estate: Estate, site: str) -> Arguments:
     why = _rolling(estate, site)
     rollout.pause(estate.data, "local:test", "", 3)
     return why
+
+
+def _replayed(estate: Estate, site: str) -> Arguments:
+    made = remap.replay_records(estate.data, "wms", "a test", site=site, by="local:test", now_us=2)
+    return {"number": made.id}
 
 
 def _join_token(estate: Estate, site: str) -> Arguments:
@@ -146,12 +162,29 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "top": lambda _e, _s: {"interval": 0.01},
     "account": lambda _e, _s: {},
     "agents": lambda _e, _s: {},
+    "mapping.replay": lambda _e, s: {"source": "wms", "because": "a test", "site": s},
+    "mapping.replay-dry": lambda _e, s: {"source": "wms", "site": s},
+    "mapping.replays": lambda _e, _s: {},
+    "mapping.replay-show": _replayed,
+    "mapping.replay-cancel": _replayed,
+    "mapping.diff": lambda _e, _s: {"name": "1", "since_us": 0, "seconds": 30.0},
+    "mapping.diff-tree": lambda _e, s: {"tree": _tree(s), "since_us": 0, "seconds": 30.0},
     "history": lambda _e, _s: {},
     "trace": lambda _e, s: {"number": {US: "U1", EU: "E1"}[s]},
     "dead.list": lambda _e, _s: {},
     "dead.show": lambda e, s: {"letter": e.letter(s)},
     "dead.retry": lambda e, s: {"letter": e.letter(s), "changes": {"QTY": "2"}, "note": ""},
     "dead.discard": lambda e, s: {"letter": e.letter(s), "note": "a test"},
+    "state.get": lambda _e, s: {"number": "U1" if s == US else "E1", "document": "shipment"},
+    "state.find": lambda _e, s: {"refs": {"sku": "A"}, "document": "shipment", "site": s},
+    "reconcile.list": lambda _e, _s: {},
+    "reconcile": _reconciling,
+    "exceptions.list": lambda _e, _s: {},
+    "exceptions.show": lambda _e, _s: {"cause": "bad_decimal"},
+    "exceptions.assign": lambda _e, _s: {"cause": "bad_decimal", "to": "carl", "due_us": 7},
+    "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
+    "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
+    "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},

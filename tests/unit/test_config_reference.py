@@ -33,7 +33,9 @@ from crossdock_controller.config.models import (
     Source,
 )
 from crossdock_controller.config.policy import ApprovalRule, PromotionRule
+from crossdock_controller.config.reconciliations import Brake, Reconciliation, Side
 from crossdock_controller.config.scopes import Environment, Group
+from crossdock_controller.config.teams import Owned, Sla, Team
 from crossdock_controller.config.variables import substitute
 from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
@@ -118,6 +120,9 @@ def documented() -> list[str]:
     keys += [f"counts.{key}" for key in keys_of(ExpectedCounts)]
     keys += [*keys_of(Group), *keys_of(Environment), "include"]
     keys += [f"approvals[].{key}" for key in keys_of(ApprovalRule)]
+    keys += [*keys_of(Team), *(f"owns[].{key}" for key in keys_of(Owned)), *(f"sla.{key}" for key in keys_of(Sla))]
+    keys += [*keys_of(Reconciliation), *(f"brake.{key}" for key in keys_of(Brake))]
+    keys += [f"{side}.{key}" for side in ("left", "right") for key in keys_of(Side)]
     keys += [f"promotion.{key}" for key in keys_of(PromotionRule)]
     keys += [key for kind in schema.source_kinds() for key in schema.setting_names(kind)]
     keys += [f"connection.{key}" for key in schema.source_schemas()["$defs"]["Connection"]["properties"]]
@@ -125,7 +130,18 @@ def documented() -> list[str]:
     keys += [key for name, kind in format_kinds().items() if name != "rows" for key in keys_of(kind.settings)]
     keys += [*sink_kinds(), *schema.source_kinds(), *entities(), *converters(), *RULES]
     not_written = {"lines", "lines_of", "deletes_ignored"}  # as the model holds what is written otherwise
-    elsewhere = {"settings", "options", "outbox", "limits", "connection", *not_written}  # described by their parts
+    elsewhere = {
+        "settings",
+        "left",
+        "right",
+        "brake",
+        "sla",
+        "options",
+        "outbox",
+        "limits",
+        "connection",
+        *not_written,
+    }  # described by their parts
     return sorted(set(keys) - elsewhere)
 
 

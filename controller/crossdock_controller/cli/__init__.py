@@ -29,11 +29,15 @@ _ENTRIES = {
     "status": Entry("cli.status:status", "The whole picture on one page, and what to do next."),
     "top": Entry("cli.top:top", "Live: throughput, lag and backlog."),
     "trace": Entry("cli.trace:trace", "One document's way, from its file and line to every sink."),
+    "get": Entry("cli.state:get", "A document as it is now, its versions, and what each system has of it."),
+    "find": Entry("cli.state:find", "Documents by customer, item, order, time, site or state."),
+    "reconcile": Entry("cli.reconcile:reconcile", "Do two systems agree? Compare now, or what the schedule found."),
     "account": Entry("cli.account:account", "Every record accounted for: nothing lost, nothing doubled."),
     "mapping": Entry("cli.mapping:mapping", "Change a mapping: try, test, see what changes, replay."),
     "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
     "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
+    "exceptions": Entry("cli.exceptions:exceptions", "What is wrong, whose it is, until when; settle a cause at once."),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
     "users": Entry("cli.users:users", "People: their roles, at which sites, and their API tokens."),
@@ -43,8 +47,8 @@ _ENTRIES = {
     "demo": Entry("cli.demo:demo", "A small distributor, told as a story in a minute."),
 }
 _SECTIONS = {
-    "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "holds", "codes", "command"],
+    "See": ["status", "top", "get", "find", "trace", "reconcile", "account", "agents", "fleet"],
+    "Mend": ["exceptions", "dead", "holds", "codes", "command"],
     "Configure": [
         "plan",
         "apply",

@@ -19,8 +19,10 @@ from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.served import served
 from crossdock_controller.store import (
     agents,
+    codes,
     connection,
     dead_letters,
+    holds,
     normalizer,
     revisions,
     rollouts,
@@ -121,6 +123,8 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db) if within(p.site)}
         sinks = views.sinks(db)
         dead = _dead(dead_letters.summary(db), within)
+        held = sum(count for site, count in holds.count_open(db).items() if within(site))
+        unknown_codes = len({(w.list, w.value) for w in codes.waiting(db) if within(w.site) and not w.said})
         unconfirmed, waiting = approvals.steps(db) if within.everything else ([], [])
     streams = [stream for stream in _streams(data, decided) if within(stream.site)]
     revision = (
@@ -133,6 +137,10 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     ]
     steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    if unknown_codes:
+        steps.append(f"{_counted(unknown_codes, 'code')} without a meaning: crossdock codes list")
+    if held:
+        steps.append(f"{_counted(held, 'document')} held by a rule: crossdock holds list")
     steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
@@ -297,6 +305,10 @@ def _steps(
         letters = sum(d.letters for d in dead)
         steps.append(f"{letters} dead letter{'s' if letters > 1 else ''} to look at: crossdock dead list")
     return steps
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' if n > 1 else ''}"
 
 
 def _full(agent: AgentView, now_us: int) -> str:

@@ -44,7 +44,7 @@ class KeyChange:
 class Change:
     """One named part: a source at a site, or a site, mapping, route, sink or list of the controller."""
 
-    part: str  # "source", "site", "mapping", "route", "sink", "list"
+    part: str  # "source", "site", "mapping", "route", "sink", "list", "team", "reconciliation"
     name: str
     action: Action
     site: str = ""  # where it takes effect; "" for the controller
@@ -150,9 +150,9 @@ def _site_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
 
 
 def _controller_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
-    for word, attribute in (("mapping", "mappings"), ("route", "routes"), ("sink", "sinks")):
-        was = _plain(getattr(old, attribute)) if old else {}
-        yield from _named(word, was, _plain(getattr(new, attribute)), "")
+    for word in ("mapping", "route", "sink", "team", "reconciliation"):
+        was = _plain(getattr(old, f"{word}s")) if old else {}
+        yield from _named(word, was, _plain(getattr(new, f"{word}s")), "")
     yield from map(_short, _named("list", _codes(old), _codes(new), ""))
 
 

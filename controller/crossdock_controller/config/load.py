@@ -14,6 +14,8 @@ from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.models import Route, SinkDef, Site, Source
 from crossdock_controller.config.part import Part
 from crossdock_controller.config.policy import Policy
+from crossdock_controller.config.reconciliations import Reconciliation
+from crossdock_controller.config.teams import Team
 from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
 from crossdock_controller.config.variables import substitute, values_of
@@ -38,6 +40,8 @@ class Loaded:
     mappings: Mapping[str, DocumentMapping]
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
+    teams: Mapping[str, Team]
+    reconciliations: Mapping[str, Reconciliation]
     lists: Mapping[str, CodeList]
     takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
@@ -104,6 +108,8 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
         mappings={checks.source_of(part): part.model for part in read.mappings if part.model is not None},
         routes=parts.models(read.routes),
         sinks=parts.models_in(read.sinks, environment),
+        teams=parts.models(read.teams),
+        reconciliations=parts.models(read.reconciliations),
         lists=parts.models(read.lists),
         takes=reach.takes(read),
         warnings=tuple(problems),

@@ -21,8 +21,10 @@ from crossdock_controller.config.includes import Includes
 from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, Route, SinkDef, Site, Source
 from crossdock_controller.config.part import File, Part
 from crossdock_controller.config.policy import Policy
+from crossdock_controller.config.reconciliations import Reconciliation
 from crossdock_controller.config.schema import source_kinds
 from crossdock_controller.config.scopes import Environment, Group
+from crossdock_controller.config.teams import Team
 from crossdock_controller.config.tree import FOLDERS, POLICY, Tree, folder_of
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings import model as mapping_model
@@ -50,6 +52,8 @@ class Parts:
     groups: list[Part[Group]]
     environments: list[Part[Environment]]
     policies: list[Part[Policy]]
+    teams: list[Part[Team]]
+    reconciliations: list[Part[Reconciliation]]
     tests: list[Part[MappingTest]]
     shared: list[str]
     others: list[Problem]
@@ -57,7 +61,8 @@ class Parts:
     def all(self) -> list[Part[Any]]:
         scopes: list[Part[Any]] = [*self.groups, *self.environments, *self.policies]
         mapped: list[Part[Any]] = [*self.mappings, *self.lists, *self.tests]
-        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *scopes]
+        people: list[Part[Any]] = [*self.teams, *self.reconciliations]
+        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *scopes, *people]
 
     def problems(self) -> list[Problem]:
         return [*self.others, *(problem for part in self.all() for problem in part.problems)]
@@ -80,6 +85,8 @@ def read_parts(tree: Tree) -> Parts:
         groups=groups,
         environments=environments,
         policies=[_part(f, "approvals", _policy) for f in files[POLICY]],
+        teams=[_part(f, "team", _team) for f in files["teams"]],
+        reconciliations=[_part(f, "reconciliation", _reconciliation) for f in files["reconciliations"]],
         tests=[_part(f, "test", _test) for f in files[TESTS]],
         shared=[name for name in sorted(tree) if folder_of(name) == SHARED],
         others=[*others, *clashes],
@@ -181,6 +188,16 @@ def _environment(
 
 def _policy(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Policy | None, list[Problem]]:
     return typed.build(Policy, data, file)
+
+
+def _team(file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Team | None, list[Problem]]:
+    return typed.build(Team, {"team": stem, **data}, file)
+
+
+def _reconciliation(
+    file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str
+) -> tuple[Reconciliation | None, list[Problem]]:
+    return typed.build(Reconciliation, {"reconciliation": stem, **data}, file)
 
 
 def _site(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Site | None, list[Problem]]:

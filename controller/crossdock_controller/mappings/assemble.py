@@ -17,7 +17,7 @@ from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.derived import Columns
 from crossdock_controller.mappings.lists import built_lines
-from crossdock_controller.mappings.rules import Broken, Lookup
+from crossdock_controller.mappings.rules import Broken, KnownKeys
 from crossdock_controller.mappings.where import trimmed
 from crossdock_controller.outcomes import Hold
 
@@ -105,7 +105,7 @@ def _one_each(program: Program, rows: Decoded, firsts: Sequence[int], lasts: Seq
     return work
 
 
-def check(program: Program, work: Work, known: Lookup) -> None:
+def check(program: Program, work: Work, known: KnownKeys) -> None:
     """Runs the rules over the documents without a failure; all of one rule at once."""
     for rule in program.checks:
         sound = [g for g in range(len(work.documents)) if g not in work.failures] if work.failures else None

@@ -17,7 +17,7 @@ from crossdock_controller.formats.base import Decoded
 from crossdock_controller.mappings.assemble import Failure, Work, assemble, check
 from crossdock_controller.mappings.compile import Program
 from crossdock_controller.mappings.deletes import ABOUT_THE_RECORD
-from crossdock_controller.mappings.rules import Lookup
+from crossdock_controller.mappings.rules import KnownKeys
 from crossdock_controller.outcomes import Hold, Mapped
 
 _SCOPE = 6  # bytes of an id that name the unit or the table
@@ -35,7 +35,7 @@ class Beside(msgspec.Struct, frozen=True, gc=False):
     holds: tuple[Hold, ...] = ()
 
 
-def add_beside(program: Program, rows: Decoded, work: Work, known: Lookup, *, text_only: bool) -> None:
+def add_beside(program: Program, rows: Decoded, work: Work, known: KnownKeys, *, text_only: bool) -> None:
     """Makes the further documents of all of *work* that have no failure; what fails one of them fails the whole."""
     for other in program.also:
         sound = [g for g in range(len(work.documents)) if g not in work.failures]
@@ -50,14 +50,8 @@ def add_beside(program: Program, rows: Decoded, work: Work, known: Lookup, *, te
                 continue
             found = part.warnings.get(i, ())
             warnings = tuple(text for text in found if text not in work.warnings.get(g, ()))
-            one = Beside(
-                other.name,
-                other.entity.__name__,
-                part.documents[i],
-                warnings,
-                other.entity.VERSION,
-                tuple(part.holds.get(i, ())),
-            )
+            holds = tuple(part.holds.get(i, ()))
+            one = Beside(other.name, other.entity.__name__, part.documents[i], warnings, other.entity.VERSION, holds)
             work.beside.setdefault(g, []).append(one)
 
 

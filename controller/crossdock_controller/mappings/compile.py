@@ -10,6 +10,7 @@ import re
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -209,14 +210,30 @@ def _checks(work: Work, model: Mapping, entity: type[Document], line_type: type[
             kind = _type_at(entity, line_type, name)
             if kind is None:
                 work.problem(path, f"{model.document} has no field {name!r}")
-            elif rule.kind in ("range", "sum") and kind not in (Decimal, int, Quantity, Money):
+            elif name in check.numbers and kind not in (Decimal, int, Quantity, Money):
                 work.problem(path, f"{name} is not a number")
-        if rule.known and rule.known.document not in entities():
-            work.problem(
-                (*path, "document"), f"unknown document {rule.known.document!r}", near(rule.known.document, entities())
-            )
+            elif name in check.dates and kind not in (date, datetime):
+                work.problem(path, f"{name} is neither a date nor a time")
+            elif rule.kind in ("within", "agrees") and name in check.of_lines and not name.startswith("lines."):
+                work.problem(path, f"{name} is not of a line", f"write it like lines.{name}")
+        if rule.kind in ("known", "within", "agrees"):
+            _check_other(work, path, check, getattr(rule, rule.kind).document)
         checks.append(check)
     return tuple(checks)
+
+
+def _check_other(work: Work, path: tuple[str | int, ...], check: Check, name: str) -> None:
+    """The document that a rule looks at beside the mapping's own, and its fields there."""
+    other = entities().get(name)
+    if other is None:
+        work.problem((*path, "document"), f"unknown document {name!r}", near(name, entities()))
+        return
+    for field in check.theirs:
+        kind = _type_at(other, _line_type(other), field)
+        if kind is None or not field.startswith("lines."):
+            work.problem(path, f"{name} has no {field!r} in its lines")
+        elif field in check.their_numbers and kind not in (Decimal, int, Quantity, Money):
+            work.problem(path, f"{field} of {name} is not a number")
 
 
 def _type_at(entity: type[Document], line_type: type[Line] | None, path: str) -> Any:

@@ -20,6 +20,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from crossdock_controller.mappings.codes import list_key
+from crossdock_controller.mappings.rule_models import (
+    AgreesRule,
+    BalancedRule,
+    CheckDigitRule,
+    ForwardRule,
+    InOrderRule,
+    LineTotalRule,
+    PlausibleRule,
+    ShrinkRule,
+    UnchangedRule,
+    UnitRule,
+    WithinRule,
+)
 
 Constant = str | int | float | bool
 Severity = Literal["reject", "hold", "warn"]
@@ -310,12 +323,16 @@ class SumRule(_Model):
     tolerance: Decimal = Decimal("0.01")
 
 
-RULES = ("required", "range", "pattern", "one_of", "known", "sum")
+RULES = (
+    "required", "range", "pattern", "one_of", "known", "sum", "check_digit", "currency", "unit", "minor_units", "whole",
+    "not_negative", "plausible", "in_order", "line_total", "balanced", "within", "agrees", "unchanged", "forward",
+    "shrink",
+)  # fmt: skip
 
 
 class Rule(_Model):
-    """Exactly one check. A broken one rejects the document or warns; `sum` warns unless told otherwise, because real
-    totals carry allowances and price bases that lines do not show."""
+    """Exactly one check. A broken one rejects the document (dead letter), holds it for a person, or warns, as its
+    *severity* says; which it is by default depends on the check."""
 
     required: Texts | None = None
     range: RangeRule | None = None
@@ -323,6 +340,21 @@ class Rule(_Model):
     one_of: OneOfRule | None = None
     known: KnownRule | None = None
     sum: SumRule | None = None
+    check_digit: CheckDigitRule | None = None
+    currency: Texts | None = None
+    unit: UnitRule | None = None
+    minor_units: Texts | None = None
+    whole: Texts | None = None
+    not_negative: Texts | None = None
+    plausible: PlausibleRule | None = None
+    in_order: InOrderRule | None = None
+    line_total: LineTotalRule | None = None
+    balanced: BalancedRule | None = None
+    within: WithinRule | None = None
+    agrees: AgreesRule | None = None
+    unchanged: UnchangedRule | None = None
+    forward: ForwardRule | None = None
+    shrink: ShrinkRule | None = None
     severity: Severity | None = None
     reason: str | None = None  # said instead of ours
 
