@@ -107,6 +107,8 @@ def commit_all(
     for letter, document in made:
         places.append(len(events_of))
         for one in document.all():
+            if one is not document and not force and newer(db, letter, one) is not None:
+                continue  # it is not the letter's own: a customer, say, of whom later orders told as well
             names = runtime.router.route(
                 one.document, one.key, letter.site, letter.source, runtime.labels(letter.site), one.fields
             )

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from crossdock_controller import letters
 from crossdock_controller.config.load import inspect
+from crossdock_controller.formats.base import kinds
 from crossdock_controller.mappings.compile import Declared, problems
 from crossdock_controller.mappings.engine import Engine
 from crossdock_controller.mappings.model import Mapping, yaml_path
 from crossdock_controller.outcomes import Mapped, Outcomes
+from crossdock_controller.samples.trying import try_bytes
 from crossdock_controller.store import dead_letters
 from support.mapping import Known, engine, file_batches, table_batches
 from support.pipeline import Box, FakeEngine, FakeRuntime
@@ -52,6 +54,18 @@ def test_a_record_becomes_all_documents_that_its_mapping_names_and_the_first_cou
     assert {len(one) for one in ids} == {16}
     again = [one.event_id for m in run(ORDER, "1;C1;A;5", "2;C1;B;0", at_once=1)[0].mapped for one in m.all()]
     assert again == ids[:3], "the same record gives the same ids, however the file was cut"
+
+
+def test_a_try_shows_every_document_with_the_columns_that_it_was_made_of() -> None:
+    typed = kinds()["csv"].settings.model_validate(CSV)
+    data = b"NO;WHO;SKU;QTY\n1;C1;A;5\n"
+    tried = try_bytes(engine(CSV, ORDER), typed, data, name="in.csv", source="wms", site="atl1", limit=10, more=False)
+    shown = [(one.document, [(field.field, field.columns) for field in one.fields]) for one in tried.documents]
+    assert shown == [
+        ("SalesOrder", [("number", {"NO": "1"})]),
+        ("Customer", [("number", {"WHO": "C1"})]),
+        ("StockLevel", [("location", {}), ("sku", {"SKU": "A"}), ("on_hand", {"QTY": "5"})]),
+    ]
 
 
 def test_the_ids_of_the_first_document_are_those_it_has_alone() -> None:
@@ -149,6 +163,27 @@ def test_every_document_is_an_event_with_its_deliveries_and_each_record_is_count
     row = box.account()
     assert (row.received, row.pending, row.dead) == (3, 3, 0)
     assert row.balanced
+
+
+def test_a_document_beside_a_corrected_record_does_not_go_over_a_newer_one(box: Box) -> None:
+    by = runtime(ORDER)
+    box.send("1;C1;A;x", "2;C1;A;6", closes=True)
+    box.normalize(by)
+    (letter,) = dead_letters.list_all(box.db)
+    letters.retry(box.db, cast("Any", by), letter.id, {"QTY": "7"}, by="ann")
+    assert logged(box)[3:] == [("SalesOrder", "1", 1)], "customer and stock were told of by record 2 already"
+    assert box.account().balanced
+
+
+def test_a_rule_may_hold_a_document_beside_another(box: Box) -> None:
+    held = {**STOCK, "rules": [{"range": {"field": "on_hand", "min": 0}, "severity": "hold"}]}
+    by = runtime({**ORDER, "also": [CUSTOMER, held]})
+    box.send("1;C1;A;-5", "2;C1;A;5", closes=True)
+    box.normalize(by)
+    assert [entry[0] for entry in logged(box)] == ["SalesOrder", "Customer", "StockLevel"] * 2
+    query = "SELECT e.document, e.key FROM holds h JOIN events e ON e.seq = h.event_seq"
+    assert box.db.execute(query).fetchall() == [("StockLevel", "L:A")]
+    assert box.account().balanced
 
 
 def test_records_read_again_are_duplicates_in_all_their_documents(box: Box) -> None:

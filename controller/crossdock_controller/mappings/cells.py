@@ -80,6 +80,7 @@ class Scalar(dict[str, object]):
         "required",
         "target",
         "trim",
+        "untouched",
         "warned",
     )
 
@@ -105,6 +106,7 @@ class Scalar(dict[str, object]):
         self.empty, self.required, self.trim = empty, required, trim
         self.blank, self.codes, self.clean = frozenset(blank), codes, clean
         self.warned: dict[object, str] = {}
+        self.untouched = not trim and codes is None and clean is None
         # Text that is only trimmed needs neither converter nor memory.
         self.is_plain_text = convert is as_text and trim and not blank and codes is None and clean is None
 
@@ -156,8 +158,7 @@ class Scalar(dict[str, object]):
                     return self._when_blank()
             if self.codes is not None:
                 value = self.codes(value)
-            untouched = not self.trim and self.codes is None and self.clean is None
-            made = self.convert(raw if untouched else value)
+            made = self.convert(raw if self.untouched else value)
         except UnknownCode as error:
             raise error.at(self.label, self.target) from error
         except Rejected as error:

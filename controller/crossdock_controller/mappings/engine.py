@@ -16,7 +16,7 @@ from crossdock_controller.formats.base import Decoded, Fault, FormatSettings, cr
 from crossdock_controller.mappings.assemble import Failure, Work, assemble, at, check
 from crossdock_controller.mappings.beside import add_beside, with_beside
 from crossdock_controller.mappings.codes import Codes, Coding
-from crossdock_controller.mappings.compile import compile_mapping
+from crossdock_controller.mappings.compile import Program, compile_mapping
 from crossdock_controller.mappings.emit import Emitter, sample_of
 from crossdock_controller.mappings.fields import AROUND, Site
 from crossdock_controller.mappings.grouping import Group, Groups, Segment, group, key_in, segments
@@ -83,8 +83,12 @@ class Engine:
     @property
     def reads(self) -> dict[str, tuple[str, ...]]:
         """By field of the document (`lines.sku` for one of its lines): the columns that its value is made of."""
-        lines = self._program.lines.reads if self._program.lines is not None else {}
-        return self._program.header.reads | {f"lines.{name}": columns for name, columns in lines.items()}
+        return _reads(self._program)
+
+    def reads_beside(self, document: str) -> tuple[dict[str, tuple[str, ...]], str]:
+        """`reads` and `list_column` of the further documents of that kind; where there are several, of the first."""
+        other = next((one for one in self._program.also if one.entity.__name__ == document), self._program)
+        return _reads(other), other.lines_of or ""
 
     @property
     def list_column(self) -> str:
@@ -277,6 +281,11 @@ class Engine:
         if entry.scattered:
             return Failure("group_scattered", f"{name} began earlier, and other records stand between", each)
         return None
+
+
+def _reads(program: Program) -> dict[str, tuple[str, ...]]:
+    lines = program.lines.reads if program.lines is not None else {}
+    return program.header.reads | {f"lines.{name}": columns for name, columns in lines.items()}
 
 
 def _deleted(segment: Segment) -> Iterator[tuple[int, Stray]]:

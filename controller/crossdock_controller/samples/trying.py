@@ -93,7 +93,9 @@ def try_bytes(
         records=sum(header.records + len(header.rejects) for header, _, _ in batches),
         whole=whole,
         columns=tuple(dict.fromkeys(str(column) for row in list(rows.values())[:100] for column in row)),
-        documents=tuple(_document(engine, m, rows) for out in outcomes for m in out.mapped),
+        documents=tuple(
+            _document(engine, one, rows, m.records) for out in outcomes for m in out.mapped for one in m.all()
+        ),
         dead=tuple(_dead(d) for out in outcomes for d in out.dead),
         ignored=ignored,
     )
@@ -110,25 +112,29 @@ def _rows(
             yield header.origin.first_record + position, decoded.fields(i)
 
 
-def _document(engine: Engine, m: Mapped, rows: Mapping[int, dict[str, Any]]) -> TriedDocument:
+def _document(engine: Engine, m: Mapped, rows: Mapping[int, dict[str, Any]], records: int) -> TriedDocument:
+    """*records*: of which it is made; one that stands beside another counts none itself."""
     body = msgspec.json.decode(m.body)
     first = m.locator.record
-    own = [rows[i] for i in range(first, first + m.records) if i in rows]
-    fields = tuple(_fields(engine, body, own))
+    own = [rows[i] for i in range(first, first + records) if i in rows]
+    reads, list_column = (engine.reads, engine.list_column) if m.records else engine.reads_beside(m.document)
+    fields = tuple(_fields(reads, list_column, body, own))
     return TriedDocument(m.document, m.key, m.locator.text(), m.records, fields, m.warnings, body)
 
 
-def _fields(engine: Engine, body: dict[str, Any], own: Sequence[dict[str, Any]]) -> Iterator[TriedField]:
+def _fields(
+    reads: Mapping[str, tuple[str, ...]], list_column: str, body: dict[str, Any], own: Sequence[dict[str, Any]]
+) -> Iterator[TriedField]:
     """Fields in the order of the mapping, then lines with their number."""
     head = own[0] if own else {}
     lines = body.get("lines") or []
-    elements = head.get(engine.list_column) if engine.list_column else None
-    for name, columns in engine.reads.items():
+    elements = head.get(list_column) if list_column else None
+    for name, columns in reads.items():
         if not name.startswith("lines."):
             yield TriedField(name, _reach(body, name), _seen(columns, head, head))
     for i, line in enumerate(lines):
         row: Any = elements[i] if isinstance(elements, list) and i < len(elements) else own[i] if i < len(own) else {}
-        for name, columns in engine.reads.items():
+        for name, columns in reads.items():
             if name.startswith("lines."):
                 inner = name.removeprefix("lines.")
                 seen = _seen(columns, row if isinstance(row, dict) else {}, head)
