@@ -33,6 +33,7 @@ from support.sink_rigs import (
     OdbcPostgresRig,
     PostgresRig,
     Rig,
+    SftpRig,
     SqliteRig,
     refused,
     thing,
@@ -77,6 +78,8 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield MariadbRig(base, request.getfixturevalue("mariadb"))
         case "file":
             yield FileRig(base)
+        case "sftp":
+            yield SftpRig(base, request.getfixturevalue("ssh_server"))
         case "nats":
             yield NatsRig(base, request.getfixturevalue("nats_server"))
         case "amqp":
@@ -96,7 +99,7 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             made.receiver.__exit__()
 
 
-@pytest.fixture(params=[*JUDGING, "file", "nats", "amqp", "kafka"])
+@pytest.fixture(params=[*JUDGING, "file", "sftp", "nats", "amqp", "kafka"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     yield from _rig(request.param, request, tmp_path)
 
@@ -255,7 +258,7 @@ def test_a_writer_killed_at_any_moment_leaves_nothing_lost_and_nothing_doubled(r
 
 def _write_and_kill(rig: Rig, run: list[Outgoing], *, after_runs: int) -> None:
     """Another process delivers *run* from the start; it is killed while it writes what follows *after_runs* runs."""
-    order = {"kind": rig.kind, "settings": rig.settings, "base": str(rig.base)}
+    order = {"kind": rig.kind, "settings": rig.settings, "base": str(rig.base), "secrets": dict(rig.secrets)}
     order["run"] = [(d.sequence, d.key, d.body.decode()) for d in run]
     process = subprocess.Popen([sys.executable, str(WRITER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with process:

@@ -36,9 +36,9 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
 
     match step:
         case "before the lines are written":
-            monkeypatch.setattr(file_sink, "_write_synced", crash)
+            monkeypatch.setattr(file_sink, "write_synced", crash)
         case "with half of the lines written":
-            monkeypatch.setattr(file_sink, "_write_synced", lambda path, data: (path.write_bytes(data[:20]), crash()))
+            monkeypatch.setattr(file_sink, "write_synced", lambda path, data: (path.write_bytes(data[:20]), crash()))
         case "before the ledger entry":
             monkeypatch.setattr(Ledger, "append", crash)
         case "with half of the ledger entry":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from support.http_batches import BatchReceiver
 from support.http_sink import Fault, HttpReceiver
 from support.mariadb import Mariadb
 from support.postgres import Postgres
+from support.sftp import SshServer
 
 THING_TABLES: dict[str, Any] = {
     "Thing": {
@@ -61,9 +63,16 @@ def refused(sequence: int, key: str) -> Outgoing:
     return thing(sequence, key, "refused", quantity="-1")
 
 
-def build(kind: str, settings: Mapping[str, Any], base: Path, *, name: str = "finance") -> Sink:
+def build(
+    kind: str,
+    settings: Mapping[str, Any],
+    base: Path,
+    *,
+    name: str = "finance",
+    secrets: Mapping[str, str] | None = None,
+) -> Sink:
     made = kinds()[kind]
-    context = SinkContext(name, lambda text: text, str(base))
+    context = SinkContext(name, lambda text: (secrets or {}).get(text, text), str(base))
     return made.create(made.settings.model_validate(settings), context)
 
 
@@ -71,6 +80,7 @@ class Rig(Protocol):
     kind: str
     settings: Mapping[str, Any]
     base: Path
+    secrets: Mapping[str, str]
 
     def make(self) -> Sink:
         """A sink as after a start of the process; several may exist one after the other."""
@@ -95,9 +105,10 @@ class MadeRig:
     kind: str
     settings: Mapping[str, Any]
     base: Path
+    secrets: Mapping[str, str] = {}
 
     def make(self) -> Sink:
-        return build(self.kind, self.settings, self.base)
+        return build(self.kind, self.settings, self.base, secrets=self.secrets)
 
     def refuse(self, delivery: Outgoing) -> None:
         """Its own rules refuse it."""
@@ -247,6 +258,39 @@ class BatchRig(HttpRig):
         super().__init__(base, receiver)
         batch = {"max": 7, "wrap": "items", "results": "results"}
         self.settings = {"url": receiver.url, "timeout_seconds": 5, "batch": batch}
+
+
+class SftpRig(MadeRig):
+    kind = "sftp"
+
+    def __init__(self, base: Path, server: SshServer) -> None:
+        self.base, self.server = base, server
+        self.secrets = {"secret:key": server.key}
+        self.directory = server.directory / uuid.uuid4().hex
+        self.directory.mkdir()
+        self.settings = {
+            "host": "127.0.0.1", "port": server.port, "user": server.user, "key": "secret:key",
+            "host_key": server.host_key, "directory": str(self.directory), "timeout_seconds": 30,
+        }  # fmt: skip
+
+    def lines(self) -> list[dict[str, Any]]:
+        files = sorted(self.directory.glob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+
+    def state(self) -> State:
+        return {line["key"]: of_body(line["body"]) for line in self.lines()}
+
+    def effects(self) -> list[tuple[str, int]]:
+        return [(line["key"], line["sequence"]) for line in self.lines()]
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """The server is down, and comes back."""
+        self.server.stop()
+        try:
+            yield
+        finally:
+            self.server.start()
 
 
 class FileRig(MadeRig):

@@ -12,7 +12,7 @@ from crossdock_controller.sinks.base import Outgoing, SinkContext, kinds
 def main() -> None:
     order = json.load(sys.stdin)
     kind = kinds()[order["kind"]]
-    context = SinkContext("finance", lambda text: text, str(Path(order["base"])))
+    context = SinkContext("finance", lambda text: order["secrets"].get(text, text), str(Path(order["base"])))
     sink = kind.create(kind.settings.model_validate(order["settings"]), context)
     run = [Outgoing(s.to_bytes(16, "big"), "Thing", key, body.encode(), s, 1) for s, key, body in order["run"]]
     while True:

@@ -1,4 +1,5 @@
-"""Sink "file": JSON lines, one finished file a run. A file that can be seen is complete, and no document is in two.
+"""Sink "file": one finished file a run, of JSON lines or in another format. A file that can be seen is complete, and no
+document is in two.
 
 The ledger decides (see `file_ledger`): a run's lines are written and synced under a temporary name, and the name is
 synced, then the ledger entry with its number and event ids, then the file takes its final name. A crash before the
@@ -13,7 +14,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from pydantic import field_validator
 
 from crossdock.disk import sync_directory
@@ -21,6 +21,7 @@ from crossdock.errors import Refused, SinkUnavailable
 from crossdock.lock import SingleInstance
 from crossdock.names import is_device
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
+from crossdock_controller.sinks.file_formats import FileFormat, JsonLines, rendered, writer
 from crossdock_controller.sinks.file_ledger import Ledger
 
 RUN_SIZE = 2_000
@@ -32,24 +33,31 @@ _FORBIDDEN = set('<>:"/\\|?*')  # in a file name on Windows
 class FileSettings(SinkSettings):
     directory: str
     name: str = "{sink}-{number}.jsonl"  # {number} counts runs, with leading zeros, so that names sort in order
-    envelope: bool = True  # each line {"event_id", "document", "key", "sequence", "body"}; False: the document alone
+    envelope: bool = True  # short for the `format` of JSON lines
+    format: FileFormat | None = None  # JSON lines without it
 
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
-        plain = value.replace("{sink}", "").replace("{number}", "")
-        odd = _FORBIDDEN & set(plain) or not plain.isprintable() or "{" in plain or value.startswith(".")
-        if value.count("{number}") != 1 or odd or value != value.rstrip(" .") or is_device(value):
-            raise ValueError(
-                "'name' must hold {number} once, may hold {sink}, and is a plain file name: no leading dot, "
-                "no dot or blank at the end, and none of Windows' devices"
-            )
-        return value
+        return checked_name(value)
+
+
+def checked_name(value: str) -> str:
+    """A template of file names. Raises ValueError."""
+    plain = value.replace("{sink}", "").replace("{number}", "")
+    odd = _FORBIDDEN & set(plain) or not plain.isprintable() or "{" in plain or value.startswith(".")
+    if value.count("{number}") != 1 or odd or value != value.rstrip(" .") or is_device(value):
+        raise ValueError(
+            "'name' must hold {number} once, may hold {sink}, and is a plain file name: no leading dot, "
+            "no dot or blank at the end, and none of Windows' devices"
+        )
+    return value
 
 
 class FileSink:
     def __init__(self, settings: FileSettings, context: SinkContext) -> None:
         self._settings, self._sink = settings, context.name
+        self._writer = writer(settings.format or JsonLines(envelope=settings.envelope))
         self._directory = Path(context.base_directory) / settings.directory
         self._name = settings.name.replace("{sink}", context.name)
         # Keyed by the names it makes: a second sink or process that would make the same ones finds it locked.
@@ -61,19 +69,20 @@ class FileSink:
         try:
             ledger = self._opened()
             fresh = list({d.event_id: d for d in run if d.event_id not in ledger}.values())
-            if fresh:
-                self._publish(ledger, fresh)
+            parts, verdicts = rendered(self._writer, fresh)
+            if parts:
+                self._publish(ledger, parts)
         except (OSError, Refused) as error:
             self.close()
             raise self._unavailable(error) from error
-        return [DONE] * len(run)
+        return [verdicts.get(delivery.event_id, DONE) for delivery in run]
 
     def check(self) -> str:
         """Opens the ledger and writes, syncs and removes a file under a temporary name."""
         try:
             ledger = self._opened()
             probe = self._state / "check.tmp"
-            _write_synced(probe, b"")
+            write_synced(probe, b"")
             probe.unlink()
         except (OSError, Refused) as error:
             self.close()
@@ -88,12 +97,13 @@ class FileSink:
         if lock is not None:
             lock.close()
 
-    def _publish(self, ledger: Ledger, fresh: list[Outgoing]) -> None:
+    def _publish(self, ledger: Ledger, parts: list[tuple[Outgoing, bytes]]) -> None:
         number = ledger.last + 1
         temporary = self._temporary(number)
-        _write_synced(temporary, b"".join([self._line(delivery) for delivery in fresh]))
+        content = b"".join([self._writer.head, *(part for _, part in parts), self._writer.tail])
+        write_synced(temporary, content)
         sync_directory(self._state)  # before the ledger says so: its entry must not outlive the file it stands for
-        ledger.append(number, [delivery.event_id for delivery in fresh])
+        ledger.append(number, [delivery.event_id for delivery, _ in parts])
         self._finish(number)
 
     def _finish(self, number: int) -> None:
@@ -133,22 +143,8 @@ class FileSink:
         hint = f"is {self._directory} there, writable, not full, and used by this sink alone?"
         return SinkUnavailable(f"sink {self._sink}: {error}", hint=hint)
 
-    def _line(self, delivery: Outgoing) -> bytes:
-        # A newline can only stand between the tokens of JSON, where a space means the same.
-        body = delivery.body.replace(b"\n", b" ").replace(b"\r", b" ")
-        if not self._settings.envelope:
-            return body + b"\n"
-        envelope = {
-            "event_id": delivery.event_id.hex(),
-            "document": delivery.document,
-            "key": delivery.key,
-            "sequence": delivery.sequence,
-            "body": msgspec.Raw(body),
-        }
-        return msgspec.json.encode(envelope) + b"\n"
 
-
-def _write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
