@@ -162,6 +162,7 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "codes.ignore": lambda _e, s: {"name": "units", "value": "PCE", "site": s, "note": "a test"},
     "plan": lambda _e, s: {"tree": _tree(s)},
     "apply": lambda _e, s: {"tree": _tree(s), "message": ""},
+    "sink.check": lambda _e, _s: {"sink": "files"},
     "rollback": _rolled_back,
     "diff": _applied,
     "approvals": lambda _e, _s: {},

@@ -36,6 +36,7 @@ ROLE_OF = {
     "dead.list": "operator", "dead.show": "operator", "dead.retry": "operator", "dead.discard": "operator",
     "holds.list": "operator", "holds.show": "operator", "holds.release": "operator", "holds.discard": "operator",
     "codes.list": "operator", "codes.export": "operator", "codes.set": "operator", "codes.ignore": "operator",
+    "sink.check": "operator",
     "plan": "engineer", "apply": "engineer", "rollback": "engineer", "diff": "engineer", "approvals": "engineer",
     "approve": "engineer", "reject": "engineer", "config.tree": "engineer", "config.environment": "viewer",
     "config.sites": "viewer", "config.secrets": "engineer", "config.promote": "engineer",

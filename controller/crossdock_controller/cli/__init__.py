@@ -34,6 +34,7 @@ _ENTRIES = {
     "holds": Entry("cli.holds:holds", "Documents that a rule holds: look, release, discard."),
     "codes": Entry("cli.codes:codes", "Codes without a meaning: fill in once, and what waited goes on."),
     "dead": Entry("cli.dead:dead", "Dead letters: look, correct, retry, discard."),
+    "sink": Entry("cli.sink:sink", "Can a sink be reached, with what is in force?"),
     "backup": Entry("cli.backup:backup", "Copy the controller's data while it runs, verified."),
     "restore": Entry("cli.backup:restore", "Make the data what a backup holds; agents give back the rest."),
     "users": Entry("cli.users:users", "People: their roles, at which sites, and their API tokens."),
@@ -44,7 +45,7 @@ _ENTRIES = {
 }
 _SECTIONS = {
     "See": ["status", "top", "trace", "account", "agents", "fleet"],
-    "Mend": ["dead", "holds", "codes", "command"],
+    "Mend": ["dead", "holds", "codes", "command", "sink"],
     "Configure": [
         "plan",
         "apply",

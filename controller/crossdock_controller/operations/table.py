@@ -68,6 +68,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("codes.export", "codes:codes_export", "operator", EVERY_SITE, payloads=True),
     Operation("codes.set", "codes:codes_set", "operator", OfSite("site"), changes=True),
     Operation("codes.ignore", "codes:codes_ignore", "operator", OfSite("site"), changes=True),
+    Operation("sink.check", "sinks:check_sink", "operator", EVERY_SITE),
     # Configure
     Operation("plan", "configuration:plan_tree", "engineer", OfTree(), body_bytes=16 * MIB),
     Operation("apply", "configuration:apply_tree", "engineer", OfTree(), changes=True, body_bytes=16 * MIB),
