@@ -6,7 +6,8 @@ BYTES ?= 10000000000
 
 EVERY ?= 1
 
-.PHONY: demo test bench bench-drain bench-fleet bench-faults bench-felt chaos killpoints fuzz lint stubs pins setup
+.PHONY: demo test bench bench-drain bench-fleet bench-faults bench-felt bench-preview bench-delivery chaos killpoints \
+  fuzz lint stubs pins setup
 
 demo:            ## A small distributor, told as a story in a minute; KEEP=1 leaves it running
 	@packaging/setup.sh demo
@@ -45,6 +46,14 @@ bench-faults:    ## Beside rsyslog while both sides are killed: bench-results/fa
 bench-felt:      ## What a month-end burst costs the host, without and with the limits of a site; some minutes
 	@packaging/setup.sh bench
 	$(PY) tests/bench/bench_felt.py --out bench-results $(FELT)
+
+bench-preview:   ## What another mapping makes of RECORDS retained ones (100,000): bench-results/preview.{json,md}
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_preview.py --records $(or $(RECORDS),100000) --out bench-results
+
+bench-delivery:  ## From intake to done for every kind of sink, beside plain Python; ROWS=20000 for a quick one
+	@packaging/setup.sh bench
+	$(PY) tests/bench/bench_delivery.py --records $(ROWS) --out bench-results
 
 chaos:           ## Faults for SECONDS from SEED on, over SEEDS runs; OUT=dir writes the table there as chaos.md
 	@packaging/setup.sh test

@@ -28,6 +28,7 @@ from crossdock.siteconfig import OutboxConfig
 from crossdock_agent import binding, helper, memory, priority
 from crossdock_agent.configuration import Configuration
 from crossdock_agent.control import Control
+from crossdock_agent.downlink import Downlink
 from crossdock_agent.files import private_directory
 from crossdock_agent.health import Health, StatusWriter
 from crossdock_agent.hints import Hints
@@ -48,6 +49,7 @@ from crossdock_agent.setaside import SetAside
 from crossdock_agent.settings import Settings
 from crossdock_agent.trust import Trust
 from crossdock_agent.uplink import Uplink
+from crossdock_agent.writeback import WriteBack
 
 LOCK_SECONDS = 2.0
 SETTINGS_PROBLEM = "settings"
@@ -159,11 +161,13 @@ class _Life:
             self._aside.add(outbox.quarantined)
         if outbox.bind(identities.current().agent):
             logger.warning("the outbox belonged to another agent identity; its batches are sent as this one's")
-        schedule = stack.enter_context(Schedule())
-        hints = stack.enter_context(Hints())
+        schedule, hints = stack.enter_context(Schedule()), stack.enter_context(Hints())
         governor = Governor(Machine(trim=memory.trim, disk_idle=priority.disk_idle))
         pauses = Pauses(settings.pauses_path, problems)
-        pumps = Pumps(outbox, schedule, hints, problems, Secrets(settings.directory).resolve, rng, governor, pauses)
+        secret = Secrets(settings.directory).resolve
+        writeback = WriteBack(settings.inbox_path, settings.policy_path, problems, secret, rng)
+        stack.callback(writeback.stop)
+        pumps = Pumps(outbox, schedule, hints, problems, secret, rng, governor, pauses, writeback)
         stack.callback(pumps.stop)
         configuration = Configuration(
             settings.config_path, identities, pumps, problems, self._ring, settings.hold_seconds
@@ -179,9 +183,11 @@ class _Life:
 
         def certificate_renewed() -> None:
             uplink.stream.reconnect()
+            downlink.stream.reconnect()
             control.stream.reconnect()
 
         uplink = Uplink(outbox, identities, problems, rng, on_behind=behind, gate=governor)
+        downlink = Downlink(writeback, identities, problems, rng)
         outlook = Outlook(outbox, settings.rates_path, problems, lambda: control.stream.connected)
         health = Health(
             outbox, pumps, identities, configuration, problems, outlook, governor,
@@ -212,11 +218,12 @@ class _Life:
         stack.callback(self._stop.set)
         identity = identities.current()
         self._manager.status(f"agent {identity.agent} at site {identity.site} runs")
-        supervisor.start("uplink", uplink.run)
-        supervisor.start("control", control.run)
-        supervisor.start("commands", remote.run)
-        supervisor.start("reenrolment", reenrolment.run)
-        supervisor.start("status", writer.run)
+        parts = {
+            "uplink": uplink.run, "control": control.run, "inbox": writeback.run, "downlink": downlink.run,
+            "commands": remote.run, "reenrolment": reenrolment.run, "status": writer.run,
+        }  # fmt: skip
+        for name, part in parts.items():
+            supervisor.start(name, part)
 
     def _begin_anew(self) -> None:
         self.begins_anew = True

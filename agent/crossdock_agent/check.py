@@ -70,6 +70,8 @@ def check(settings: Settings) -> Iterator[Finding]:
         yield _limits(config.limits, config.zone)
     for source in config.sources if config else []:
         yield from _source(source, settings)
+    for writer in config.writers if config else ():
+        yield from _writer(writer, settings)
 
 
 def _state(settings: Settings) -> Finding:
@@ -222,6 +224,21 @@ class NoMemory:
 
     def rows(self, _after: str, _limit: int) -> list[tuple[str, bytes]]:
         return []
+
+
+def _writer(config: siteconfig.WriterConfig, settings: Settings) -> Iterator[Finding]:
+    from crossdock_agent.writers import base as writers  # where there is one
+
+    context = writers.WriterContext(config.name, lambda _key: None, Secrets(settings.directory).resolve, wall_us)
+    try:
+        writer = writers.build(config.kind, config.settings, context)
+        try:
+            for finding in writer.check():
+                yield Finding(f"{config.name}: {finding.name}", finding.ok, finding.detail, finding.hint)
+        finally:
+            writer.close()
+    except CrossdockError as error:
+        yield Finding(config.name, False, error.message, error.hint)
 
 
 def _source(config: siteconfig.SourceConfig, settings: Settings) -> Iterator[Finding]:

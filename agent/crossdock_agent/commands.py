@@ -184,6 +184,22 @@ def changelog(source: str, action: Any, discard: bool, yes: bool, state: Path | 
 
 
 @main.command()
+@click.argument("writer")
+@click.option("--install", is_flag=True, help="Run the SQL; without it, it is only printed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_with_state
+def receipts(writer: str, install: bool, yes: bool, state: Path | None, config: Path | None) -> None:
+    """The table of receipts that a writer into a database needs."""
+    from crossdock_agent.receipting import receipts as lines
+
+    def confirm(question: str) -> bool:
+        return yes or click.confirm(question, default=False)
+
+    for line in lines(_settings(state, config), writer, install=install, confirm=confirm):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--to", required=True, type=click.Path(path_type=Path, file_okay=False), help="Directory to write into.")
 def salvage(file: Path, to: Path) -> None:

@@ -3,6 +3,8 @@
     remote_commands = "all"            # or "none", or names: ["check", "logs"]
     sources = ["wms-shipments"]        # only these may be tried, rescanned, paused and resumed; without it: every one
     payloads = false                   # true: `try` may show the values of records, not only what they look like
+    write_back = true                  # false: nothing that comes from the centre is written here
+    writers = ["erp-orders"]           # only by these; without it: by every writer of the configuration
 
 Without a file everything is allowed but the values of records. A file that cannot be read or understood refuses
 everything, and the refusal says why. Nothing that comes from the centre writes it, or says where it is.
@@ -25,6 +27,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     remote_commands: Literal["all", "none"] | list[str] = "all"
     sources: list[str] | None = None
     payloads: bool = False
+    write_back: bool = True
+    writers: list[str] | None = None
 
     def refusal(self, name: str, source: str = "") -> str:
         """Why command *name*, about *source* if it names one, is refused; "" when it is allowed."""
@@ -34,6 +38,14 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return f"this site does not take {name!r}, only {', '.join(self.remote_commands) or 'none'}"
         if source and not self.covers(source):
             return f"this site does not take commands about source {source!r}"
+        return ""
+
+    def refusal_to_write(self, writer: str) -> str:
+        """Why nothing is written by *writer*; "" when it may write."""
+        if not self.write_back:
+            return "this site lets nothing be written back (write_back in its policy.toml)"
+        if self.writers is not None and writer not in self.writers:
+            return f"this site lets nothing be written by {writer!r} (writers in its policy.toml)"
         return ""
 
     @property

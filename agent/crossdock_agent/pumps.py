@@ -19,6 +19,8 @@ from crossdock_agent.problems import Problems
 from crossdock_agent.pump import Pump
 from crossdock_agent.schedule import Schedule
 from crossdock_agent.sources import base
+from crossdock_agent.writeback import WriteBack
+from crossdock_agent.writers.base import Writer
 
 _HELD = ("paused", "quiet", "blocked", "throttled")
 HOLD_SECONDS = 5.0  # a changed source's first pass may show within this that its settings are wrong
@@ -39,7 +41,9 @@ class Pumps:
         rng: random.Random,
         governor: Governor | None = None,
         pauses: Pauses | None = None,
+        writeback: WriteBack | None = None,
     ) -> None:
+        self._writeback = writeback
         self._pauses = pauses or Pauses()
         self._governor = governor or Governor()
         self._outbox = outbox
@@ -58,10 +62,12 @@ class Pumps:
         """
         pumps, faults = self._build(config)
         rules = _rules(config, faults)
+        writers = self._writers(config, faults)
         if faults:
             raise ConfigError("; ".join(faults))
         before = self._config
         self._switch(config, pumps, rules)
+        self._use(config, writers)
         wrong = self._hold(list(pumps.values()))
         if wrong and before is not None:
             self.resume(before)
@@ -72,9 +78,11 @@ class Pumps:
         """Run what can be run of *config*, which was good once; what cannot is a problem for a person."""
         pumps, faults = self._build(config)
         rules = _rules(config, faults)
+        writers = self._writers(config, faults)
         for fault in faults:
             self._problems.report(f"config:{fault}", f"{fault}; the other sources run")
         self._switch(config, pumps, rules)
+        self._use(config, writers)
 
     def misconfigured(self, names: frozenset[str]) -> list[str]:
         """What speaks against the settings of these sources, in sentences."""
@@ -142,6 +150,18 @@ class Pumps:
                 logger.bind(source=source.name, kind=source.kind).opt(exception=error).error("source cannot be set up")
                 faults.append(f"source {source.name}: cannot be set up: {type(error).__name__}: {error}")
         return pumps, faults
+
+    def _writers(self, config: SiteConfig, faults: list[str]) -> dict[str, Writer]:
+        if self._writeback is None:
+            return {}
+        made, wrong = self._writeback.build(config.writers)
+        faults += wrong
+        return made
+
+    def _use(self, config: SiteConfig, made: dict[str, Writer]) -> None:
+        """A writer that cannot be used now stops no source."""
+        if self._writeback is not None:
+            self._writeback.use(config.writers, made)
 
     def _switch(self, config: SiteConfig, pumps: dict[str, Pump], rules: Rules) -> None:
         kept = {source.name for source in config.sources} - set(pumps)

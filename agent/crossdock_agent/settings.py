@@ -63,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.directory / "paused.json"
 
     @property
+    def inbox_path(self) -> Path:
+        return self.directory / "inbox.db"
+
+    @property
     def commands_path(self) -> Path:
         """Folder of the commands that were taken, and of their answers."""
         return self.directory / "commands"

@@ -94,7 +94,7 @@ def opener(data: DataDirectory) -> Opener:
             raise ConfigError(
                 f"sink {name}: unknown kind {definition.kind!r}", hint=f"known kinds: {', '.join(sorted(kinds()))}"
             )
-        context = SinkContext(name, secrets.resolve, str(data.root))
+        context = SinkContext(name, secrets.resolve, str(data.root), data.holder)
         return kind.create(definition.typed(), context), kind.run_size
 
     return open_sink

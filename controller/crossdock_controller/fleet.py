@@ -21,6 +21,7 @@ from crossdock.complaints import Complaints
 from crossdock.errors import CrossdockError
 from crossdock.tls import agent_of
 from crossdock.v1 import link_pb2
+from crossdock.wire import WRITE_BACK
 from crossdock_controller.authority import Authority, Issued
 from crossdock_controller.effective import Effective
 from crossdock_controller.offers import Offers
@@ -205,7 +206,8 @@ class Fleet:
     async def offer(self, session: Session) -> None:
         """Queue the site's part of the revision it is to run, unless the agent has it or was offered it."""
         signer = self._authority.signer_for(session.standing.authorities)
-        offer, agent = self._offers.of(session.caller.site, signer), session.caller.agent
+        writers = WRITE_BACK in session.capabilities
+        offer, agent = self._offers.of(session.caller.site, signer, writers=writers), session.caller.agent
         now_us = time.time_ns() // 1000
         if offer is None or (offer.hash == session.offered and offer.revision == session.desired):
             return

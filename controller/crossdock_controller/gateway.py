@@ -22,16 +22,17 @@ from crossdock import __version__, codec
 from crossdock.errors import Corrupt, CrossdockError, Refused
 from crossdock.siteconfig import LANES
 from crossdock.v1 import link_pb2, link_pb2_grpc
-from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, common, misfit
+from crossdock.wire import CAPABILITIES, GIVE_BACK, OLDEST_PROTOCOL, PROTOCOL, WRITE_BACK, common, misfit
 from crossdock_controller import ledger
 from crossdock_controller.commanding import Commanding
 from crossdock_controller.committer import Committer
+from crossdock_controller.downlinks import Downlinks
 from crossdock_controller.fleet import Caller, Fleet, Session, cut
 from crossdock_controller.identities import Identities, greeted
 from crossdock_controller.pace import heartbeat_seconds
 from crossdock_controller.reports import MAX_UNANSWERED, fault_of, one_line
 from crossdock_controller.standing import Standing
-from crossdock_controller.store import agents, certificates, sightings
+from crossdock_controller.store import agents, certificates, sightings, site_links
 from crossdock_controller.store.certificates import Certificate
 from crossdock_controller.store.intake import Incoming, IntakeReader, Stored
 from crossdock_controller.trusting import RETIRED, heard, tell
@@ -57,9 +58,17 @@ class _InFlight:
 
 
 class LinkService(link_pb2_grpc.LinkServicer):
-    """What enrolled agents call. Downlink is answered UNIMPLEMENTED (the base class) until a sink writes back."""
+    """What enrolled agents call. Without *downlinks*, Downlink is answered UNIMPLEMENTED."""
 
-    def __init__(self, fleet: Fleet, committer: Committer, intake: IntakeReader, enrollment_address: str = "") -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        committer: Committer,
+        intake: IntakeReader,
+        enrollment_address: str = "",
+        downlinks: Downlinks | None = None,
+    ) -> None:
+        self._downlinks = downlinks
         self._fleet = fleet
         self._enrollment_address = enrollment_address
         self._identities = Identities(fleet)
@@ -92,6 +101,25 @@ class LinkService(link_pb2_grpc.LinkServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         finally:
             reader.cancel()
+            self._fleet.closed(caller.agent, context)
+
+    async def Downlink(  # noqa: N802
+        self, requests: AsyncIterator[link_pb2.Receipt], context: _Context
+    ) -> AsyncIterator[link_pb2.Delivery]:
+        caller = await self._authenticate(context)
+        if self._downlinks is None:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this controller writes nothing back")
+            raise AssertionError("abort raises")
+        barred = self._identities.barred(caller, context)
+        if barred:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, barred)
+        self._fleet.opened(caller.agent, context)
+        try:
+            async for delivery in self._downlinks.serve(caller, requests):
+                yield delivery
+        except CrossdockError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        finally:
             self._fleet.closed(caller.agent, context)
 
     async def Control(  # noqa: N802
@@ -217,6 +245,8 @@ class LinkService(link_pb2_grpc.LinkServicer):
             )  # fmt: skip
             if issued is not None:  # before its use, which would else be that of one we never issued
                 certificates.record(db, issued)
+            takes = WRITE_BACK in session.capabilities
+            site_links.greeted(db, caller.agent, takes=takes, version=one_line(hello.version, 50))
             session.standing.record(db, now_us)
             greeted(db, caller.agent, hello, session.standing.shown, now_us)
             sightings.greeted(db, caller.agent, instance, runs, now_us)

@@ -41,7 +41,7 @@ def retry(
             )
         dead_letters.retry_delivery(db, letter, by, note, now_us)
     else:
-        document = _remapped(db, runtime, letter, changes)
+        document = remapped(db, runtime, letter, changes)
         later = recoding.commit(db, runtime, letter, document, by, note, now_us, fields=sorted(changes), force=force)
         if later is not None:
             raise Refused(
@@ -140,7 +140,8 @@ def _open(db: sqlite3.Connection, number: int) -> DeadLetter:
     return letter
 
 
-def _remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, changes: Mapping[str, str]) -> Mapped:
+def remapped(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, changes: Mapping[str, str]) -> Mapped:
+    """The document that the letter's record becomes with *changes*. Raises Refused and Rejected, as `retry` does."""
     engine = runtime.engine(letter.site, letter.source)
     if engine is None:
         raise Refused(

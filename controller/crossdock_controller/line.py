@@ -25,6 +25,7 @@ from crossdock_controller.store import connection, dead_letters, deliveries, run
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.connection import begin, begun, transaction
 from crossdock_controller.store.deliveries import Picked, chain_of
+from crossdock_controller.store.inputs import Sites
 from crossdock_controller.store.leases import LeaseLost
 
 UNSAVED_RUNS = 16  # so many may be done and not persisted yet, and ...
@@ -69,6 +70,7 @@ class Line:
     next_try_us: int = 0
     served_us: int | None = None  # when the sink last took or refused something
     _bodies: Bodies = field(init=False)
+    _sites: Sites = field(init=False)
     _ahead: int = field(init=False)
     _unsaved: list[_Sent] = field(default_factory=list)
     _stuck: bool = False  # a save failed: it comes before anything else is sent
@@ -78,7 +80,7 @@ class Line:
     _replaying: replaying.Replaying = field(default_factory=replaying.Replaying)
 
     def __post_init__(self) -> None:
-        self._bodies, self._ahead = Bodies(self.db), self.cursor
+        self._bodies, self._sites, self._ahead = Bodies(self.db), Sites(self.db), self.cursor
         self._seen_us = runs.last_us(self.db)
         self._meter = Meter(self.policy.rate)
         self.served_us = runs.last_done_us(self.db, self.sink_id) or None
@@ -278,7 +280,7 @@ class Line:
         outgoing = [
             Outgoing(
                 p.event_id, p.document, p.key, p.body, p.event_seq, p.attempt + 1, p.version,
-                p.again if p.again and p.was_done else 0,
+                p.again if p.again and p.was_done else 0, self._sites.of(p.input_id),
             )
             for p in run
         ]  # fmt: skip

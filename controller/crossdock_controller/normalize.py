@@ -27,6 +27,8 @@ from crossdock_controller.current import Current
 from crossdock_controller.mappings.answered import People
 from crossdock_controller.outcomes import Mapped
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.projecting import Projector
+from crossdock_controller.remapping.working import Remapper
 from crossdock_controller.station import Station
 from crossdock_controller.store import codes, faults, inputs, normalizer, sinks
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
@@ -111,7 +113,10 @@ class Normalizer:
             stack.callback(self._suspicion.close)
             self._closing = stack.pop_all()
         self._meanings, self._recoder = codes.Meanings(self._db), recoding.Recoder(self._db)
+        self._projector = Projector(self._db)
         self._current = Current(self._db, lambda tree, number: self._asking(build(tree, number)))
+
+        self._remapper = Remapper(self._db, self._intake, self._current.at, self._sink, self._waker.wake, round_seconds)
 
     def _asking(self, runtime: Runtime) -> Runtime:
         runtime.asks(self._meanings)
@@ -127,6 +132,7 @@ class Normalizer:
         while not stop.is_set():
             try:
                 busy = self.step(stop)
+                pause = self._project() if not busy or self._projector.due() else POLL_SECONDS
             except (sqlite3.Error, OSError, Retryable) as error:
                 failures += 1
                 self._store_failed(error)
@@ -135,8 +141,15 @@ class Normalizer:
             failures = 0
             self._complaints.over("store", "records are normalized again")
             if not busy:
-                self._station.bell.wait(POLL_SECONDS)
+                self._station.bell.wait(pause)
         stop.forget(self._station.bell.ring)
+
+    def _project(self) -> float:
+        """A step of the current state, in the time that records leave; how long to rest when none come. It rests for
+        longer than it works while it catches up: sinks need the write lock as well."""
+        began = time.monotonic()
+        more = self._projector.step()
+        return min(POLL_SECONDS, 2 * (time.monotonic() - began)) if more else POLL_SECONDS
 
     def _store_failed(self, error: Exception) -> None:
         """Wait for a store that cannot be used now; nothing of the round was written. Raises what is no such thing."""
@@ -170,17 +183,20 @@ class Normalizer:
                 heapq.heappush(others, (work.served, stream_id))
             if time.monotonic() - began > TURN_SECONDS:
                 break
-        return self._recode(runtime, stop) or busy
+        busy = self._recode(runtime, stop) or busy
+        return (self._goes_on(stop) and self._remapper.step(busy=busy)) or busy
 
     def _recode(self, runtime: Runtime, stop: Stop | None) -> bool:
         """A portion of what waited for a code that a person answered meanwhile."""
         if not self._goes_on(stop):
             return False
-        lanes = {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
-        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, lanes)
+        moved = self._recoder.step(lambda site: self._current.at(site) or runtime, self._lanes)
         if moved:
             self._waker.wake("dispatch")
         return moved
+
+    def _lanes(self) -> dict[tuple[str, str], str]:
+        return {(s.site, s.source): self._work[i].lane for i, s in self._streams.items() if i in self._work}
 
     def _at(self, stream_id: int, in_force: Runtime) -> Runtime:
         """The revision that the stream's site is to run."""

@@ -27,7 +27,7 @@ class Offers:
         self._refused: set[int] = set()
         self._hold_seconds = 0  # of the rollout's waves: agents watch what is rolled out for as long
         self._last_good = 0  # in force, or the one before it that could be read
-        self._offers: dict[tuple[int, str, str], link_pb2.ConfigOffer] = {}  # by revision, site and signer
+        self._offers: dict[tuple[int, str, str, bool], link_pb2.ConfigOffer] = {}  # by revision, site, signer, writers
 
     def unread(self, found: Targets) -> list[int]:
         """The revisions whose trees `take` needs."""
@@ -58,17 +58,19 @@ class Offers:
         self._hold_seconds = int(hold_seconds) if hold_seconds >= SHORTEST_HOLD_SECONDS else 0
         self._last_good, self.targets = good, found
 
-    def of(self, site: str, signer: str) -> link_pb2.ConfigOffer | None:
-        """Signed by *signer*. None when the revision it is to run does not know *site*, or cannot be read."""
+    def of(self, site: str, signer: str, *, writers: bool = True) -> link_pb2.ConfigOffer | None:
+        """Signed by *signer*; without *writers*, for an agent that knows none. None when the revision it is to run does
+        not know *site*, or cannot be read."""
         number = self.targets.of(site)
         number = self._last_good if number == self.targets.in_force else number
         runtime = self._runtimes.get(number)
         if runtime is None or site not in runtime.sites:
             return None
-        offer = self._offers.get((number, site, signer))
+        offer = self._offers.get((number, site, signer, writers))
         if offer is None:  # compiled and signed once: a fleet that comes back asks for all of them at once
             config = runtime.site_config(site)
-            offer = self._offers[number, site, signer] = link_pb2.ConfigOffer(
+            config = config if writers else siteconfig.without_writers(config)
+            offer = self._offers[number, site, signer, writers] = link_pb2.ConfigOffer(
                 revision=number,
                 hash=siteconfig.digest(config),
                 config=config,

@@ -50,6 +50,11 @@ class Mapped(msgspec.Struct, frozen=True, gc=False):
     warnings: tuple[str, ...] = ()
     version: int = 1  # of its entity
     holds: tuple[Hold, ...] = ()  # it is an event, but goes nowhere before these are settled
+    beside: tuple[Mapped, ...] = ()  # further documents of the same records, which count no records themselves
+
+    def all(self) -> tuple[Mapped, ...]:
+        """It, and the documents beside it."""
+        return (self, *self.beside)
 
 
 class Dead(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ from crossdock_controller.apisettings import ApiSettings
 from crossdock_controller.authority import SERVER_LIFE, Authority, ServerPair
 from crossdock_controller.commanding import LOOK_SECONDS
 from crossdock_controller.committer import Committer
+from crossdock_controller.downlinks import Downlinks
 from crossdock_controller.enrolling import EnrollmentService
 from crossdock_controller.fleet import Fleet
 from crossdock_controller.gateway import LinkService
@@ -44,6 +45,8 @@ from crossdock_controller.guarding import AT_ONCE, PortGuard
 from crossdock_controller.holding import BEAT_SECONDS, Holding, clear_way, in_use, look
 from crossdock_controller.limits import OpenFiles, raise_open_files
 from crossdock_controller.paths import Addresses, DataDirectory, write_addresses
+from crossdock_controller.reconciling import LOOK_SECONDS as RECONCILE_SECONDS
+from crossdock_controller.reconciling import Reconciler
 from crossdock_controller.retention import Retention
 from crossdock_controller.rollouts.conductor import Conductor
 from crossdock_controller.store import faults, migrate
@@ -147,6 +150,19 @@ def _lock(stack: ExitStack, data: DataDirectory, *, take_over: bool) -> None:
         logger.warning("the lock of {} is held by another process; it is fenced off, end it: {}", data.root, error)
 
 
+def _awaitable(stop: Stop, stack: AsyncExitStack) -> asyncio.Event:
+    """Set once *stop* is, for the running loop."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
+    stop.on_set(wake)
+    stack.callback(stop.forget, wake)
+    return stopped
+
+
 async def _serve(
     settings: ControllerSettings,
     data: DataDirectory,
@@ -156,15 +172,8 @@ async def _serve(
     stop: Stop,
     ending: Ending,
 ) -> None:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(stopped.set)
-
-    stop.on_set(wake)
     async with AsyncExitStack() as stack:
-        stack.callback(stop.forget, wake)
+        stopped = _awaitable(stop, stack)
         waker = Waker(data.state)
         stack.callback(waker.close)
         authority = Authority.open(data.authority)
@@ -184,7 +193,8 @@ async def _serve(
         )  # fmt: skip
         host = settings.advertise or _host_of(settings.listen)
         addresses = Addresses(f"{host}:{link_port}", f"{host}:{enroll_port}")
-        links = LinkService(fleet, committer, reader, addresses.enrollment)
+        downlinks = await stack.enter_async_context(Downlinks(fleet, data))
+        links = LinkService(fleet, committer, reader, addresses.enrollment, downlinks)
         link_pb2_grpc.add_LinkServicer_to_server(links, link)  # type: ignore[no-untyped-call]
         grace_us = int(settings.grace_days * 86400e6)
         service = EnrollmentService(fleet, addresses, grace_us, approve=settings.approve_enrolments)
@@ -201,6 +211,7 @@ async def _serve(
         conductor = Conductor(data.state, fence=data.holder)
         stack.push_async_callback(conductor.close)
         retention = Retention(data, dt.timedelta(days=settings.retention_days))
+        reconciler = Reconciler(data)
         guard = Guard(ending)
         witness = presence.Witness(data, authority)
 
@@ -212,6 +223,9 @@ async def _serve(
             asyncio.create_task(guard.every(REFRESH_SECONDS, "rollout", conductor.step)),
             asyncio.create_task(guard.every(BEAT_SECONDS, "sign of life", lambda: asyncio.to_thread(holding.beat))),
             asyncio.create_task(guard.every(HEAD_SECONDS, "audit log", lambda: asyncio.to_thread(witness.step))),
+            asyncio.create_task(
+                guard.every(RECONCILE_SECONDS, "reconciliations", lambda: asyncio.to_thread(reconciler.step))
+            ),
             asyncio.create_task(guard.every(60.0, "retention", lambda: retention.step(writer, committer.in_thread))),
         ]
         await link.start()

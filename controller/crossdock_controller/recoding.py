@@ -82,25 +82,52 @@ def commit(
 ) -> int | None:
     """The letter is retried and *document* in the log, its deliveries due; None. Or, unless *force*, nothing is done,
     because a newer version is in the log: its event. Raises Refused when the letter is not open any more."""
-    names = runtime.router.route(
-        document.document, document.key, letter.site, letter.source, runtime.labels(letter.site), document.fields
-    )
-    due = {sinks.sink_id(db, name): [0] for name in names}
-    packed = bodies.pack([document.body])
+    made = [(letter, document)]
+    found = commit_all(db, runtime, made, by, note, now_us, fields=fields, force=force, on_record=on_record)
+    return found[1] if found is not None else None
+
+
+def commit_all(
+    db: sqlite3.Connection,
+    runtime: Runtime,
+    made: Sequence[tuple[DeadLetter, Mapped]],
+    by: str,
+    note: str,
+    now_us: int,
+    *,
+    fields: Sequence[str] = (),
+    force: bool = False,
+    on_record: bool = True,
+) -> tuple[int, int] | None:
+    """`commit` for many, in one transaction: None, or nothing is done, and it is (index of the first letter that has a
+    newer version in the log, that event). Raises Refused when one of them is not open any more."""
+    due: dict[int, list[int]] = {}
+    events_of: list[tuple[int, Mapped]] = []  # (input id, document), those beside one of a letter right after it
+    places: list[int] = []  # of the first document of each letter
+    for letter, document in made:
+        places.append(len(events_of))
+        for one in document.all():
+            names = runtime.router.route(
+                one.document, one.key, letter.site, letter.source, runtime.labels(letter.site), one.fields
+            )
+            for name in names:
+                due.setdefault(sinks.sink_id(db, name), []).append(len(events_of))
+            events_of.append((letter.input_id, one))
+    packed = bodies.pack([one.body for _, one in events_of])
     with transaction(db):
-        later = None if force else newer(db, letter, document)
-        if later is not None:
-            return later
-        dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields, on_record=on_record)
-        known = rounds.append(
-            db, [(letter.input_id, document)], packed, due, now_us=now_us, holding=bool(document.holds)
-        )
-        counts = inputs.Counts(dead=-letter.records)
-        if known:
-            counts.duplicates = letter.records
-        else:
-            counts.mapped = letter.records
-        inputs.add_counts(db, [(letter.input_id, counts)])
+        for index, (letter, document) in enumerate(made):
+            later = None if force else newer(db, letter, document)
+            if later is not None:
+                return index, later
+        for letter, _ in made:
+            dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields, on_record=on_record)
+        holding = any(one.holds for _, one in events_of)
+        known = set(rounds.append(db, events_of, packed, due, now_us=now_us, holding=holding))
+        counts = []
+        for place, (letter, _) in zip(places, made, strict=True):
+            records = letter.records
+            counts.append(inputs.Counts(dead=-records, **{"duplicates" if place in known else "mapped": records}))
+        inputs.add_counts(db, [(letter.input_id, c) for (letter, _), c in zip(made, counts, strict=True)])
     return None
 
 
@@ -112,7 +139,9 @@ class Recoder:
         self._seen = 0  # the last answer after which nothing was left to do
         self._looked = self._anyway = float("-inf")
 
-    def step(self, runtime_at: Callable[[str], Runtime | None], lanes: Mapping[tuple[str, str], str]) -> bool:
+    def step(
+        self, runtime_at: Callable[[str], Runtime | None], lanes: Callable[[], Mapping[tuple[str, str], str]]
+    ) -> bool:
         """One portion, of the most critical source that has any; whether something moved. *lanes* by site and source.
 
         It costs a look at one number, twice a second, while nobody answers anything.
@@ -125,7 +154,8 @@ class Recoder:
             self._looked = now
             return False
         waiting = codes.sources_due(self._db)
-        waiting.sort(key=lambda name: (_LANES.get(lanes.get(name, "standard"), 1), name))
+        lane = lanes() if waiting else {}
+        waiting.sort(key=lambda name: (_LANES.get(lane.get(name, "standard"), 1), name))
         for site, source in waiting:
             runtime = runtime_at(site)
             engine = runtime.engine(site, source) if runtime is not None else None
@@ -154,7 +184,7 @@ class Recoder:
             self._resolve(letter, "discarded", said.by, note, now_us)
             return "discarded"
         rows: list[dict[str, object]] = [dict(row) for row in letter.rows]
-        found = remap(self._db, engine, letter, rows) if len(rows) == letter.records else None
+        found = self._tried(engine, letter, rows) if len(rows) == letter.records else None
         if not isinstance(found, Mapped):
             with transaction(self._db):
                 if found is not None:
@@ -167,6 +197,17 @@ class Recoder:
             return "mapped"
         self._resolve(letter, "superseded", said.by, f"event {later} is a later version of {found.key}", now_us)
         return "superseded"
+
+    def _tried(self, engine: Engine, letter: DeadLetter, rows: list[dict[str, object]]) -> Mapped | Dead | None:
+        """None when the mapping itself fails on it: the letter stays, and nobody else waits for that."""
+        try:
+            return remap(self._db, engine, letter, rows)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours, in one record of thousands
+            log = logger.bind(site=letter.site, source=letter.source, letter=letter.id)
+            log.opt(exception=error).error("the mapping failed on a dead letter, which stays as it is: {!r}", error)
+            return None
 
     def _resolve(self, letter: DeadLetter, state: dead_letters.Resolution, by: str, note: str, now_us: int) -> None:
         with transaction(self._db):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from itertools import count
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from crossdock import codec
 from crossdock.errors import Corrupt
 from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller import stopping
+from crossdock_controller.documents.base import Document, decode
 from crossdock_controller.mappings.rules import Lookup
 from crossdock_controller.outcomes import Dead, Locator, Mapped, Outcomes
 from crossdock_controller.routing import RouteProblem
@@ -84,10 +86,23 @@ class Round:
 
 
 class LogLookup:
-    """Whether a document is known: in the event log."""
+    """What rules may ask: whether a document is known, and what its last version said, by the event log."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._bodies: bodies.Bodies | None = None
+
+    def latest(self, document: str, keys: set[str]) -> dict[str, Document]:
+        if self._bodies is None:
+            self._bodies = bodies.Bodies(self._db)
+        get = self._bodies.get
+        return {
+            key: decode(document, get(chunk, start, length), version)
+            for key, chunk, start, length, version in events.latest(self._db, document, keys)
+        }
+
+    def today(self) -> date:
+        return datetime.now(UTC).date()
 
     def known(self, document: str, keys: set[str]) -> set[str]:
         return events.known(self._db, document, keys)
@@ -159,6 +174,8 @@ def decide(
     if engine.grouped:
         _set_scattered_aside(round_, db)
         _set_remainder_aside(round_, db)
+    if any(m.beside for _, m in round_.mapped):  # what was set aside took those beside it along
+        round_.mapped = [(index, one) for index, m in round_.mapped for one in m.all()]
     return round_
 
 

@@ -75,7 +75,7 @@ def _newer(picked: Picked, policy: Policy) -> str:
 
 
 def _with_newer(db: sqlite3.Connection, sink: int, run: list[Picked], *, waiting: bool) -> set[int]:
-    return superseding.with_newer(db, sink, [p.event_seq for p in run], waiting=waiting) if run else set()
+    return deliveries.with_newer(db, sink, [p.event_seq for p in run], waiting=waiting) if run else set()
 
 
 def _too_old(picked: Picked, received: dict[int, int], policy: Policy, now_us: int) -> str:

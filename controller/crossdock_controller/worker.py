@@ -23,6 +23,7 @@ from crossdock_controller import exits
 from crossdock_controller.dispatch import run_dispatcher
 from crossdock_controller.normalize import run_normalizer
 from crossdock_controller.paths import DataDirectory
+from crossdock_controller.preview.working import run as run_preview
 from crossdock_controller.store import faults
 from crossdock_controller.store.holder import HolderLost
 from crossdock_controller.store.room import MIN_FREE_DISK_BYTES
@@ -30,7 +31,7 @@ from crossdock_controller.trial import CANNOT_TRY, limit_memory, run_trials
 
 
 @click.command()
-@click.option("--role", type=click.Choice(["dispatch", "normalize", "trial"]), required=True)
+@click.option("--role", type=click.Choice(["dispatch", "normalize", "trial", "preview"]), required=True)
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--holder", default="", help="Id of the controller in whose name it writes.")
 @click.option("--min-free-disk", type=click.IntRange(min=0), default=MIN_FREE_DISK_BYTES)
@@ -40,11 +41,12 @@ def run(role: str, data: Path, holder: str, min_free_disk: int, round_seconds: f
     telemetry.configure(role, level=os.environ.get("CROSSDOCK_LOG_LEVEL", "INFO"))
     # Rounds make tens of thousands of tuples and no cycles: to look for some every 700 of them costs up to a tenth.
     gc.set_threshold(100_000, 50, 50)
-    if role == "trial":
+    if role in ("trial", "preview"):
         try:
-            run_trials(DataDirectory(data), sys.stdin.buffer, sys.stdout.buffer)
+            serve = run_trials if role == "trial" else run_preview
+            serve(DataDirectory(data), sys.stdin.buffer, sys.stdout.buffer)
         except (sqlite3.Error, OSError, CrossdockError) as error:
-            logger.warning("a trial is not possible now: {}", error)
+            logger.warning("a {} is not possible now: {}", role, error)
             sys.exit(CANNOT_TRY)
         return
     stop = Stop()

@@ -73,6 +73,18 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return bool(self.quiet) or (self.schedule is not None and self.schedule.cron is not None)
 
 
+class WriterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where documents of the centre may be written at the site; the settings are those of the agent's writer."""
+
+    name: str
+    kind: str
+    settings: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not PLAIN.fullmatch(self.name):
+            raise ValueError(f"{self.name[:100]!r} is no name for a writer: letters, digits, '.', '_' and '-'")
+
+
 class OutboxConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     max_bytes: int = 10 * 1024**3
     min_free_disk_bytes: int = 1024**3
@@ -97,6 +109,13 @@ class SiteConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stop_all: bool = False  # the only way to run no source on purpose
     zone: str = "UTC"  # IANA name, of schedules, quiet hours and windows of bandwidth
     limits: Limits | None = None
+    writers: tuple[WriterConfig, ...] = ()
+
+
+def without_writers(data: bytes) -> bytes:
+    """The same for an agent of a release that does not write back, and would refuse what it does not know."""
+    config = msgspec.json.decode(data, type=SiteConfig)
+    return encode(msgspec.structs.replace(config, writers=())) if config.writers else data
 
 
 def encode(config: SiteConfig) -> bytes:
@@ -109,7 +128,7 @@ def decode(data: bytes) -> SiteConfig:
         config = msgspec.json.decode(data, type=SiteConfig)
     except UNREADABLE as error:
         raise ConfigError(f"site configuration cannot be read: {error}") from error
-    if not config.sources and not config.stop_all:
+    if not config.sources and not config.writers and not config.stop_all:
         raise ConfigError(
             "site configuration has no source", hint="set 'stop_all: true' on the site to stop it on purpose"
         )
@@ -117,6 +136,9 @@ def decode(data: bytes) -> SiteConfig:
     doubled = sorted({n for n in names if names.count(n) > 1})
     if doubled:
         raise ConfigError(f"site configuration names a source twice: {', '.join(doubled)}")
+    writers = [w.name for w in config.writers]
+    if len(set(writers)) < len(writers):
+        raise ConfigError("site configuration names a writer twice")
     return config
 
 

@@ -20,7 +20,8 @@ CERTIFICATE = "certificate"
 GIVE_BACK = "give-back"  # a restored controller gets back what it once acknowledged
 TRUST = "trust"  # the directive that says which certificate authorities to trust from now on
 COMMANDS = "commands"  # to a site, and their answers
-CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST, COMMANDS)
+WRITE_BACK = "write-back"  # deliveries to writers at the site, and their receipts
+CAPABILITIES = (CONFIG, CERTIFICATE, GIVE_BACK, TRUST, COMMANDS, WRITE_BACK)
 
 
 def common(announced: Iterable[str]) -> frozenset[str]:

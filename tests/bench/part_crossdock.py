@@ -23,8 +23,8 @@ from support.processes import Centre, Process
 
 PATIENCE_SECONDS = 900.0
 
-_SITE = "site: bench\nlabels: {}\nzone: America/New_York\n"
-_SOURCE = """source: stock
+SITE = "site: bench\nlabels: {}\nzone: America/New_York\n"
+SOURCE = """source: stock
 on: {}
 kind: file_drop
 lane: bulk
@@ -34,7 +34,7 @@ settle_seconds: 0
 afterwards: archive
 format: {kind: csv, delimiter: ";", encoding: cp1252}
 """
-_MAPPING = """mapping: stock
+MAPPING = """mapping: stock
 document: StockLevel
 fields:
   location: LOC
@@ -96,7 +96,7 @@ def to_intake(source: Path, directory: Path, rows: int) -> Result:
 def to_sink(source: Path, directory: Path, rows: int) -> Result:
     database = directory / "warehouse.db"
     tree = {
-        "mappings/stock.yaml": _MAPPING,
+        "mappings/stock.yaml": MAPPING,
         "routes/stock.yaml": _ROUTE,
         "sinks/warehouse.yaml": _SINK,
     }
@@ -132,7 +132,7 @@ def _running(directory: Path, tree: dict[str, str]) -> Iterator[tuple[Centre, Pa
     """Controller and agent, connected and configured, with nothing to do yet; the directory to drop into; a meter."""
     drop = directory / "drop"
     drop.mkdir(parents=True)
-    files = {"sites/bench.yaml": _SITE, "sources/stock.yaml": _SOURCE, **tree}
+    files = {"sites/bench.yaml": SITE, "sources/stock.yaml": SOURCE, **tree}
     with Centre(directory) as centre:
         agent = agent_runs(centre, files, drop=drop.as_posix(), database=(directory / "warehouse.db").as_posix())
         sleep(1.0)  # start-up work ends: it belongs to no measurement

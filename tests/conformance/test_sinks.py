@@ -38,6 +38,7 @@ from support.sink_rigs import (
     refused,
     thing,
 )
+from support.site_rig import SiteRig
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
 
@@ -62,6 +63,7 @@ JUDGING = [
     "mariadb",
     "http",
     "http_concurrent",
+    "agent",
     "http_batch",
 ]  # destinations that can refuse one document of a run
 
@@ -78,6 +80,9 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield MariadbRig(base, request.getfixturevalue("mariadb"))
         case "file":
             yield FileRig(base)
+        case "agent":
+            with SiteRig(base) as site:
+                yield site
         case "sftp":
             yield SftpRig(base, request.getfixturevalue("ssh_server"))
         case "nats":

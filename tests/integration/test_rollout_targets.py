@@ -29,6 +29,7 @@ from crossdock_controller.rollouts.observe import observe
 from crossdock_controller.sinks.base import Sink
 from crossdock_controller.store import agents, connection, faults, gauges, revisions, rollouts, sightings, targets
 from crossdock_controller.store.targets import Targets
+from support.dispatch_process import Definition as Plain
 from support.pipeline import Box, FakeRuntime, FakeSink, wait_for
 from support.trees import small_tree
 
@@ -121,18 +122,13 @@ def test_records_of_a_site_are_mapped_and_routed_by_the_revision_it_is_to_run(bo
     assert [name for (name,) in routed] == ["sink-1", "sink-1", "sink-2", "sink-1"]
 
 
-class Definition:
+class Definition(Plain):
     """One sink of a revision: equal to one of the same *version*."""
 
     kind = "fake"
-    retry_hours = 48.0
-    retry_attempts = None
 
     def __init__(self, version: int) -> None:
         self.version = version
-
-    def typed(self) -> object:
-        return None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and other.version == self.version

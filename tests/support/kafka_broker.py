@@ -23,6 +23,9 @@ _SPOKEN = {PRODUCE: (3, 3), FETCH: (4, 4), METADATA: (4, 4), API_VERSIONS: (0, 0
 UNKNOWN_TOPIC, TOO_LARGE, TOPIC_EXISTS, OUT_OF_ORDER, INVALID_RECORD, UNSUPPORTED = 3, 10, 36, 45, 87, 35
 
 
+_Producer = tuple[int, int]  # id and epoch: a producer begins a new epoch, from sequence 0, after a batch was refused
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     topic: str
@@ -35,8 +38,8 @@ class Record:
 @dataclass(slots=True)
 class _Partition:
     size: int = 0
-    producers: dict[int, dict[int, tuple[int, int]]] = field(default_factory=dict)  # id, sequence, (count, offset)
-    expected: dict[int, int] = field(default_factory=dict)
+    taken: dict[_Producer, dict[int, int]] = field(default_factory=dict)  # first sequence of a batch: its offset
+    expected: dict[_Producer, int] = field(default_factory=dict)
 
 
 class KafkaBroker:
@@ -178,30 +181,30 @@ class KafkaBroker:
             return UNKNOWN_TOPIC, -1
         partition = self.topics[topic][number]
         producer, sequence, records = _batch(topic, number, read)
-        known = partition.producers.setdefault(producer, {})
+        known = partition.taken.setdefault(producer, {})
         if sequence in known:
-            return 0, known[sequence][1]
+            return 0, known[sequence]
         if sequence != partition.expected.get(producer, 0):
             return OUT_OF_ORDER, -1
         error = next((code for code in map(self.refuse, records) if code), 0)
         if error:
             return error, -1
         offset = partition.size
-        known[sequence] = (len(records), offset)
+        known[sequence] = offset
         partition.expected[producer] = sequence + len(records)
         partition.size += len(records)
         self.records += records
         return 0, offset
 
 
-def _batch(topic: str, partition: int, read: _Reader) -> tuple[int, int, list[Record]]:
-    """Producer id, first sequence, and the records of one batch, magic 2, not compressed."""
+def _batch(topic: str, partition: int, read: _Reader) -> tuple[_Producer, int, list[Record]]:
+    """Producer, first sequence, and the records of one batch, magic 2, not compressed."""
     read.taken(8 + 4 + 4)
     assert read.number("b") == 2
     read.taken(4)
     assert read.number("h") & 0x07 == 0, "compressed"
     read.taken(4 + 8 + 8)
-    producer, _, sequence, count = read.number("q"), read.number("h"), read.number("i"), read.number("i")
+    producer, sequence, count = (read.number("q"), read.number("h")), read.number("i"), read.number("i")
     records = []
     for _ in range(count):
         read.varint()

@@ -4,6 +4,7 @@ something, reads payloads, or is about less than every site adds a line here: th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -15,12 +16,25 @@ from crossdock_controller.commands import (
     enrolment,
     environments,
     people,
+    remap,
     rollout,
     sitecommands,
 )
 from crossdock_controller.commands.rollout import InWaves
 from crossdock_controller.rollouts.waves import Asked
-from crossdock_controller.store import commands, connection, enrolments, machines, tokens
+from crossdock_controller.store import (
+    commands,
+    connection,
+    enrolments,
+    machines,
+    replays,
+    sinks,
+    site_deliveries,
+    site_links,
+    tokens,
+)
+from crossdock_controller.store.replays import Chosen
+from crossdock_controller.store.site_deliveries import Addressed, Settled
 from support.estate import EU, TREE, US, Estate
 
 Arguments = dict[str, Any]
@@ -37,6 +51,15 @@ def _rolled_back(estate: Estate, site: str) -> Arguments:
     return {"revision": 1}
 
 
+def _reconciling(estate: Estate, _site: str) -> Arguments:
+    compared = {
+        "document": "Shipment", "left": {"source": "wms", "on": {"region": "us"}},
+        "right": {"source": "wms", "on": {"region": "eu"}}, "compare": ["status"], "schedule": "0 6 * * *",
+    }  # fmt: skip
+    estate.apply({**TREE, "reconciliations/sites.yaml": json.dumps(compared)})
+    return {"name": "sites"}
+
+
 def _made_user(estate: Estate, _site: str) -> Arguments:
     people.add_user(estate.data, "carl", "viewer", ["region=us"], by="local:test", now_us=1)
     return {"name": "carl"}
@@ -45,6 +68,16 @@ def _made_user(estate: Estate, _site: str) -> Arguments:
 def _made_token(estate: Estate, site: str) -> Arguments:
     made = people.create_token(estate.data, _made_user(estate, site)["name"], 60.0, by="local:test", now_us=1)
     return {"token": made.id}
+
+
+def _written(estate: Estate, site: str) -> Arguments:
+    """Something that its agent has written there."""
+    with connection.transaction(estate.db):
+        (agent, *_) = site_links.agents_of(estate.db, site)
+        one = Addressed(b"i" * 16, 1, "Product", f"{site}-1", b"{}", 1)
+        site_deliveries.put(estate.db, [one], sink="back", site=site, agent=agent, writer="drop", now_us=1)
+        site_deliveries.settle(estate.db, agent, [Settled(one.id, 1, "applied", "", "", "there")], 2)
+    return {"sink": "back", "document": "Product", "key": f"{site}-1", "because": "a test"}
 
 
 def _applied(estate: Estate, site: str) -> Arguments:
@@ -78,6 +111,11 @@ def _held(estate: Estate, site: str) -> Arguments:
     return why
 
 
+def _replayed(estate: Estate, site: str) -> Arguments:
+    made = remap.replay_records(estate.data, "wms", "a test", site=site, by="local:test", now_us=2)
+    return {"number": made.id}
+
+
 def _join_token(estate: Estate, site: str) -> Arguments:
     made = enrolment.create_token(estate.data, site, "", 60.0, 1, by="local:test")
     return {"token_id": made.id}
@@ -99,6 +137,17 @@ def _bound(estate: Estate, site: str) -> Arguments:
     with connection.transaction(estate.db):
         machines.bind(estate.db, site, "digest", f"{site}-host", 1)
     return {"agent": site}
+
+
+def _replayed(estate: Estate, _site: str) -> Arguments:
+    """A replay of what a sink that is newer than its events never got."""
+    number = sinks.sink_id(estate.db, "newer")
+    with connection.transaction(estate.db):
+        begun = replays.add(
+            estate.db, number, Chosen(unrouted=True), because="a test", by="local:test", rate=0.0, total=1,
+            until_seq=replays.last_seq(estate.db), now_us=2,
+        )  # fmt: skip
+    return {"replay": begun}
 
 
 def _authority(*steps: str) -> Callable[[Estate, str], Arguments]:
@@ -146,12 +195,41 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "top": lambda _e, _s: {"interval": 0.01},
     "account": lambda _e, _s: {},
     "agents": lambda _e, _s: {},
+    "mapping.replay": lambda _e, s: {"source": "wms", "because": "a test", "site": s},
+    "mapping.replay-dry": lambda _e, s: {"source": "wms", "site": s},
+    "mapping.replays": lambda _e, _s: {},
+    "mapping.replay-show": _replayed,
+    "mapping.replay-cancel": _replayed,
+    "mapping.diff": lambda _e, _s: {"name": "1", "since_us": 0, "seconds": 30.0},
+    "mapping.diff-tree": lambda _e, s: {"tree": _tree(s), "since_us": 0, "seconds": 30.0},
     "history": lambda _e, _s: {},
     "trace": lambda _e, s: {"number": {US: "U1", EU: "E1"}[s]},
     "dead.list": lambda _e, _s: {},
     "dead.show": lambda e, s: {"letter": e.letter(s)},
     "dead.retry": lambda e, s: {"letter": e.letter(s), "changes": {"QTY": "2"}, "note": ""},
     "dead.discard": lambda e, s: {"letter": e.letter(s), "note": "a test"},
+    "state.get": lambda _e, s: {"number": "U1" if s == US else "E1", "document": "shipment"},
+    "state.find": lambda _e, s: {"refs": {"sku": "A"}, "document": "shipment", "site": s},
+    "reconcile.list": lambda _e, _s: {},
+    "reconcile": _reconciling,
+    "exceptions.list": lambda _e, _s: {},
+    "exceptions.show": lambda _e, _s: {"cause": "bad_decimal"},
+    "exceptions.assign": lambda _e, _s: {"cause": "bad_decimal", "to": "carl", "due_us": 7},
+    "exceptions.note": lambda _e, _s: {"cause": "bad_decimal", "text": "phoned the site"},
+    "exceptions.retry": lambda _e, _s: {"cause": "bad_decimal", "changes": {"QTY": "2"}},
+    "exceptions.resolve": lambda _e, _s: {"cause": "bad_decimal", "because": "a test"},
+    "sinks.list": lambda _e, _s: {},
+    "sinks.show": lambda _e, _s: {"sink": "files"},
+    "sinks.pause": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.resume": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.drain": lambda _e, _s: {"sink": "files", "because": "a test"},
+    "sinks.check": lambda _e, _s: {"sink": "files"},
+    "replay.events": lambda _e, _s: {"sink": "files", "chosen": Chosen(unrouted=True), "because": "a test"},
+    "replay.list": _quiet(_replayed),
+    "replay.show": _replayed,
+    "replay.cancel": _replayed,
+    "writebacks": lambda _e, _s: {},
+    "writebacks.undo": _written,
     "holds.list": lambda _e, _s: {},
     "holds.show": lambda e, s: {"event": e.hold(s)},
     "holds.release": lambda e, s: {"event": e.hold(s), "note": "a test"},
@@ -162,7 +240,6 @@ CALLS: dict[str, Callable[[Estate, str], Arguments]] = {
     "codes.ignore": lambda _e, s: {"name": "units", "value": "PCE", "site": s, "note": "a test"},
     "plan": lambda _e, s: {"tree": _tree(s)},
     "apply": lambda _e, s: {"tree": _tree(s), "message": ""},
-    "sink.check": lambda _e, _s: {"sink": "files"},
     "rollback": _rolled_back,
     "diff": _applied,
     "approvals": lambda _e, _s: {},

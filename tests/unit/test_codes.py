@@ -207,7 +207,7 @@ def test_critical_sources_go_first_and_portions_are_bounded(
     runtime.asks(codes.Meanings(box.db))
     lanes = {("atl1", "wms"): "bulk", ("atl1", "hot"): "critical"}
     done = []
-    while recoder.step(lambda _site: runtime, lanes):
+    while recoder.step(lambda _site: runtime, lambda: lanes):
         done.append((len(shipments(box, "hot")), len(shipments(box))))
     assert done == [(2, 0), (3, 0), (3, 2), (3, 4), (3, 5)]
 
@@ -236,6 +236,43 @@ def test_a_crash_while_mapping_again_repeats_nothing_and_loses_nothing(
     assert [state for state, _ in states(box)] == ["retried", "open", "open"]
     work(box)
     assert shipments(box) == ["1 5 H87", "2 5 H87", "3 5 H87"]
+    assert box.account().balanced
+
+
+def test_a_mapping_that_fails_on_one_letter_leaves_it_and_goes_on_with_the_others(
+    box: Box, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.send("1;A;5;PCE", "2;A;5;PCE")
+    work(box)
+    say(box, "PCE", "H87")
+    remap = recoding.remap
+
+    def failing(db, engine, letter, rows):  # type: ignore[no-untyped-def]
+        if letter.id == 1:
+            raise ZeroDivisionError
+        return remap(db, engine, letter, rows)
+
+    monkeypatch.setattr(recoding, "remap", failing)
+    work(box)
+    assert [state for state, _ in states(box)] == ["open", "retried"]
+    assert shipments(box) == ["2 5 H87"]
+
+
+def test_two_workers_at_the_same_letters_map_each_once(box: Box, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.send("1;A;5;PCE", "2;A;5;PCE")
+    work(box)
+    say(box, "PCE", "H87")
+    commit, others = recoding.commit, [True]
+
+    def overtaken(db, *args, **options):  # type: ignore[no-untyped-def]
+        if others:
+            others.clear()
+            work(box)  # another worker, between this one's look at the letter and its transaction
+        return commit(db, *args, **options)
+
+    monkeypatch.setattr(recoding, "commit", overtaken)
+    work(box)
+    assert shipments(box) == ["1 5 H87", "2 5 H87"]
     assert box.account().balanced
 
 

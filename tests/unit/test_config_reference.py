@@ -31,15 +31,18 @@ from crossdock_controller.config.models import (
     SinkDef,
     Site,
     Source,
+    Writer,
 )
 from crossdock_controller.config.policy import ApprovalRule, PromotionRule
+from crossdock_controller.config.reconciliations import Brake, Reconciliation, Side
 from crossdock_controller.config.scopes import Environment, Group
+from crossdock_controller.config.teams import Owned, Sla, Team
 from crossdock_controller.config.variables import substitute
 from crossdock_controller.config.vocabulary import document_fields
 from crossdock_controller.documents.base import entities
 from crossdock_controller.formats.base import kinds as format_kinds
 from crossdock_controller.mappings.converters import converters
-from crossdock_controller.mappings.model import RULES, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
+from crossdock_controller.mappings.model import RULES, Also, Case, Cleaning, CodesOf, FieldSpec, Mapping, Pad, UnitsSpec
 from crossdock_controller.samples.cases import Expected, ExpectedCounts, ExpectedDead, ExpectedDocument, MappingTest
 from crossdock_controller.sinks.base import kinds as sink_kinds
 
@@ -53,6 +56,7 @@ FOLDERS = {
     "when": "routes",
     "sink": "sinks",
     "list": "lists",
+    "writer": "writers",
 }
 
 # What the examples lean on: parts of files on the page are put into these, and what they name is there.
@@ -89,7 +93,22 @@ def keys_of(model: Any) -> list[str]:
 def documented() -> list[str]:
     keys = [
         key
-        for model in (Site, Source, Route, SinkDef, Mapping, FieldSpec, CodesOf, ListFile, Cleaning, Pad, UnitsSpec)
+        for model in (
+            Site,
+            Source,
+            Route,
+            SinkDef,
+            Writer,
+            Mapping,
+            FieldSpec,
+            CodesOf,
+            ListFile,
+            Cleaning,
+            Pad,
+            UnitsSpec,
+            Also,
+            Case,
+        )
         for key in keys_of(model)
     ]
     keys += [f"outbox.{key}" for key in keys_of(OutboxLimits)]
@@ -104,14 +123,29 @@ def documented() -> list[str]:
     keys += [f"counts.{key}" for key in keys_of(ExpectedCounts)]
     keys += [*keys_of(Group), *keys_of(Environment), "include"]
     keys += [f"approvals[].{key}" for key in keys_of(ApprovalRule)]
+    keys += [*keys_of(Team), *(f"owns[].{key}" for key in keys_of(Owned)), *(f"sla.{key}" for key in keys_of(Sla))]
+    keys += [*keys_of(Reconciliation), *(f"brake.{key}" for key in keys_of(Brake))]
+    keys += [f"{side}.{key}" for side in ("left", "right") for key in keys_of(Side)]
     keys += [f"promotion.{key}" for key in keys_of(PromotionRule)]
     keys += [key for kind in schema.source_kinds() for key in schema.setting_names(kind)]
     keys += [f"connection.{key}" for key in schema.source_schemas()["$defs"]["Connection"]["properties"]]
+    keys += [key for kind in schema.writer_kinds() for key in schema.setting_names(kind, "writers")]
     keys += [key for kind in sink_kinds().values() for key in keys_of(kind.settings)]
     keys += [key for name, kind in format_kinds().items() if name != "rows" for key in keys_of(kind.settings)]
     keys += [*sink_kinds(), *schema.source_kinds(), *entities(), *converters(), *RULES]
     not_written = {"lines", "lines_of", "deletes_ignored"}  # as the model holds what is written otherwise
-    elsewhere = {"settings", "options", "outbox", "limits", "connection", *not_written}  # described by their parts
+    elsewhere = {
+        "settings",
+        "left",
+        "right",
+        "brake",
+        "sla",
+        "options",
+        "outbox",
+        "limits",
+        "connection",
+        *not_written,
+    }  # described by their parts
     return sorted(set(keys) - elsewhere)
 
 

@@ -97,6 +97,13 @@ def test_everything_that_is_due_is_delivered_in_order_to_every_sink(box: Box) ->
     assert made["finance"].closed
 
 
+def test_a_delivery_says_which_site_its_records_came_from(box: Box) -> None:
+    filled(box, 3, "finance")
+    sink = FakeSink()
+    drain(line(box, sink))
+    assert [d.site for d in sink.applied] == ["atl1"] * 3
+
+
 def test_a_sink_that_hangs_slows_no_other_and_nobody_else_may_send_to_it(box: Box) -> None:
     filled(box, 100, "finance", "webshop")
     hang, released = threading.Event(), threading.Event()

@@ -223,6 +223,11 @@ def steps(found: DeadLetter) -> list[str]:
     discard = f'crossdock dead discard {found.id} --note "why it may go"'
     if found.kind == "delivery":
         return [f"when {found.sink} would take it now: crossdock dead retry {found.id}", discard]
+    if found.list:
+        return [
+            f"say what the code means, for all that wait: crossdock codes set {found.list} {found.value}=MEANING",
+            discard,
+        ]
     if found.rows:
         cells = (cell for row in found.rows for cell in cells_of(row, found.reason))
         field = next((name for name, value in cells if is_guilty(name, value, found.reason)), "FIELD")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crossdock_controller.cli import words
+from crossdock_controller.cli import remap, words
 from crossdock_controller.cli.failures import PROBLEM
 from crossdock_controller.cli.options import data_option, json_option
 from crossdock_controller.cli.output import emit
+from crossdock_controller.cli.preview import diff
 from crossdock_controller.commands import mappings as commands
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import Elsewhere
@@ -81,7 +82,7 @@ def try_file(
     data: DataDirectory,
     as_json: bool,
 ) -> None:
-    """Show what FILE becomes, field by field: by the tree in --config, or by the revision in force."""
+    """Show what FILE becomes, field by field, by the tree in --config or the revision in force. Nothing is stored."""
     found = commands.try_file(
         _here(data), file, name, site=site, directory=directory, records=records, environment=environment
     )
@@ -172,3 +173,8 @@ def _text(value: Any) -> str:
     else:
         text = repr(value) if isinstance(value, str) and value != value.strip() else str(value)
     return text if len(text) <= VALUE_CHARACTERS else text[: VALUE_CHARACTERS - 1] + "…"
+
+
+mapping.add_command(diff)
+for _command in (remap.replay, remap.replays, remap.cancel):
+    mapping.add_command(_command)

@@ -24,8 +24,20 @@ from rich.text import Text
 PIPE_WIDTH = 100  # columns when nobody says how wide the screen is
 
 _GOOD = {"connected", "applied", "done", "running", "delivered", "up", "balanced", "ok", "retried", "unchanged"}
-_CALM = {"waiting", "idle", "pending", "starting", "applying", "enrolled", "discarded", "ignored", "duplicate"}
-_WARN = {"retrying", "unknown", "held", "behind", "silent", "paused", "older", "filling", "low"}
+_CALM = {
+    "waiting",
+    "idle",
+    "pending",
+    "starting",
+    "applying",
+    "enrolled",
+    "discarded",
+    "superseded",
+    "cancelled",
+    "ignored",
+    "duplicate",
+}
+_WARN = {"retrying", "unknown", "held", "behind", "silent", "paused", "draining", "older", "filling", "low"}
 _BAD = {
     "dead", "offline", "down", "failing", "failed", "revoked", "blocked", "open", "lost", "doubled", "rejected",
     "stopped", "unbalanced", "full", "stuck", "damaged", "unreadable",

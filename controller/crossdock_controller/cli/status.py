@@ -121,9 +121,9 @@ def _sinks(found: commands.Status) -> object:
 
 
 def state_of(sink: SinkView) -> str:
-    """One word: paused, failing (no verdicts at all), retrying, running or idle."""
-    if sink.paused:
-        return "paused"
+    """One word: paused, draining, failing (no verdicts at all), retrying, running or idle."""
+    if sink.paused or sink.draining:
+        return "paused" if sink.paused else "draining"
     if sink.problem:
         return "failing"
     if sink.retrying:

@@ -103,4 +103,7 @@ def _told(entry: commands.Entry, *, several: bool) -> tuple[str, list[str]]:
         word = "delivered" if facts["state"] == "done" else facts["state"]
         tries = words.plural(facts["attempts"], "attempt") if facts["attempts"] else "not tried yet"
         return word, [f"{facts['sink']} · {tries}{version}"]
+    if entry.what == "hold":
+        whose = f"{facts['state']} by {facts['by']}" if facts["by"] else "by a rule"
+        return "hold" if facts["by"] else "held", [f"{whose} · event {facts['seq']}", *facts["reasons"]]
     return "dead", [f"letter {facts['id']} ({facts['state']}) · {facts['code']}", facts["reason"]]

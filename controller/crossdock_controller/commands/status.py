@@ -19,8 +19,10 @@ from crossdock_controller.paths import DataDirectory, read_addresses
 from crossdock_controller.served import served
 from crossdock_controller.store import (
     agents,
+    codes,
     connection,
     dead_letters,
+    holds,
     normalizer,
     revisions,
     rollouts,
@@ -121,6 +123,8 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
         stuck = {(p.site, p.agent, p.source): p.problem for p in normalizer.problems(db) if within(p.site)}
         sinks = views.sinks(db)
         dead = _dead(dead_letters.summary(db), within)
+        held = sum(count for site, count in holds.count_open(db).items() if within(site))
+        unknown_codes = len({(w.list, w.value) for w in codes.waiting(db) if within(w.site) and not w.said})
         unconfirmed, waiting = approvals.steps(db) if within.everything else ([], [])
     streams = [stream for stream in _streams(data, decided) if within(stream.site)]
     revision = (
@@ -133,6 +137,10 @@ def status(data: DataDirectory, now_us: int, within: Sites = EVERYWHERE) -> Stat
     ]
     steps += [f"{risk.sentence}: {risk.next}" for risk in pressing]
     steps += [f"agent {s.agent} is unknown here and refused: see crossdock agents" for s in unknown]
+    if unknown_codes:
+        steps.append(f"{_counted(unknown_codes, 'code')} without a meaning: crossdock codes list")
+    if held:
+        steps.append(f"{_counted(held, 'document')} held by a rule: crossdock holds list")
     steps = [*unconfirmed, *steps, *waiting]
     if store.step and (store.state != "stuck" or controller.state == "up"):
         steps.insert(0, store.step)
@@ -299,6 +307,10 @@ def _steps(
     return steps
 
 
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' if n > 1 else ''}"
+
+
 def _full(agent: AgentView, now_us: int) -> str:
     """When the outbox of an agent that does not speak to us is full, if it reads on as it last did."""
     hours = (agent.outbox.fills_at_us - now_us) / 3.6e9
@@ -315,10 +327,20 @@ def _sink_step(sink: views.SinkView, now_us: int) -> str:
         waits = f"; {sink.waiting:,} deliveries wait and none is given up{drain}" if sink.waiting else ""
         return f"sink {sink.sink} gives no verdict{down}: {sink.problem}{waits}"
     if sink.paused:
-        return f"sink {sink.sink} is paused"
+        return f"sink {sink.sink} is paused{_said(sink, now_us)}: crossdock sinks resume {sink.sink}"
+    if sink.draining:
+        return f"sink {sink.sink} sends what was due and pauses then{_said(sink, now_us)}"
     if sink.oldest_us and now_us - sink.oldest_us > LAG_SECONDS * 1_000_000:
         return f"sink {sink.sink} is behind{drain}: crossdock top shows whether it catches up"
     return ""
+
+
+def _said(sink: views.SinkView, now_us: int) -> str:
+    """Since when, by whom and why a person paused it."""
+    if not sink.said_us:
+        return ""
+    because = f" ({sink.said_because})" if sink.said_because else ""
+    return f" for {_span((now_us - sink.said_us) / 1e6)} by {sink.said_by}{because}"
 
 
 def _span(seconds: float) -> str:

@@ -105,6 +105,14 @@ def sample(data: DataDirectory, now_us: int, before: Sample | None = None, withi
     return Sample(now_us, controller, received, normalized, oldest, finished.run_id, finished.done, sinks, fleet, dead)
 
 
+def _stopped(sink: views.SinkView) -> str:
+    """What a person said of it, where it sends nothing, or soon will not."""
+    if not (sink.paused or sink.draining):
+        return ""
+    because = f": {sink.said_because}" if sink.said_because else ""
+    return ("paused" if sink.paused else "draining") + (f" by {sink.said_by}{because}" if sink.said_by else "")
+
+
 def between(before: Sample, after: Sample) -> Top:
     """Rates from *before* to *after*, and what waits at *after*."""
     seconds = max(0.001, (after.at_us - before.at_us) / 1e6)
@@ -128,7 +136,7 @@ def between(before: Sample, after: Sample) -> Top:
     sinks = [
         SinkRate(
             s.sink, after.done.get(s.sink, 0) / seconds, s.pending, s.retrying, s.held, s.dead,
-            _lag(s.oldest_us, after.at_us), s.problem,
+            _lag(s.oldest_us, after.at_us), s.problem or _stopped(s),
         )
         for s in after.sinks
     ]  # fmt: skip

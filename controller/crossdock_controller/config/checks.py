@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from crossdock_controller.config import route_checks, selection, source_checks
+from crossdock_controller.config import owner_checks, route_checks, selection, source_checks, writer_checks
 from crossdock_controller.config.errors import Problem, errors_of
 from crossdock_controller.config.part import Part
 from crossdock_controller.config.parts import Parts
@@ -51,9 +51,12 @@ def _unique_names(parts: Parts) -> Iterator[Problem]:
         ("mapping", parts.mappings),
         ("route", parts.routes),
         ("sink", parts.sinks),
+        ("writer", parts.writers),
         ("list", parts.lists),
         ("group", parts.groups),
         ("environment", parts.environments),
+        ("team", parts.teams),
+        ("reconciliation", parts.reconciliations),
         ("test", parts.tests),
     )
     for word, of_kind in words:
@@ -167,4 +170,9 @@ _CHECKS: tuple[_Check, ...] = (
     source_checks.settings_are_valid,
     source_checks.mappings_fit_their_sources,
     route_checks.conditions_are_sound,
+    owner_checks.teams_name_what_exists,
+    owner_checks.reconciliations_name_what_exists,
+    writer_checks.settings_are_valid,
+    writer_checks.writers_are_somewhere,
+    writer_checks.sinks_have_their_writer,
 )

@@ -29,6 +29,7 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
     """
     model = loaded.sites[site]
     sources = [] if model.stop_all else loaded.sources_at(site)
+    writers = [] if model.stop_all else loaded.writers_at(site)
     limited = _limits(model.limits)
     return siteconfig.encode(
         siteconfig.SiteConfig(
@@ -50,6 +51,7 @@ def site_config(loaded: Loaded, site: str, revision: int) -> bytes:
             stop_all=model.stop_all,
             zone=model.zone if _goes_by_the_clock(sources, limited) else "UTC",
             limits=limited,
+            writers=tuple(siteconfig.WriterConfig(name=w.writer, kind=w.kind, settings=given) for w, given in writers),
         )
     )
 

@@ -44,7 +44,7 @@ class KeyChange:
 class Change:
     """One named part: a source at a site, or a site, mapping, route, sink or list of the controller."""
 
-    part: str  # "source", "site", "mapping", "route", "sink", "list"
+    part: str  # "source", "site", "mapping", "route", "sink", "list", "team", "reconciliation"
     name: str
     action: Action
     site: str = ""  # where it takes effect; "" for the controller
@@ -147,12 +147,13 @@ def _site_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
             if keys:
                 yield Change("site", site, "changed", site, keys)
         yield from _named("source", _sources(was), _sources(will), site)
+        yield from _named("writer", _writers(was), _writers(will), site)
 
 
 def _controller_changes(old: Loaded | None, new: Loaded) -> Iterator[Change]:
-    for word, attribute in (("mapping", "mappings"), ("route", "routes"), ("sink", "sinks")):
-        was = _plain(getattr(old, attribute)) if old else {}
-        yield from _named(word, was, _plain(getattr(new, attribute)), "")
+    for word in ("mapping", "route", "sink", "team", "reconciliation"):
+        was = _plain(getattr(old, f"{word}s")) if old else {}
+        yield from _named(word, was, _plain(getattr(new, f"{word}s")), "")
     yield from map(_short, _named("list", _codes(old), _codes(new), ""))
 
 
@@ -202,6 +203,10 @@ def _site_settings(loaded: Loaded | None, site: str, part: siteconfig.SiteConfig
 def _sources(part: siteconfig.SiteConfig | None) -> dict[str, Any]:
     """Sources by name, their settings beside kind, lane, schedule and budget, as they are written."""
     return {s.name: {**_common(s), **s.settings} for s in part.sources} if part else {}
+
+
+def _writers(part: siteconfig.SiteConfig | None) -> dict[str, Any]:
+    return {w.name: {"kind": w.kind, **w.settings} for w in part.writers} if part else {}
 
 
 def _common(source: siteconfig.SourceConfig) -> dict[str, Any]:

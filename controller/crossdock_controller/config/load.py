@@ -11,9 +11,11 @@ from crossdock_controller.conditions.predicate import compile_predicate
 from crossdock_controller.config import checks, parts, reach
 from crossdock_controller.config.errors import ConfigInvalid, Problem, errors_of, ordered
 from crossdock_controller.config.includes import FOLDER as SHARED
-from crossdock_controller.config.models import Route, SinkDef, Site, Source
+from crossdock_controller.config.models import Route, SinkDef, Site, Source, Writer
 from crossdock_controller.config.part import Part
 from crossdock_controller.config.policy import Policy
+from crossdock_controller.config.reconciliations import Reconciliation
+from crossdock_controller.config.teams import Team
 from crossdock_controller.config.tree import POLICY, Tree, folder_of
 from crossdock_controller.config.tree import check as check_tree
 from crossdock_controller.config.variables import substitute, values_of
@@ -38,6 +40,9 @@ class Loaded:
     mappings: Mapping[str, DocumentMapping]
     routes: Mapping[str, Route]
     sinks: Mapping[str, SinkDef]
+    teams: Mapping[str, Team]
+    reconciliations: Mapping[str, Reconciliation]
+    writers: Mapping[str, Writer]
     lists: Mapping[str, CodeList]
     takes: Mapping[str, frozenset[str]]  # of each file, the other files it takes something from
     warnings: tuple[Problem, ...]
@@ -59,6 +64,14 @@ class Loaded:
             return None
         settings: dict[str, Any] = substitute(reader.settings, values_of(known))
         return settings
+
+    def writers_at(self, site: str) -> list[tuple[Writer, dict[str, Any]]]:
+        """Writers at *site*, by name, each with its settings there."""
+        known = self.sites.get(site)
+        if known is None:
+            return []
+        values = values_of(known)
+        return [(w, substitute(w.settings, values)) for _, w in sorted(self.writers.items()) if w.runs_at(known)]
 
     def router(self) -> Router:
         """A router of this tree's routes, in the order of their names."""
@@ -104,6 +117,9 @@ def inspect(tree: Tree, environment: str | None = None) -> tuple[Loaded | None, 
         mappings={checks.source_of(part): part.model for part in read.mappings if part.model is not None},
         routes=parts.models(read.routes),
         sinks=parts.models_in(read.sinks, environment),
+        teams=parts.models(read.teams),
+        reconciliations=parts.models(read.reconciliations),
+        writers=parts.models(read.writers),
         lists=parts.models(read.lists),
         takes=reach.takes(read),
         warnings=tuple(problems),

@@ -251,6 +251,19 @@ class Source(StrictModel):
         return selection.matches(self.on, site.all_labels())
 
 
+class Writer(StrictModel):
+    """Where documents may be written at sites: `writers/*.yaml`. Every other key is a setting of its kind."""
+
+    writer: Name = Field(description="its name, unique; sinks of kind `agent` and the site's own policy refer to it")
+    on: On = Field(description="labels of the sites it is at; `{}` is every site")
+    kind: str = Field(description="file_drop, sql")
+    settings: dict[str, Any] = {}
+
+    def runs_at(self, site: Site) -> bool:
+        """Whether *site* carries every label of `on` (see `selection`)."""
+        return selection.matches(self.on, site.all_labels())
+
+
 class Route(StrictModel):
     """A condition and where events that fulfil it go: `routes/*.yaml`."""
 
@@ -288,4 +301,5 @@ class SinkDef(StrictModel):
 
 
 SOURCE_KEYS = frozenset(Source.model_fields) - {"settings"}
+WRITER_KEYS = frozenset(Writer.model_fields) - {"settings"}
 SINK_KEYS = frozenset(SinkDef.model_fields) - {"settings"}

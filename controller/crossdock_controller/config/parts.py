@@ -18,11 +18,13 @@ from crossdock_controller.config import lists, scoping, secrets, typed, variable
 from crossdock_controller.config.errors import Problem
 from crossdock_controller.config.includes import FOLDER as SHARED
 from crossdock_controller.config.includes import Includes
-from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, Route, SinkDef, Site, Source
+from crossdock_controller.config.models import SINK_KEYS, SOURCE_KEYS, WRITER_KEYS, Route, SinkDef, Site, Source, Writer
 from crossdock_controller.config.part import File, Part
 from crossdock_controller.config.policy import Policy
-from crossdock_controller.config.schema import source_kinds
+from crossdock_controller.config.reconciliations import Reconciliation
+from crossdock_controller.config.schema import source_kinds, writer_kinds
 from crossdock_controller.config.scopes import Environment, Group
+from crossdock_controller.config.teams import Team
 from crossdock_controller.config.tree import FOLDERS, POLICY, Tree, folder_of
 from crossdock_controller.hints import did_you_mean
 from crossdock_controller.mappings import model as mapping_model
@@ -46,10 +48,13 @@ class Parts:
     mappings: list[Part[mapping_model.Mapping]]
     routes: list[Part[Route]]
     sinks: list[Part[SinkDef]]
+    writers: list[Part[Writer]]
     lists: list[Part[CodeList]]
     groups: list[Part[Group]]
     environments: list[Part[Environment]]
     policies: list[Part[Policy]]
+    teams: list[Part[Team]]
+    reconciliations: list[Part[Reconciliation]]
     tests: list[Part[MappingTest]]
     shared: list[str]
     others: list[Problem]
@@ -57,7 +62,8 @@ class Parts:
     def all(self) -> list[Part[Any]]:
         scopes: list[Part[Any]] = [*self.groups, *self.environments, *self.policies]
         mapped: list[Part[Any]] = [*self.mappings, *self.lists, *self.tests]
-        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *scopes]
+        people: list[Part[Any]] = [*self.teams, *self.reconciliations]
+        return [*self.sites, *self.sources, *mapped, *self.routes, *self.sinks, *self.writers, *scopes, *people]
 
     def problems(self) -> list[Problem]:
         return [*self.others, *(problem for part in self.all() for problem in part.problems)]
@@ -76,10 +82,13 @@ def read_parts(tree: Tree) -> Parts:
         mappings=[_part(f, "mapping", _mapping) for f in files["mappings"]],
         routes=[_part(f, "route", _route) for f in files["routes"]],
         sinks=[_in_each(f, worlds) for f in files["sinks"]],
+        writers=[_part(f, "writer", _writer) for f in files["writers"]],
         lists=[*(_part(f, "list", lists.build) for f in files[lists.FOLDER]), *lists.tables(tree)],
         groups=groups,
         environments=environments,
         policies=[_part(f, "approvals", _policy) for f in files[POLICY]],
+        teams=[_part(f, "team", _team) for f in files["teams"]],
+        reconciliations=[_part(f, "reconciliation", _reconciliation) for f in files["reconciliations"]],
         tests=[_part(f, "test", _test) for f in files[TESTS]],
         shared=[name for name in sorted(tree) if folder_of(name) == SHARED],
         others=[*others, *clashes],
@@ -183,6 +192,16 @@ def _policy(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tup
     return typed.build(Policy, data, file)
 
 
+def _team(file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Team | None, list[Problem]]:
+    return typed.build(Team, {"team": stem, **data}, file)
+
+
+def _reconciliation(
+    file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str
+) -> tuple[Reconciliation | None, list[Problem]]:
+    return typed.build(Reconciliation, {"reconciliation": stem, **data}, file)
+
+
 def _site(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Site | None, list[Problem]]:
     site, problems = typed.build(Site, data, file)
     return site, _with_secrets(problems, file, data.get("variables"), ("variables",))
@@ -194,6 +213,14 @@ def _source(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tup
     source, problems = typed.build(Source, {**own, "settings": settings}, file)
     problems += _kind_problems(file, data, source_kinds(), "source")
     return source, _with_secrets(problems, file, settings)
+
+
+def _writer(file: yamlfile.YamlFile, data: Mapping[str, Any], _stem: str) -> tuple[Writer | None, list[Problem]]:
+    settings = {key: value for key, value in data.items() if key not in WRITER_KEYS}
+    own = {key: value for key, value in data.items() if key in WRITER_KEYS}
+    writer, problems = typed.build(Writer, {**own, "settings": settings}, file)
+    problems += _kind_problems(file, data, writer_kinds(), "writer")
+    return writer, _with_secrets(problems, file, settings)
 
 
 def _route(file: yamlfile.YamlFile, data: Mapping[str, Any], stem: str) -> tuple[Route | None, list[Problem]]:

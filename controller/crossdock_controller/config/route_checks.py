@@ -67,16 +67,17 @@ def _origins(parts: Parts) -> Iterator[tuple[Part[Any], dict[str, Any]]]:
         source = sources.get(mapping.reads) if mapping is not None else None
         for site in models(parts.sites).values():
             if mapping is not None and source is not None and source.runs_at(site):
-                yield (
-                    part,
-                    {
-                        "document": mapping.document,
-                        "site": site.site,
-                        "source": source.source,
-                        "lane": source.lane,
-                        "labels": site.all_labels(),
-                    },
-                )
+                for document in (mapping.document, *(one.document for one in mapping.also)):
+                    yield (
+                        part,
+                        {
+                            "document": document,
+                            "site": site.site,
+                            "source": source.source,
+                            "lane": source.lane,
+                            "labels": site.all_labels(),
+                        },
+                    )
 
 
 def _may_match(predicate: Predicate, variables: dict[str, Any]) -> bool:

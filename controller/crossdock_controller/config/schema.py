@@ -1,6 +1,6 @@
-"""Settings of sources, checked by the schemas their agents exported: the controller never imports an agent.
+"""Settings of sources and writers, checked by the schemas that agents exported: the controller never imports one.
 
-`crossdock/schemas/sources.json` is generated from the agent's settings types. Each finding of the JSON Schema is turned
+`crossdock/schemas/sources.json` and `writers.json` are generated from the agent's settings types. A finding is turned
 into the path and the sentence an operator needs.
 """
 
@@ -37,14 +37,18 @@ class Finding(NamedTuple):
     hint: str
 
 
-@functools.cache
 def source_schemas() -> dict[str, Any]:
     """The exported file. Raises ConfigError when the installation lacks it."""
+    return _schemas("sources")
+
+
+@functools.cache
+def _schemas(of: str) -> dict[str, Any]:
     try:
-        text = importlib.resources.files("crossdock").joinpath("schemas/sources.json").read_text("utf-8")
+        text = importlib.resources.files("crossdock").joinpath(f"schemas/{of}.json").read_text("utf-8")
     except OSError as error:
         raise ConfigError(
-            "crossdock/schemas/sources.json is missing from this installation",
+            f"crossdock/schemas/{of}.json is missing from this installation",
             hint="run 'python agent/export_schemas.py' in a checkout, or install the package again",
         ) from error
     schemas: dict[str, Any] = json.loads(text)
@@ -57,26 +61,37 @@ def source_kinds() -> list[str]:
 
 def source_findings(kind: str, settings: Any) -> list[Finding]:
     """Everything wrong with *settings* of a source of *kind* (which must be known), each once, by path."""
-    found = {finding for error in _validator(kind).iter_errors(settings) for finding in _findings(error)}
+    return _found("sources", kind, settings)
+
+
+def writer_kinds() -> list[str]:
+    return sorted(_schemas("writers")["kinds"])
+
+
+def writer_findings(kind: str, settings: Any) -> list[Finding]:
+    """As `source_findings`, of a writer."""
+    return _found("writers", kind, settings)
+
+
+def setting_names(kind: str, of: str = "sources") -> list[str]:
+    """Top keys of the settings of *kind*."""
+    return sorted(_resolved(of, _schemas(of)["kinds"][kind]).get("properties", {}))
+
+
+def _found(of: str, kind: str, settings: Any) -> list[Finding]:
+    found = {finding for error in _validator(of, kind).iter_errors(settings) for finding in _findings(error)}
     return sorted(found, key=lambda f: ([str(part) for part in f.path], f.message))
 
 
-def setting_names(kind: str) -> list[str]:
-    """Top keys of the settings of *kind*."""
-    return sorted(_resolved(source_schemas()["kinds"][kind]).get("properties", {}))
-
-
-def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
+def _resolved(of: str, schema: dict[str, Any]) -> dict[str, Any]:
     reference = str(schema.get("$ref", ""))
-    found: dict[str, Any] = (
-        source_schemas().get("$defs", {}).get(reference.rpartition("/")[2], {}) if reference else schema
-    )
+    found: dict[str, Any] = _schemas(of).get("$defs", {}).get(reference.rpartition("/")[2], {}) if reference else schema
     return found
 
 
 @functools.cache
-def _validator(kind: str) -> Any:
-    schemas = source_schemas()
+def _validator(of: str, kind: str) -> Any:
+    schemas = _schemas(of)
     definitions = schemas.get("$defs", {})
     return Draft202012Validator(
         {**schemas["kinds"][kind], "$defs": definitions}, format_checker=jsonschema.FormatChecker()

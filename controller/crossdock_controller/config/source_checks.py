@@ -36,7 +36,8 @@ def sources_run_somewhere(parts: Parts) -> Iterator[Problem]:
         site = site_part.model
         if site is None or site.stop_all:
             continue
-        if not any(part.model is not None and part.model.runs_at(site) for part in parts.sources):
+        here: list[Part[Any]] = [*parts.sources, *parts.writers]
+        if not any(part.model is not None and part.model.runs_at(site) for part in here):
             message = "no source runs at this site; its agents keep what they have"
             yield site_part.file.problem(("site",), message, "'stop_all: true' stops them on purpose", warning=True)
 

@@ -21,7 +21,10 @@ from crossdock_controller.hints import did_you_mean
 
 Tree = Mapping[str, str]
 
-FOLDERS = ("sites", "sources", "mappings", "routes", "sinks", "lists", "groups", "environments", "shared", "tests")
+FOLDERS = (
+    "sites", "sources", "mappings", "routes", "sinks", "writers", "lists", "groups", "environments", "teams",
+    "reconciliations", "shared", "tests",
+)  # fmt: skip
 POLICY = "policy.yaml"
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_TREE_BYTES = 16 * 1024 * 1024  # ruamel reads about 200 kB a second

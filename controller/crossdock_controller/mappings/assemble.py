@@ -13,11 +13,11 @@ from typing import Any
 from crossdock.errors import Rejected
 from crossdock_controller.formats.base import Decoded
 from crossdock_controller.mappings.build import Built
-from crossdock_controller.mappings.cells import Columns
 from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
+from crossdock_controller.mappings.derived import Columns
 from crossdock_controller.mappings.lists import built_lines
-from crossdock_controller.mappings.rules import Broken, Lookup
+from crossdock_controller.mappings.rules import Broken, KnownKeys
 from crossdock_controller.mappings.where import trimmed
 from crossdock_controller.outcomes import Hold
 
@@ -46,6 +46,7 @@ class Work:
     failures: dict[int, Failure] = field(default_factory=dict)
     warnings: dict[int, list[str]] = field(default_factory=dict)
     holds: dict[int, list[Hold]] = field(default_factory=dict)
+    beside: dict[int, list[Any]] = field(default_factory=dict)  # further documents of the same rows
 
 
 def at(line: int) -> str:
@@ -59,10 +60,11 @@ def assemble(program: Program, rows: Decoded, firsts: Sequence[int], lasts: Sequ
         return _one_each(program, rows, firsts, lasts, text_only=text_only)
     end = lasts[-1] if len(lasts) else 0
     columns = _columns(program, rows, end)
-    assert program.lines is not None  # noqa: S101 - a compiled mapping with `each` has lines
-    lines = program.lines.build(columns, end, text_only=text_only)
+    lines = program.lines.build(columns, end, text_only=text_only) if program.lines is not None else Built([])
     heads: Columns = {name: [column[i] for i in firsts] for name, column in columns.items()}
-    given = {"lines": [tuple(lines.structs[first:last]) for first, last in zip(firsts, lasts, strict=True)]}
+    given = None
+    if program.lines is not None:
+        given = {"lines": [tuple(lines.structs[first:last]) for first, last in zip(firsts, lasts, strict=True)]}
     built = program.header.build(heads, len(firsts), text_only=text_only, given=given)
     work = Work(built.structs, firsts, lasts, warnings=built.warnings)
     errors: dict[int, list[tuple[int, Rejected]]] = {
@@ -103,7 +105,7 @@ def _one_each(program: Program, rows: Decoded, firsts: Sequence[int], lasts: Seq
     return work
 
 
-def check(program: Program, work: Work, known: Lookup) -> None:
+def check(program: Program, work: Work, known: KnownKeys) -> None:
     """Runs the rules over the documents without a failure; all of one rule at once."""
     for rule in program.checks:
         sound = [g for g in range(len(work.documents)) if g not in work.failures] if work.failures else None
@@ -157,9 +159,9 @@ def _told(reasons: list[str]) -> str:
 
 def _warn_of_conflicts(program: Program, work: Work, columns: Columns, rows: Decoded) -> None:
     """A header column should say the same on every record of a group; the first is taken."""
-    assert program.lines is not None  # noqa: S101 - see assemble
+    of_lines = program.lines.columns if program.lines is not None else ()
     for name in program.header.columns:
-        if name in program.lines.columns or name in program.each:
+        if name in of_lines or name in program.each:
             continue
         values = columns[name]
         for g, (first, last) in enumerate(zip(work.firsts, work.lasts, strict=True)):

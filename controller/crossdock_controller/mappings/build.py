@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from crossdock.errors import Rejected
-from crossdock_controller.mappings.cells import Cell, Columns, Constant
+from crossdock_controller.mappings.cells import Cell, Constant
+from crossdock_controller.mappings.derived import Columns, Derived
 
 
 @dataclass(slots=True)
@@ -27,10 +29,18 @@ class Built:
 
 
 class Builder:
-    def __init__(self, struct: type[msgspec.Struct], cells: dict[str, Cell]) -> None:
-        """*cells* by field name; fields without one keep their default."""
+    def __init__(
+        self,
+        struct: type[msgspec.Struct],
+        cells: dict[str, Cell],
+        derived: Mapping[str, Derived] = MappingProxyType({}),
+    ) -> None:
+        """*cells* by field name; fields without one keep their default. *derived* are columns made of others."""
         self._struct, self._cells = struct, cells
-        self.columns = tuple(dict.fromkeys(column for cell in cells.values() for column in cell.columns))
+        asked = dict.fromkeys(column for cell in cells.values() for column in cell.columns)
+        self._derived = {name: derived[name] for name in asked if name in derived}
+        self._inputs = {name: column.columns for name, column in self._derived.items()}
+        self.columns = self._real(asked)
         parameters = inspect.signature(struct).parameters.values()
         self._positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
         self._defaults = {f.name: f.default for f in msgspec.structs.fields(struct)}
@@ -38,12 +48,19 @@ class Builder:
     @property
     def reads(self) -> dict[str, tuple[str, ...]]:
         """By field: the columns that its value is made of."""
-        return {name: cell.columns for name, cell in self._cells.items()}
+        return {name: self._real(cell.columns) for name, cell in self._cells.items()}
+
+    def _real(self, columns: Iterable[str]) -> tuple[str, ...]:
+        """*columns* with those that a derived one is made of in its place."""
+        found = (name for column in columns for name in self._inputs.get(column, (column,)))
+        return tuple(dict.fromkeys(found))
 
     def build(
         self, source: Columns, n: int, *, text_only: bool, given: Mapping[str, Sequence[Any]] | None = None
     ) -> Built:
         """*n* structs from *source*; *given* are fields made elsewhere (the lines), each *n* long."""
+        if self._derived:
+            source = source | {name: derived.values(source, n) for name, derived in self._derived.items()}
         built = Built([])
         fields: dict[str, Sequence[Any]] = dict(given or {})
         for name, cell in self._cells.items():

@@ -22,10 +22,10 @@ from crossdock_controller.mappings.cleaning import Clean
 from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.converters import Convert, Warned, as_text
 from crossdock_controller.mappings.decoding import Decode
+from crossdock_controller.mappings.derived import Columns, Failed, Settled
 
 _REMEMBERED = 16384  # conversions a cell keeps, some 4 MB of them at most; beyond, it starts anew
 
-Columns = dict[str, Sequence[Any]]
 Row = dict[str, object]
 
 
@@ -75,6 +75,7 @@ class Scalar(dict[str, object]):
         "convert",
         "empty",
         "is_plain_text",
+        "label",
         "name",
         "required",
         "target",
@@ -94,9 +95,12 @@ class Scalar(dict[str, object]):
         blank: tuple[str, ...] = (),
         codes: Decode | None = None,
         clean: Clean | None = None,
+        label: str = "",
     ) -> None:
+        """*label* is what a person reads for the column *name*."""
         super().__init__()
         self.target, self.name, self.convert = target, name, convert
+        self.label = label or name
         self.columns: tuple[str, ...] = (name,)
         self.empty, self.required, self.trim = empty, required, trim
         self.blank, self.codes, self.clean = frozenset(blank), codes, clean
@@ -155,26 +159,48 @@ class Scalar(dict[str, object]):
             untouched = not self.trim and self.codes is None and self.clean is None
             made = self.convert(raw if untouched else value)
         except UnknownCode as error:
-            raise error.at(self.name, self.target) from error
+            raise error.at(self.label, self.target) from error
         except Rejected as error:
-            raise Rejected(error.code, f"{self.name}: {error.message}", field=self.target, hint=error.hint) from error
+            raise Rejected(error.code, f"{self.label}: {error.message}", field=self.target, hint=error.hint) from error
         return self._noted(raw, made) if type(made) is Warned else made
 
     def _noted(self, raw: object, warned: Warned) -> object:
-        if isinstance(raw, str | int | float):
+        if warned.text and isinstance(raw, str | int | float):
             self.warned[raw] = f"{self.target}: {warned.text}"
         return self._when_blank() if warned.value is None else warned.value
 
     def _when_blank(self) -> object:
         if self.required:
-            raise Rejected("required", f"{self.name}: is blank, {self.target} is required", field=self.target)
+            raise Rejected("required", f"{self.label}: is blank, {self.target} is required", field=self.target)
         return self.empty
+
+
+class DerivedScalar(Scalar):
+    """A cell of a column that is made of others: its values may be settled already, or be none."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.is_plain_text = False
+
+    def column(self, source: Columns, n: int, *, text_only: bool) -> list[Any]:  # noqa: ARG002
+        """A number that was computed is not remembered: 1.0 and 1.00 are equal, but are not written the same."""
+        return super().column(source, n, text_only=False)
+
+    def read(self, raw: object) -> object:
+        if type(raw) is Settled:
+            return raw.value
+        if type(raw) is Failed:
+            error = raw.error
+            raise Rejected(error.code, error.message, field=self.target, hint=error.hint) from error
+        return super().read(raw)
 
 
 class Amount(dict[Any, object]):
     """A Quantity or Money: a decimal and its unit or currency, each of a column or constant; remembered as a whole."""
 
-    __slots__ = ("_convert", "_make", "_number", "_to", "_unit", "columns", "target")
+    __slots__ = ("_by_text", "_convert", "_make", "_number", "_to", "_unit", "columns", "target")
 
     def __init__(
         self,
@@ -191,6 +217,7 @@ class Amount(dict[Any, object]):
         self._convert, self._to = convert, to
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(number.columns + unit.columns))
         self._make: Any = make
+        self._by_text = not isinstance(number, DerivedScalar) and not isinstance(unit, DerivedScalar)
 
     def __missing__(self, raws: Any) -> object:
         amount = self[raws] = self._of(*raws) if isinstance(self._unit, Scalar) else self._of(raws, None)
@@ -202,7 +229,7 @@ class Amount(dict[Any, object]):
             self._number.warned.clear()
         numbers = source[self._number.name]
         units = source[self._unit.name] if isinstance(self._unit, Scalar) else repeat(None, n)
-        if not text_only:
+        if not text_only or not self._by_text:
             return list(map(self._of, numbers, units))
         return list(map(self.__getitem__, numbers if isinstance(units, repeat) else zip(numbers, units, strict=True)))
 
@@ -237,7 +264,7 @@ class Amount(dict[Any, object]):
         try:
             value = self._convert(number, unit)
         except Rejected as error:
-            name = self._number.name
+            name = self._number.label
             raise Rejected(error.code, f"{name}: {error.message}", field=self.target, hint=error.hint) from error
         return self._make(value, self._to, "" if word == self._to else word)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -41,6 +42,8 @@ class Program:
     lines_of: str | None = None  # the column whose list holds the lines
     deletes: Builder | None = None  # makes the document of a deleted record
     deletes_ignored: bool = False
+    name: str = ""  # of a further document
+    also: tuple[Program, ...] = ()  # that make further documents of the same records
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +101,48 @@ def _compile(
     tests = _tests(work, model)
     checks = _checks(work, model, entity, line_type)
     deletes = delete_builder(work, model, entity, declared.delete) if model.deletes is not None else None
-    if work.problems:
-        return None, work.problems
-    head = Builder(entity, header)
-    line = Builder(line_type, lines) if lines and line_type else None
+    also = [_also(model, i, site, declared, coding, lists) for i in range(len(model.also))]
+    found = [*work.problems, *_about_also(model), *(problem for _, problems in also for problem in problems)]
+    if found:
+        return None, found
+    head = Builder(entity, header, work.derived)
+    line = Builder(line_type, lines, work.derived) if lines and line_type else None
     inner = line.columns if line else ()
     if model.lines_of is not None:
         around = (name[len(AROUND) :] for name in inner if name.startswith(AROUND))
         inner = (model.lines_of, *around)
     asked = (test.column for test in tests if test.column not in ABOUT_THE_RECORD)
-    read = dict.fromkeys((*model.each, *asked, *head.columns, *inner, *(deletes.columns if deletes else ())))
+    others = tuple(replace(made, name=one.called) for (made, _), one in zip(also, model.also, strict=True) if made)
+    of_others = (name for other in others for name in other.columns)
+    of_deletes = deletes.columns if deletes else ()
+    read = dict.fromkeys((*model.each, *asked, *head.columns, *inner, *of_deletes, *of_others))
     program = Program(
-        entity, head, line, model.each, tests, checks, tuple(read), model.lines_of, deletes, model.deletes_ignored
-    )
+        entity, head, line, model.each, tests, checks, tuple(read), model.lines_of, deletes, model.deletes_ignored,
+        also=others,
+    )  # fmt: skip
     return program, []
+
+
+def _also(
+    model: Mapping,
+    i: int,
+    site: Site,
+    declared: Declared,
+    coding: Coding,
+    lists: typing.Mapping[str, CodeList | None] | None,
+) -> tuple[Program | None, list[Problem]]:
+    """A further document, as a mapping of its own of the same records. What is said of all is told with the first."""
+    program, found = _compile(model.also[i].alone(model), site, declared, coding, lists)
+    told = [p._replace(path=("also", i, *p.path)) for p in found if p.path[:1] != ("each",)]
+    return program, told
+
+
+def _about_also(model: Mapping) -> typing.Iterator[Problem]:
+    names = [model.document, *(one.called for one in model.also)]
+    for i, one in enumerate(model.also):
+        if one.called in names[: i + 1]:
+            hint = "give one of them a 'name'"
+            yield Problem(("also", i, "document"), f"{one.called} is made twice of the same records", hint)
 
 
 def _lines(work: Work, model: Mapping, line_type: type[Line] | None, declared: Declared) -> dict[str, Cell]:
@@ -129,7 +160,7 @@ def _lines(work: Work, model: Mapping, line_type: type[Line] | None, declared: D
         return cells
     elif model.lines:
         return StructFields(work, line_type, ("lines",)).cells(model.lines)
-    if model.each:
+    if model.each and not model.is_further:
         work.problem(
             ("each",), "records are grouped, but no lines are mapped", "add 'lines' to the fields, or leave 'each' out"
         )
@@ -179,14 +210,30 @@ def _checks(work: Work, model: Mapping, entity: type[Document], line_type: type[
             kind = _type_at(entity, line_type, name)
             if kind is None:
                 work.problem(path, f"{model.document} has no field {name!r}")
-            elif rule.kind in ("range", "sum") and kind not in (Decimal, int, Quantity, Money):
+            elif name in check.numbers and kind not in (Decimal, int, Quantity, Money):
                 work.problem(path, f"{name} is not a number")
-        if rule.known and rule.known.document not in entities():
-            work.problem(
-                (*path, "document"), f"unknown document {rule.known.document!r}", near(rule.known.document, entities())
-            )
+            elif name in check.dates and kind not in (date, datetime):
+                work.problem(path, f"{name} is neither a date nor a time")
+            elif rule.kind in ("within", "agrees") and name in check.of_lines and not name.startswith("lines."):
+                work.problem(path, f"{name} is not of a line", f"write it like lines.{name}")
+        if rule.kind in ("known", "within", "agrees"):
+            _check_other(work, path, check, getattr(rule, rule.kind).document)
         checks.append(check)
     return tuple(checks)
+
+
+def _check_other(work: Work, path: tuple[str | int, ...], check: Check, name: str) -> None:
+    """The document that a rule looks at beside the mapping's own, and its fields there."""
+    other = entities().get(name)
+    if other is None:
+        work.problem((*path, "document"), f"unknown document {name!r}", near(name, entities()))
+        return
+    for field in check.theirs:
+        kind = _type_at(other, _line_type(other), field)
+        if kind is None or not field.startswith("lines."):
+            work.problem(path, f"{name} has no {field!r} in its lines")
+        elif field in check.their_numbers and kind not in (Decimal, int, Quantity, Money):
+            work.problem(path, f"{field} of {name} is not a number")
 
 
 def _type_at(entity: type[Document], line_type: type[Line] | None, path: str) -> Any:

@@ -63,7 +63,8 @@ def converter(name: str, *, returns: type, options: tuple[str, ...] = ()) -> Cal
 def converters() -> dict[str, ConverterKind]:
     """Every converter registered so far, by name."""
     import crossdock_controller.mappings.check_digits
-    import crossdock_controller.mappings.dates  # noqa: F401 - registers, as the one before
+    import crossdock_controller.mappings.dates
+    import crossdock_controller.mappings.functions  # noqa: F401 - each registers its own
 
     return dict(_KINDS)
 
@@ -186,7 +187,7 @@ def _unsigned(spec: FieldSpec) -> Convert:
             result = Decimal(_joined(match, spec.thousands))
             if spec.implied and match["fraction"]:
                 raise Rejected("bad_decimal", f"{shown(value)} has decimals, {spec.implied} were implied")
-        return _bounded(result, value, spec)
+        return bounded(result, value, spec)
 
     return convert
 
@@ -230,7 +231,7 @@ def _joined(match: re.Match[str], thousands: str | None) -> str:
     return f"{text}e{parts['power']}" if parts.get("power") else text
 
 
-def _bounded(number: Decimal, value: object, spec: FieldSpec) -> Decimal:
+def bounded(number: Decimal, value: object, spec: FieldSpec) -> Decimal:
     """*number* shifted, rounded, without positive exponent or negative zero. Raises Rejected beyond MAX_DIGITS.
 
     Only a number under a millionth keeps the exponent (`1E-8`) that Python and JSON readers write and read it with.

@@ -14,6 +14,7 @@ import msgspec
 from crossdock_controller.documents.base import Document
 from crossdock_controller.documents.keys import key_fields
 from crossdock_controller.mappings.build import Builder
+from crossdock_controller.mappings.deriving import needed
 from crossdock_controller.mappings.fields import Site, StructFields
 from crossdock_controller.mappings.fields import Work as Compiling
 from crossdock_controller.mappings.model import FieldSpec, Mapping
@@ -31,7 +32,7 @@ def delete_builder(work: Compiling, model: Mapping, entity: type[Document], know
     merged = {name: _mild(name, spec, required) for name, spec in model.fields.items()} | overrides
     silent = Compiling(Site(work.site.name, work.site.source, work.site.zone), None, work.coding)
     # The problems of the fields have been told already.
-    builder = Builder(entity, StructFields(silent, entity, ("fields",)).cells(merged))
+    builder = Builder(entity, StructFields(silent, entity, ("fields",)).cells(merged), silent.derived)
     if model.each:
         work.problem(
             ("deletes",), "records are grouped, and a deleted one is a line rather than a document",
@@ -63,10 +64,11 @@ def _check_filled(
     work: Compiling, merged: dict[str, FieldSpec], entity: type[Document], required: set[str], known: Sequence[str]
 ) -> None:
     """What the document needs, and what its key is made of, must come from the columns that a delete fills."""
-    needed = required.union(key_fields(entity))
+    wanted = required.union(key_fields(entity))
     for name, spec in merged.items():
-        column = spec.from_
-        if name not in needed or column is None or column.startswith("$") or column in known:
+        told = (column for column in needed(spec) if not column.startswith("$"))
+        column = next((column for column in told if column not in known), None)
+        if name not in wanted or column is None:
             continue
         why = f"{entity.__name__} needs {name}" if name in required else f"the key of a {entity.__name__} has {name}"
         work.problem(

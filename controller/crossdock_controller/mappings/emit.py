@@ -16,6 +16,7 @@ import msgspec
 from crossdock_controller.documents.base import encode, entities
 from crossdock_controller.formats.base import SAMPLE_BYTES, Decoded, Format
 from crossdock_controller.mappings.assemble import Failure, Work
+from crossdock_controller.mappings.beside import with_beside
 from crossdock_controller.mappings.grouping import Group, Segment
 from crossdock_controller.mappings.reading import Stray
 from crossdock_controller.mappings.where import trimmed
@@ -110,6 +111,7 @@ class Emitter:
         holds: Iterable[tuple[Hold, ...]] = repeat(())
         if work.holds:
             holds = [tuple(work.holds.get(g, ())) for g in compress(range(len(good)), good)]
+        if work.holds or any(one.holds for others in work.beside.values() for one in others):
             for piece in segment.pieces:
                 piece.out.holding = True
         keys = [document.key() for document in documents]
@@ -126,6 +128,9 @@ class Emitter:
             repeat(self._version),
             holds,
         )
+        if work.beside:
+            made = compress(range(len(good)), good)
+            mapped = map(with_beside, mapped, (work.beside.get(g, ()) for g in made))
         if len(segment.pieces) == 1:
             segment.pieces[0].out.mapped.extend(mapped)
             return

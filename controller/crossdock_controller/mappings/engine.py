@@ -14,6 +14,7 @@ from crossdock.v1.batch_pb2 import BatchHeader
 from crossdock_controller.documents.base import encode
 from crossdock_controller.formats.base import Decoded, Fault, FormatSettings, create
 from crossdock_controller.mappings.assemble import Failure, Work, assemble, at, check
+from crossdock_controller.mappings.beside import add_beside, with_beside
 from crossdock_controller.mappings.codes import Codes, Coding
 from crossdock_controller.mappings.compile import compile_mapping
 from crossdock_controller.mappings.emit import Emitter, sample_of
@@ -135,8 +136,10 @@ class Engine:
             work = made(program.deletes, _decoded(program.columns, rows))
             failure = work.failures.get(0)
         elif failure is None:
-            work = self._assemble(_decoded(program.columns, rows), [0], [len(rows)], text_only=False)
-            check(program, work, KnownKeys(lookup))
+            decoded, known = _decoded(program.columns, rows), KnownKeys(lookup)
+            work = self._assemble(decoded, [0], [len(rows)], text_only=False)
+            check(program, work, known)
+            add_beside(program, decoded, work, known, text_only=False)
             failure = work.failures.get(0)
         if failure is not None:
             return Dead(
@@ -146,7 +149,7 @@ class Engine:
         document = work.documents[0]
         scope = unit if locator.kind == "file" and unit else locator.name.encode()
         event_id = self._emitter.event_id(locator, scope, rows)
-        return Mapped(
+        first = Mapped(
             event_id,
             self._document,
             document.key(),
@@ -158,6 +161,7 @@ class Engine:
             self._program.entity.VERSION,
             tuple(work.holds.get(0, ())),
         )
+        return with_beside(first, work.beside[0]) if work.beside else first
 
     def _unfit(self, rows: Sequence[dict[str, object]]) -> Failure | None:
         """Why corrected *rows* are not the records of one document."""
@@ -195,6 +199,7 @@ class Engine:
         if piece.fault is None:
             work = self._assemble(rows, range(n), range(1, n + 1), text_only=self._format.text_only)
             check(self._program, work, known)
+            add_beside(self._program, rows, work, known, text_only=self._format.text_only)
         else:
             work = Work([None] * n, range(n), range(1, n + 1), dict.fromkeys(range(n), Failure(*piece.fault)))
         self._emitter.documents(segment, rows, work)
@@ -244,6 +249,8 @@ class Engine:
             rows, [firsts[i] for i in usable], [lasts[i] for i in usable], text_only=self._format.text_only
         )
         check(self._program, part, known)
+        add_beside(self._program, rows, part, known, text_only=self._format.text_only)
+        work.beside = {usable[g]: others for g, others in part.beside.items()}
         for g, i in enumerate(usable):
             work.documents[i] = part.documents[g]
         work.failures |= {usable[g]: failure for g, failure in part.failures.items()}

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from crossdock.errors import ConfigError, Rejected
 from crossdock_controller.documents.base import Money, Quantity
-from crossdock_controller.mappings.cells import Amount, Cell, Constant, Extensions, Nested, Scalar
+from crossdock_controller.mappings.cells import Amount, Cell, Constant, DerivedScalar, Extensions, Nested, Scalar
 from crossdock_controller.mappings.check_digits import other_than_gtin
 from crossdock_controller.mappings.cleaning import cleaner
-from crossdock_controller.mappings.codes import CodeList, Coding
-from crossdock_controller.mappings.converters import ConverterKind, Warned, converters
+from crossdock_controller.mappings.converters import ConverterKind, converters
 from crossdock_controller.mappings.decoding import Decode, constant_of, decoder
+from crossdock_controller.mappings.deriving import NUMBERS, Deriving
+from crossdock_controller.mappings.functions import typed
 from crossdock_controller.mappings.model import Cleaning, CodesOf, FieldSpec, UnitsSpec
 from crossdock_controller.mappings.units import conversion
+from crossdock_controller.mappings.work import AROUND, Path, Problem, Site, Work, constant, near
 
-Path = tuple[str | int, ...]
+__all__ = ["AROUND", "Problem", "Site", "StructFields", "Work", "near", "plain_type"]
+
 RAW = "raw"  # the namespace of what a source wrote otherwise than we do
-AROUND = "^"  # before a column of the record around a list, in the fields of its elements
 
 _ALWAYS = {
     "from_",
@@ -39,6 +39,10 @@ _ALWAYS = {
     "blank",
     "codes",
     "otherwise",
+    "join",
+    "compute",
+    "first_of",
+    "cases",
     *Cleaning.model_fields,
 }
 _NATURAL: dict[Any, str] = {
@@ -50,55 +54,6 @@ _NATURAL: dict[Any, str] = {
     Money: "decimal",
     date: "date",
 }
-
-
-class Problem(NamedTuple):
-    path: Path  # keys into the mapping as modelled; see model.yaml_path for the file
-    message: str
-    hint: str = ""
-
-
-class Site(NamedTuple):
-    """Where the records come from. *zone* is None when only the mapping is checked."""
-
-    name: str = ""
-    source: str = ""
-    zone: ZoneInfo | None = None
-
-
-@dataclass(slots=True)
-class Work:
-    site: Site
-    declared: frozenset[str] | None
-    coding: Coding
-    lists: Mapping[str, CodeList | None] | None = None  # None: not known, so that nothing is said about them
-    problems: list[Problem] = field(default_factory=list)
-    zones: set[str] = field(default_factory=set)  # in which the mapping reads local times
-    around: frozenset[str] | None = None  # inside a list: the columns of the record; `declared` are its elements'
-    in_list: bool = False
-
-    def problem(self, path: Path, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(path, message, hint))
-
-    def column(self, path: Path, name: str) -> None:
-        known, what = self.declared, "the list" if self.in_list else "the source"
-        if name.startswith(AROUND):
-            if not self.in_list:
-                self.problem(path, f"{name!r} is a column around a list, and these fields are of no list's elements")
-                return
-            known, name, what = self.around, name[len(AROUND) :], "the source"
-        if known is not None and name not in known:
-            self.problem(path, f"{what} has no column {name!r}", near(name, known))
-
-    def enter(self, elements: Sequence[str] | None) -> None:
-        """What follows is about the elements of a list with the columns *elements* (None: only the data tells)."""
-        self.around, self.declared, self.in_list = self.declared, None, True
-        if elements is not None:
-            self.declared = frozenset(elements)
-
-    def leave(self) -> None:
-        if self.in_list:
-            self.declared, self.around, self.in_list = self.around, None, False
 
 
 class StructFields:
@@ -236,8 +191,11 @@ class StructFields:
         self._options(path, spec, kind, wanted)
         zone = self._zone(path, spec)
         try:
-            convert = kind.make(spec, zone)
-            neutral = kind.make(FieldSpec(value=""), zone or ZoneInfo("UTC"))
+            convert, natural = kind.make(spec, zone), kind
+            if kind.returns is object:  # a function, which may give anything
+                convert = typed(convert, Decimal if wanted in (Quantity, Money) else wanted, spec)
+                natural = converters()[_NATURAL.get(wanted, "datetime")]
+            neutral = natural.make(FieldSpec(value=""), zone or ZoneInfo("UTC"))
             clean = cleaner(spec)
         except ConfigError as error:
             self._work.problem(path, error.message, error.hint)
@@ -247,9 +205,12 @@ class StructFields:
         decode = self._decoder(path, spec, neutral)
         if spec.value is not None:
             return Constant(self._constant(path, "value", spec.value, neutral))
-        cell = Scalar(
+        name, label, make = spec.from_ or "", "", Scalar
+        if spec.is_derived:
+            name, label, make = *Deriving(self._work, path, spec, neutral).column(), DerivedScalar
+        cell = make(
             f"{self._prefix}{target}",
-            spec.from_ or "",
+            name,
             convert,
             empty=default,
             required=required,
@@ -257,12 +218,14 @@ class StructFields:
             blank=spec.blank,
             codes=decode,
             clean=clean,
+            label=label,
         )
         if isinstance(spec.codes, CodesOf):
             self._work.coding.remembers(cell.forget)
         if cell.name.startswith("$"):
             return self._place(path, cell)
-        self._work.column(path, cell.name)
+        if not spec.is_derived:
+            self._work.column(path, cell.name)
         return cell
 
     def _decoder(self, path: Path, spec: FieldSpec, convert: Any) -> Decode | None:
@@ -314,7 +277,7 @@ class StructFields:
             self._work.problem((*path, "as"), f"unknown converter {name!r}", near(name, known))
             return None
         makes = Decimal if wanted in (Quantity, Money) else wanted
-        if known[name].returns is not makes:
+        if known[name].returns not in (makes, object):
             fitting = ", ".join(sorted(k.name for k in known.values() if k.returns is makes))
             self._work.problem(
                 (*path, "as"), f"converter {name!r} does not make a {makes.__name__}", f"use one of: {fitting}"
@@ -324,6 +287,8 @@ class StructFields:
 
     def _options(self, path: Path, spec: FieldSpec, kind: ConverterKind, wanted: Any) -> None:
         allowed = _ALWAYS | kind.options | {Quantity: {"uom", "convert"}, Money: {"currency"}}.get(wanted, set())
+        if spec.compute is not None or any(case.compute is not None for case in spec.cases or ()):
+            allowed |= set(NUMBERS)
         for option in sorted(spec.model_fields_set - allowed):
             self._work.problem((*path, option), f"option {option!r} means nothing to converter {kind.name!r}")
 
@@ -340,12 +305,7 @@ class StructFields:
         return zone
 
     def _constant(self, path: Path, option: str, value: str | float | bool, convert: Any) -> object:
-        try:
-            made = convert(str(value).lower() if isinstance(value, bool) else str(value)) if value != "" else ""
-        except Rejected as error:
-            self._work.problem((*path, option), error.message)
-            return None
-        return made.value if isinstance(made, Warned) else made
+        return constant(self._work, (*path, option), value, convert)
 
 
 def plain_type(annotated: Any) -> Any:
@@ -353,8 +313,3 @@ def plain_type(annotated: Any) -> Any:
     if isinstance(annotated, types.UnionType) or typing.get_origin(annotated) is typing.Union:
         return next(arg for arg in typing.get_args(annotated) if arg is not type(None))
     return annotated
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"

@@ -12,9 +12,9 @@ from crossdock.errors import Rejected
 from crossdock_controller.formats.base import Decoded
 from crossdock_controller.formats.lists import Elements
 from crossdock_controller.mappings.build import Built
-from crossdock_controller.mappings.cells import Columns
 from crossdock_controller.mappings.codes import UnknownCode
 from crossdock_controller.mappings.compile import Program
+from crossdock_controller.mappings.derived import Columns
 from crossdock_controller.mappings.fields import AROUND
 
 

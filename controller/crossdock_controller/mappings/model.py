@@ -15,11 +15,24 @@ rules:
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from crossdock_controller.mappings.codes import list_key
+from crossdock_controller.mappings.rule_models import (
+    AgreesRule,
+    BalancedRule,
+    CheckDigitRule,
+    ForwardRule,
+    InOrderRule,
+    LineTotalRule,
+    PlausibleRule,
+    ShrinkRule,
+    UnchangedRule,
+    UnitRule,
+    WithinRule,
+)
 
 Constant = str | int | float | bool
 Severity = Literal["reject", "hold", "warn"]
@@ -127,6 +140,66 @@ def _units(value: object) -> object:
     return {"to": value} if isinstance(value, str) else value
 
 
+class Condition(_Model):
+    """True for a record whose *column* passes each test given. Texts are compared without padding."""
+
+    column: str
+    equals: Texts | None = None  # any of these
+    not_equals: Texts | None = None  # none of these
+    matches: str | None = None  # a regular expression over the whole value
+    blank: bool | None = None
+
+    @model_validator(mode="after")
+    def _some_test(self) -> Condition:
+        if self.equals is None and self.not_equals is None and self.matches is None and self.blank is None:
+            raise ValueError("a condition needs one of: equals, not_equals, matches, blank")
+        return self
+
+
+class JoinPart(Cleaning):
+    """A column, or a text between columns. A text without any letter or digit stands for itself, `", "`; any other is
+    the name of a column."""
+
+    from_: str | None = Field(default=None, alias="from", description="a column")
+    value: Annotated[str | None, BeforeValidator(_text)] = Field(default=None, description="a text, instead of `from`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return {"from": value} if any(c.isalnum() for c in value) else {"value": value}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> JoinPart:
+        if (self.from_ is None) == (self.value is None):
+            raise ValueError("a part of 'join' is either 'from' (a column) or 'value' (a text)")
+        return self
+
+
+ORIGINS = ("from", "value", "join", "compute", "first_of")
+
+
+class Case(_Model):
+    """What a field is when all conditions of `when` hold; the last case may have none."""
+
+    when: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="conditions on columns of the record; without it always"
+    )
+    from_: str | None = Field(default=None, alias="from", description="a column")
+    value: Constant | None = Field(default=None, description="a constant")
+    join: Annotated[tuple[JoinPart, ...] | None, Field(max_length=20)] = Field(default=None, description="texts joined")
+    compute: str | None = Field(default=None, description="an expression")
+    first_of: Annotated[tuple[str, ...] | None, Field(max_length=20)] = Field(default=None, description="columns")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Case:
+        given = [name for name in ORIGINS if getattr(self, "from_" if name == "from" else name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a case has one of {', '.join(ORIGINS)}; this one has {', '.join(given) or 'none'}")
+        return self
+
+
 class FieldSpec(Cleaning):
     """Where one field comes from. A bare column name is short for `{from: COLUMN}`.
 
@@ -137,6 +210,16 @@ class FieldSpec(Cleaning):
 
     from_: str | None = Field(default=None, alias="from", description="a column")
     value: Constant | None = Field(default=None, description="a constant, instead of `from`")
+    join: Annotated[tuple[JoinPart, ...] | None, Field(min_length=1, max_length=20)] = Field(
+        default=None, description="columns and texts behind one another; blank where all the columns are"
+    )
+    compute: str | None = Field(default=None, description="an expression over columns: QTY * PRICE / 100")
+    first_of: Annotated[tuple[str, ...] | None, Field(min_length=1, max_length=20)] = Field(
+        default=None, description="the first of these columns that is not blank"
+    )
+    cases: Annotated[tuple[Case, ...] | None, Field(min_length=1, max_length=50)] = Field(
+        default=None, description="one of several, by conditions: the first case that holds"
+    )
     as_: str | None = Field(default=None, alias="as", description="the converter")
     default: Constant | None = Field(default=None, description="where the record has a blank")
     required: bool = Field(default=False, description="a blank is refused even where the document would allow it")
@@ -175,9 +258,18 @@ class FieldSpec(Cleaning):
 
     @model_validator(mode="after")
     def _one_origin(self) -> FieldSpec:
-        if (self.from_ is None) == (self.value is None):
-            raise ValueError("give either 'from' (a column) or 'value' (a constant)")
+        derived = [name for name in ("join", "compute", "first_of", "cases") if getattr(self, name) is not None]
+        if (self.from_ is not None) + (self.value is not None) + len(derived) != 1:
+            raise ValueError(
+                "give either 'from' (a column) or 'value' (a constant)"
+                + (f", or '{derived[0]}' alone" if derived else ", or one of join, compute, first_of, cases")
+            )
         return self
+
+    @property
+    def is_derived(self) -> bool:
+        """Made of several columns, or of one or another."""
+        return self.from_ is None and self.value is None
 
     def lists_used(self) -> frozenset[str]:
         """The names of the code lists that it asks for, its parts included."""
@@ -187,22 +279,6 @@ class FieldSpec(Cleaning):
         if self.convert is not None and isinstance(self.convert.factors, str):
             own.add(self.convert.factors)
         return frozenset(own).union(*(part.lists_used() for part in (self.uom, self.currency) if part is not None))
-
-
-class Condition(_Model):
-    """True for a record whose *column* passes each test given. Texts are compared without padding."""
-
-    column: str
-    equals: Texts | None = None  # any of these
-    not_equals: Texts | None = None  # none of these
-    matches: str | None = None  # a regular expression over the whole value
-    blank: bool | None = None
-
-    @model_validator(mode="after")
-    def _some_test(self) -> Condition:
-        if self.equals is None and self.not_equals is None and self.matches is None and self.blank is None:
-            raise ValueError("a condition needs one of: equals, not_equals, matches, blank")
-        return self
 
 
 def _overrides(value: object) -> object:
@@ -247,12 +323,16 @@ class SumRule(_Model):
     tolerance: Decimal = Decimal("0.01")
 
 
-RULES = ("required", "range", "pattern", "one_of", "known", "sum")
+RULES = (
+    "required", "range", "pattern", "one_of", "known", "sum", "check_digit", "currency", "unit", "minor_units", "whole",
+    "not_negative", "plausible", "in_order", "line_total", "balanced", "within", "agrees", "unchanged", "forward",
+    "shrink",
+)  # fmt: skip
 
 
 class Rule(_Model):
-    """Exactly one check. A broken one rejects the document or warns; `sum` warns unless told otherwise, because real
-    totals carry allowances and price bases that lines do not show."""
+    """Exactly one check. A broken one rejects the document (dead letter), holds it for a person, or warns, as its
+    *severity* says; which it is by default depends on the check."""
 
     required: Texts | None = None
     range: RangeRule | None = None
@@ -260,6 +340,21 @@ class Rule(_Model):
     one_of: OneOfRule | None = None
     known: KnownRule | None = None
     sum: SumRule | None = None
+    check_digit: CheckDigitRule | None = None
+    currency: Texts | None = None
+    unit: UnitRule | None = None
+    minor_units: Texts | None = None
+    whole: Texts | None = None
+    not_negative: Texts | None = None
+    plausible: PlausibleRule | None = None
+    in_order: InOrderRule | None = None
+    line_total: LineTotalRule | None = None
+    balanced: BalancedRule | None = None
+    within: WithinRule | None = None
+    agrees: AgreesRule | None = None
+    unchanged: UnchangedRule | None = None
+    forward: ForwardRule | None = None
+    shrink: ShrinkRule | None = None
     severity: Severity | None = None
     reason: str | None = None  # said instead of ours
 
@@ -275,18 +370,19 @@ class Rule(_Model):
         return next(name for name in RULES if getattr(self, name) is not None)
 
 
-class Mapping(_Model):
-    mapping: str = Field(min_length=1)
-    source: str | None = None  # the source of the same name unless given
-    document: str
-    each: Texts = ()  # grouping columns
-    where: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = ()  # a record counts when all hold
-    fields: dict[str, FieldSpec]
-    lines: dict[str, FieldSpec] = {}  # written inside `fields`
-    lines_of: str | None = None  # the list inside a record whose elements are the lines; `each` inside `fields.lines`
-    deletes: Overrides | None = None  # fields of the document a deleted record becomes; None: a dead letter
-    deletes_ignored: bool = False  # written `deletes: ignore`
-    rules: tuple[Rule, ...] = ()
+class _Made(_Model):
+    """A document, and what it is made of."""
+
+    document: str = Field(description="its kind: SalesOrder, Shipment ...")
+    where: Annotated[tuple[Condition, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="conditions: a record counts when all hold"
+    )
+    fields: dict[str, FieldSpec] = Field(description="field of the document: where it comes from")
+    lines: dict[str, FieldSpec] = Field(default={}, description="of its lines; written inside `fields`")
+    lines_of: str | None = Field(
+        default=None, description="the list inside a record whose elements are the lines; `each` inside `fields.lines`"
+    )
+    rules: tuple[Rule, ...] = Field(default=(), description="checks on the finished document")
 
     @model_validator(mode="before")
     @classmethod
@@ -304,6 +400,43 @@ class Mapping(_Model):
             found["lines_of"] = lines["each"]
         return found
 
+    def lists_used(self) -> frozenset[str]:
+        """The names of the code lists that its fields ask for."""
+        return frozenset[str]().union(*(spec.lists_used() for spec in (*self.fields.values(), *self.lines.values())))
+
+
+class Also(_Made):
+    """A further document of the same records. They are dead as a whole when it cannot be made."""
+
+    name: str | None = Field(
+        default=None, min_length=1, description="tells two of the same kind apart; its kind unless given"
+    )
+
+    @property
+    def called(self) -> str:
+        return self.name or self.document
+
+    def alone(self, of: Mapping) -> Mapping:
+        """As a mapping of its own of the same records."""
+        made = {name: getattr(self, name) for name in _Made.model_fields}
+        return _Further.model_construct(mapping=of.mapping, source=of.source, each=of.each, **made)
+
+
+class Mapping(_Made):
+    mapping: str = Field(min_length=1, description="its name; the file's name unless given")
+    source: str | None = Field(
+        default=None, description="the source whose records it maps; of its own name unless given"
+    )
+    each: Texts = Field(default=(), description="columns: consecutive records equal in them are one document")
+    deletes: Overrides | None = Field(
+        default=None, description="fields of the document that a deleted record becomes; without it a dead letter"
+    )
+    deletes_ignored: bool = Field(default=False, description="written `deletes: ignore`")
+    also: Annotated[tuple[Also, ...], Field(max_length=10)] = Field(
+        default=(), description="further documents of the same records"
+    )
+    is_further: ClassVar[bool] = False  # one of `also`
+
     @model_validator(mode="before")
     @classmethod
     def _ignored_deletes(cls, value: object) -> object:
@@ -318,12 +451,20 @@ class Mapping(_Model):
 
     def lists_used(self) -> frozenset[str]:
         """The names of the code lists that its fields ask for."""
-        specs = [*self.fields.values(), *self.lines.values(), *(self.deletes or {}).values()]
-        return frozenset().union(*(spec.lists_used() for spec in specs))
+        further = (one.lists_used() for one in self.also)
+        return super().lists_used().union(*(spec.lists_used() for spec in (self.deletes or {}).values()), *further)
+
+
+class _Further(Mapping):
+    is_further: ClassVar[bool] = True
 
 
 def yaml_path(tree: object, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """Where *path* of the model stands in *tree*, the file as written: the fields of a line stand inside `fields`."""
+    if path[:1] == ("also",) and len(path) > 2 and isinstance(tree, dict):
+        also, i = tree.get("also"), path[1]
+        own = also[i] if isinstance(also, list) and isinstance(i, int) and i < len(also) else None
+        return (*path[:2], *yaml_path(own, path[2:]))
     if path[:1] == ("lines_of",):
         return ("fields", "lines", "each")
     if path[:1] == ("lines",) and isinstance(tree, dict) and "lines" not in tree:

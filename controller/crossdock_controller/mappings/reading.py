@@ -111,7 +111,8 @@ def _header_fault(decoded: Decoded, program: Program) -> tuple[str, str, str] | 
         return (*decoded.header_fault, "")
     missing = [name for name in program.columns if name not in decoded.columns]
     if not missing:
-        return _list_fault(decoded, program)
+        faults = (_list_fault(decoded, one) for one in (program, *program.also))
+        return next((fault for fault in faults if fault is not None), None)
     doubled = [name for name in missing if any(seen.startswith(f"{name}#") for seen in decoded.columns)]
     said = f"column {doubled[0]} stands more than once" if doubled else f"column {', '.join(missing)} is missing"
     return "header_changed", f"{said}; header seen: {decoded.header_seen or ', '.join(decoded.columns)}", missing[0]

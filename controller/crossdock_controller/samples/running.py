@@ -85,7 +85,7 @@ def _cell(value: Any, kind: str) -> Any:
 
 
 def _judged(test: MappingTest, records: int, outcomes: Sequence[Outcomes]) -> Iterator[Difference]:
-    mapped = [m for out in outcomes for m in out.mapped]
+    mapped = [one for out in outcomes for m in out.mapped for one in m.all()]
     dead = [d for out in outcomes for d in out.dead]
     expected = test.expected
     if expected.documents is not None:

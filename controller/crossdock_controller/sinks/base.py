@@ -71,6 +71,7 @@ class SinkContext:
     name: str
     secret: Callable[[str], str]  # resolves "secret:NAME"; other text is returned as it is
     base_directory: str  # relative paths in settings are relative to it
+    holder: str = ""  # in whose name the store is written, where a sink needs it
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 from loguru import logger
 from pydantic import Field, field_validator
 
@@ -37,15 +38,34 @@ from crossdock_controller.sinks.broker_loop import LoopThread
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Connection
+    from nats.aio.msg import Msg
     from nats.js import JetStreamContext
 
 T = TypeVar("T")
 
 _SUBJECT_CHARACTERS = 3_000  # a server reads control lines of 4,096 bytes, reply subject and sizes included
 _HEADER_BYTES = 16_384  # more than all headers together; they count into the payload
+_NEVER_OPENED_SECONDS = 0.5  # the client waits for the end of a TLS connection that never began
 _PLACES = frozenset({"document", "key", "site"})
 # Errors by which JetStream refuses a message: https://github.com/nats-io/nats-server/blob/main/server/errors.json
-_TOO_LARGE, _FULL, _OTHER_STREAM = 10054, 10077, 10060
+_TOO_LARGE, _FULL, _OTHER_STREAM, _NOBODY = 10054, 10077, 10060, -1
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: int = 0
+    description: str = ""
+    err_code: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What JetStream says of a message: where it is, or why it is nowhere."""
+
+    stream: str = ""
+    seq: int = 0
+    error: _Error | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
 
 
 class NatsSettings(BrokerSettings):
@@ -89,7 +109,8 @@ class NatsClient:
         self._tls = tls_context(settings, context)
         self._loop = LoopThread(f"nats {context.name}")
         self._problem: Exception | None = None
-        self._waiting: list[asyncio.Future[Any]] = []
+        self._waiting: dict[int, asyncio.Future[_Answer]] = {}  # by position in the wave
+        self._inbox = ""
         self._connection = _client(context.name)
         self._stream: JetStreamContext
         self.usable = False
@@ -114,7 +135,7 @@ class NatsClient:
     def close(self) -> None:
         self.usable = False
         try:
-            self._loop.call(self._connection.close, CLOSE_SECONDS)
+            self._loop.call(self._connection.close, CLOSE_SECONDS if self._inbox else _NEVER_OPENED_SECONDS)
         except _errors() as error:
             logger.bind(sink=self._context.name).debug("the connection did not close well: {!r}", error)
         finally:
@@ -135,6 +156,8 @@ class NatsClient:
         )  # fmt: skip
         self._problem = None
         self._stream = self._connection.jetstream(timeout=self._settings.timeout_seconds)
+        self._inbox = self._connection.new_inbox()
+        await self._connection.subscribe(f"{self._inbox}.*", cb=self._answered)
         if self._settings.create:
             await self._create_stream()
 
@@ -144,56 +167,67 @@ class NatsClient:
     async def _closed(self) -> None:
         """Whatever waits for an acknowledgement will not get it on this connection."""
         self.usable = False
-        for future in self._waiting:
+        for future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionResetError("the connection was lost before the acknowledgement"))
 
     async def _publish(self, wave: Sequence[Outgoing], seconds: float) -> list[Verdict]:
-        verdicts: list[Verdict | None] = [None] * len(wave)
-        self._waiting = []
-        positions = []
+        verdicts: dict[int, Verdict] = {}
+        self._waiting = {}
         for position, delivery in enumerate(wave):
             try:
-                future = await self._send(delivery)
+                await self._send(position, delivery)
             except Rejected as error:
                 verdicts[position] = refusal(error)
-                continue
-            self._waiting.append(future)
-            positions.append(position)
         if self._waiting:
-            _, late = await asyncio.wait(self._waiting, timeout=seconds)
+            _, late = await asyncio.wait(self._waiting.values(), timeout=seconds)
             self.usable = self.usable and not late
-        for position, future in zip(positions, self._waiting, strict=True):
+        for position, future in self._waiting.items():
             verdicts[position] = self._verdict(future, len(wave[position].body))
-        return [verdict for verdict in verdicts if verdict is not None]
+        return [verdicts[position] for position in range(len(wave))]
 
-    async def _send(self, delivery: Outgoing) -> asyncio.Future[Any]:
+    async def _send(self, position: int, delivery: Outgoing) -> None:
         limit = min(self._settings.max_message_bytes, self._connection.max_payload - _HEADER_BYTES)
         if len(delivery.body) > limit:
             raise Rejected("too_large", too_large(len(delivery.body), limit).reason)
-        head = headers(delivery)
+        subject, head = self._subject.of(delivery), headers(delivery)
         head["Nats-Msg-Id"] = attempt_key(delivery, self._context.name)
-        return await self._stream.publish_async(
-            self._subject.of(delivery), delivery.body, stream=self._settings.stream, headers=head
-        )
+        head["Nats-Expected-Stream"] = self._settings.stream
+        self._waiting[position] = asyncio.get_running_loop().create_future()
+        await self._connection.publish(subject, delivery.body, f"{self._inbox}.{position}", head)
 
-    def _verdict(self, future: asyncio.Future[Any], size: int) -> Verdict:
-        from nats.js.errors import APIError, NoStreamResponseError
+    async def _answered(self, message: Msg) -> None:
+        """An acknowledgement, or why there is none. The client's own publisher loses those that are errors."""
+        future = self._waiting.get(int(message.subject.rpartition(".")[2]))
+        if future is None or future.done():
+            return
+        if message.headers and message.headers.get("Status") == "503":
+            future.set_result(_Answer(error=_Error(503, "no responders", _NOBODY)))
+            return
+        try:
+            future.set_result(_ANSWER.decode(message.data))
+        except (msgspec.DecodeError, RecursionError) as error:
+            future.set_exception(ConnectionError(f"an answer that cannot be read: {error}"))
 
+    def _verdict(self, future: asyncio.Future[_Answer], size: int) -> Verdict:
         if not future.done():
             future.cancel()
             return Verdict("retry", "no_confirm", f"no acknowledgement within {self._settings.timeout_seconds:g} s")
-        error = future.exception()
-        if error is None:
-            return DONE
-        if isinstance(error, NoStreamResponseError) or (isinstance(error, type) and error is NoStreamResponseError):
+        lost = future.exception()
+        if lost is not None:
+            return Verdict("retry", "no_confirm", str(lost))
+        answer = future.result()
+        if answer.error is None:
+            if answer.stream == self._settings.stream and answer.seq > 0:
+                return DONE
+            return Verdict("retry", "bad_answer", "something that is not the stream answered")
+        number, said = answer.error.err_code, answer.error.description
+        if number == _NOBODY:
             return Verdict("retry", "no_stream", f"no stream takes the subject {self._settings.subject!r}")
-        if not isinstance(error, APIError):
-            return Verdict("retry", "no_confirm", str(error))
-        if error.err_code == _TOO_LARGE:
-            return Verdict("rejected", "too_large", f"the stream refuses {size} bytes: {error.description}")
-        code = {_FULL: "stream_full", _OTHER_STREAM: "other_stream"}.get(error.err_code or 0, f"nats_{error.err_code}")
-        return Verdict("retry", code, f"the stream says: {error.description}")
+        if number == _TOO_LARGE:
+            return Verdict("rejected", "too_large", f"the stream refuses {size} bytes: {said}")
+        code = {_FULL: "stream_full", _OTHER_STREAM: "other_stream"}.get(number, f"nats_{number}")
+        return Verdict("retry", code, f"the stream says: {said}")
 
     async def _found(self) -> str:
         from nats.js.errors import NotFoundError

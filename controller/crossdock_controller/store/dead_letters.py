@@ -12,7 +12,7 @@ import msgspec
 
 from crossdock.errors import Refused
 from crossdock_controller.outcomes import Dead, Locator
-from crossdock_controller.store import audit, deliveries
+from crossdock_controller.store import audit, deliveries, exceptions
 from crossdock_controller.store.connection import transaction
 
 Kind = Literal["record", "delivery"]
@@ -59,7 +59,11 @@ _SELECT = (
 
 
 def add_records(db: sqlite3.Connection, source: int, letters: Iterable[tuple[int, Dead]], now_us: int) -> None:
-    """(input id, what died) of one source. In a transaction."""
+    """(input id, what died) of one source; each opens an exception. In a transaction."""
+    found = list(letters)
+    if not found:
+        return
+    before = _last(db)
     db.executemany(
         "INSERT INTO dead_letters(kind, source_id, input_id, code, reason, field, records, locator, sample, rows,"
         " list, value, state, created_us) VALUES('record',?,?,?,?,?,?,?,?,?,?,?,'open',?)",
@@ -78,13 +82,18 @@ def add_records(db: sqlite3.Connection, source: int, letters: Iterable[tuple[int
                 d.value,
                 now_us,
             )
-            for i, d in letters
+            for i, d in found
         ],
     )
+    exceptions.add_of_records(db, before, now_us)
 
 
 def add_deliveries(db: sqlite3.Connection, sink: int, letters: Iterable[tuple[int, str, str]], now_us: int) -> None:
-    """(event seq, code, reason) of deliveries that died at *sink*. In a transaction."""
+    """(event seq, code, reason) of deliveries that died at *sink*; each opens an exception. In a transaction."""
+    found = list(letters)
+    if not found:
+        return
+    before = _last(db)
     db.executemany(
         "INSERT INTO dead_letters(kind, source_id, input_id, sink_id, event_seq, code, reason, field, records, locator,"
         " sample, rows, state, created_us)"
@@ -92,14 +101,21 @@ def add_deliveries(db: sqlite3.Connection, sink: int, letters: Iterable[tuple[in
         " json_object('kind', i.origin_kind, 'name', i.origin_name, 'record', e.record, 'line', e.line,"
         " 'key', coalesce(e.locator, '')), x'', '[]', 'open', ?"
         " FROM events e JOIN inputs i ON i.id = e.input_id WHERE e.seq = ?",
-        [(sink, code, reason, now_us, seq) for seq, code, reason in letters],
+        [(sink, code, reason, now_us, seq) for seq, code, reason in found],
     )
+    exceptions.add_of_deliveries(db, before, now_us)
+
+
+def _last(db: sqlite3.Connection) -> int:
+    """The number of the newest letter there ever was."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'dead_letters'").fetchone()
+    return row[0] if row else 0
 
 
 def open_of(db: sqlite3.Connection, sink: int, seqs: Sequence[int]) -> list[int]:
     """The open dead letters of deliveries of the events *seqs* to *sink*."""
     rows = db.execute(
-        "SELECT l.id FROM json_each(?) q JOIN dead_letters l ON l.event_seq = q.value"
+        "SELECT l.id FROM json_each(?) q CROSS JOIN dead_letters l ON l.event_seq = q.value"
         " WHERE l.sink_id = ? AND l.state = 'open' ORDER BY l.id",
         (json.dumps(list(seqs)), sink),
     )
@@ -122,6 +138,12 @@ def get(db: sqlite3.Connection, letter: int) -> DeadLetter:
     if row is None:
         raise Refused(f"there is no dead letter {letter}", hint="crossdock dead list shows them")
     return _letter(row)
+
+
+def get_open(db: sqlite3.Connection, letters: Iterable[int]) -> list[DeadLetter]:
+    """Those of *letters* that are open, in the order of their numbers."""
+    query = f"{_SELECT} JOIN json_each(?) j ON d.id = j.value WHERE d.state = 'open' ORDER BY d.id"
+    return [_letter(row) for row in db.execute(query, (json.dumps(list(letters)),))]
 
 
 def list_all(
@@ -184,6 +206,7 @@ def resolve(
         raise Refused(
             f"dead letter {letter} is not open any more", hint=f"crossdock dead show {letter} tells who resolved it"
         )
+    exceptions.resolve_letters(db, [letter], by=by, outcome=state, now_us=now_us)
     if not on_record:
         return
     action = "dead.retry" if state == "retried" else "dead.discard"
@@ -201,26 +224,46 @@ def changed(db: sqlite3.Connection, letter: int, found: Dead) -> None:
         " value = iif(?4 = '', value, ?5) WHERE id = ?6 AND state = 'open'",
         (found.code, found.reason, found.field, found.list, found.value, letter),
     )
+    exceptions.refused_anew(db, letter)
 
 
 def retry_delivery(db: sqlite3.Connection, letter: DeadLetter, by: str, note: str, now_us: int) -> None:
     """The delivery is due now; its attempts go on."""
+    retry_deliveries(db, [letter], by, note, now_us)
+
+
+def retry_deliveries(db: sqlite3.Connection, letters: Sequence[DeadLetter], by: str, note: str, now_us: int) -> None:
+    """The deliveries are due now; their attempts go on. One transaction: all of them, or Refused."""
     with transaction(db):
-        resolve(db, letter.id, "retried", by, note, now_us)
-        sink, seq = _delivery_of(db, letter)
-        chain = deliveries.retry_dead(db, sink, seq, now_us)
-        if chain is None:
-            raise Refused(
-                f"the delivery of dead letter {letter.id} is not dead", hint="crossdock trace shows where it is"
-            )
-        deliveries.settle(db, sink, [chain], now_us)
+        for letter in letters:
+            resolve(db, letter.id, "retried", by, note, now_us)
+            sink, seq = _delivery_of(db, letter)
+            if letter.code == "expired" and deliveries.has_newer(db, sink, seq):
+                raise Refused(
+                    f"dead letter {letter.id} expired, and the sink has a newer version of"
+                    f" {letter.document} {letter.key}",
+                    hint=f"crossdock dead discard {letter.id}",
+                )
+            chain = deliveries.retry_dead(db, sink, seq, now_us)
+            if chain is None:
+                raise Refused(
+                    f"the delivery of dead letter {letter.id} is not dead", hint="crossdock trace shows where it is"
+                )
+            deliveries.settle(db, sink, [chain], now_us)
 
 
 def discard(db: sqlite3.Connection, letter: DeadLetter, by: str, note: str, now_us: int) -> None:
     """Give it up, on purpose and on record; a delivery's later versions are free to go."""
+    discard_all(db, [letter], by, note, now_us)
+
+
+def discard_all(db: sqlite3.Connection, letters: Sequence[DeadLetter], by: str, note: str, now_us: int) -> None:
+    """`discard` for many. One transaction: all of them, or Refused."""
     with transaction(db):
-        resolve(db, letter.id, "discarded", by, note, now_us)
-        if letter.kind == "delivery":
+        for letter in letters:
+            resolve(db, letter.id, "discarded", by, note, now_us)
+            if letter.kind != "delivery":
+                continue
             sink, seq = _delivery_of(db, letter)
             chain = deliveries.discard_dead(db, sink, seq)
             if chain is None:

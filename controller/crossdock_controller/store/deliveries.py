@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -76,6 +76,7 @@ class Picked(msgspec.Struct, frozen=True, gc=False):
     version: int = 1  # of the kind of document
     again: int | None = None  # the replay that sends it, 0 for a person who retried an expired one
     was_done: bool = False  # it was delivered before
+    input_id: int = 0  # the batch it came from
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,12 @@ class Failure:
 
 
 LAST = 2**63 - 1
+# Which index is taken is said, not left to be guessed: without statistics SQLite walks a sink's deliveries from the
+# first to the last where a chain has two rows.
 _PICK = (
     "SELECT d.event_seq, d.attempt, d.chain, d.since_us, e.id, e.document, e.key, e.body_id, e.body_start,"
-    " e.body_length, e.version, d.again, d.run_id"
-    " FROM deliveries d JOIN events e ON e.seq = d.event_seq"
+    " e.body_length, e.version, d.again, d.run_id, e.input_id"
+    " FROM deliveries d{index} CROSS JOIN events e ON e.seq = d.event_seq"
 )
 
 
@@ -141,7 +144,8 @@ def pick_fresh(
 ) -> list[Picked]:
     """The next fresh deliveries beyond *after*, in event order."""
     rows = db.execute(
-        _PICK + " WHERE d.sink_id = ? AND d.event_seq > ? AND d.event_seq <= ? AND d.state = ? AND d.chain IS NULL"
+        _PICK.format(index="")
+        + " WHERE d.sink_id = ? AND d.event_seq > ? AND d.event_seq <= ? AND d.state = ? AND d.chain IS NULL"
         " ORDER BY d.event_seq LIMIT ?",
         (sink, after, up_to, int(State.PENDING), limit),
     )
@@ -158,8 +162,8 @@ def pick_due(
     its key are in its chain (see `urgent`).
     """
     rows = db.execute(
-        _PICK + " WHERE d.sink_id = ?1 AND d.due_us <= ?2 AND d.event_seq <= ?6"
-        " AND NOT EXISTS (SELECT 1 FROM deliveries b"
+        _PICK.format(index=" INDEXED BY deliveries_due") + " WHERE d.sink_id = ?1 AND d.due_us <= ?2"
+        " AND d.event_seq <= ?6 AND NOT EXISTS (SELECT 1 FROM deliveries b INDEXED BY deliveries_chain"
         " WHERE b.sink_id = ?1 AND b.chain = d.chain AND b.event_seq < d.event_seq"
         " AND (b.due_us IS NULL OR b.due_us > d.due_us))"
         " AND (d.event_seq <= ?4 OR d.due_us <= ?7"
@@ -176,9 +180,11 @@ def _picked(rows: Iterable[Any], bodies: Bodies) -> list[Picked]:
     return [
         Picked(
             seq, attempt, chain, since_us, event_id, document, key, get(chunk, start, length), version, again,
-            run is not None,
+            run is not None, origin,
         )
-        for seq, attempt, chain, since_us, event_id, document, key, chunk, start, length, version, again, run in rows
+        for (
+            seq, attempt, chain, since_us, event_id, document, key, chunk, start, length, version, again, run, origin
+        ) in rows
     ]  # fmt: skip
 
 
@@ -192,13 +198,15 @@ def bring_forward(db: sqlite3.Connection, sink: int, now_us: int, by_us: int) ->
 
 def next_due_us(db: sqlite3.Connection, sink: int) -> int | None:
     """When the next exceptional delivery is due."""
-    row = db.execute("SELECT min(due_us) FROM deliveries WHERE sink_id = ? AND due_us IS NOT NULL", (sink,)).fetchone()
+    row = db.execute(
+        "SELECT min(due_us) FROM deliveries INDEXED BY deliveries_due WHERE sink_id = ? AND due_us IS NOT NULL", (sink,)
+    ).fetchone()
     return row[0] if row else None
 
 
 def has_chains(db: sqlite3.Connection, sink: int) -> bool:
     """Whether anything of this sink is unresolved; while nothing is, fresh deliveries need no look at their keys."""
-    query = "SELECT 1 FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL LIMIT 1"
+    query = "SELECT 1 FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ? AND chain IS NOT NULL LIMIT 1"
     return db.execute(query, (sink,)).fetchone() is not None
 
 
@@ -206,7 +214,8 @@ def blocked(db: sqlite3.Connection, sink: int, chains: Iterable[int]) -> dict[in
     """Those of *chains* that have an unresolved row in this sink, and the first event of each: what comes after that
     one waits. What a rule stopped may stand behind rows that are still fresh: those need not."""
     rows = db.execute(
-        "SELECT c.value, (SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain = c.value) AS first"
+        "SELECT c.value, (SELECT min(event_seq) FROM deliveries INDEXED BY deliveries_chain"
+        " WHERE sink_id = ? AND chain = c.value) AS first"
         " FROM json_each(?) c WHERE first IS NOT NULL",
         (sink, json.dumps(list(chains))),
     )
@@ -225,7 +234,8 @@ def close_range(db: sqlite3.Connection, sink: int, first: int, last: int, run_id
 def joined(db: sqlite3.Connection, sink: int, seqs: Iterable[int]) -> dict[int, int]:
     """{event seq: chain} of those of *seqs* that are still open, and in a chain by now."""
     rows = db.execute(
-        "SELECT d.event_seq, d.chain FROM json_each(?) q JOIN deliveries d ON d.sink_id = ? AND d.event_seq = q.value"
+        "SELECT d.event_seq, d.chain FROM json_each(?) q CROSS JOIN deliveries d"
+        " ON d.sink_id = ? AND d.event_seq = q.value"
         " WHERE d.chain IS NOT NULL AND d.state = ?",
         (json.dumps(list(seqs)), sink, int(State.PENDING)),
     )
@@ -261,22 +271,43 @@ def settle(db: sqlite3.Connection, sink: int, chains: Iterable[int], now_us: int
     """Restore the rule of the head after any change to *chains*: free what waits for nobody, hold what must wait."""
     for chain in set(chains):
         head = db.execute(
-            "SELECT event_seq, state FROM deliveries WHERE sink_id = ? AND chain = ? ORDER BY event_seq LIMIT 1",
+            "SELECT event_seq, state FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ? AND chain = ?"
+            " ORDER BY event_seq LIMIT 1",
             (sink, chain),
         ).fetchone()
         if head is None:
             continue
         if head[1] == State.HELD:
             db.execute(
-                "UPDATE deliveries SET state = ?, due_us = ? WHERE sink_id = ? AND chain = ? AND state = ?",
+                "UPDATE deliveries INDEXED BY deliveries_chain SET state = ?, due_us = ?"
+                " WHERE sink_id = ? AND chain = ? AND state = ?",
                 (int(State.PENDING), now_us, sink, chain, int(State.HELD)),
             )
         elif head[1] in (State.RETRYING, State.DEAD, State.STOPPED):
             db.execute(
-                "UPDATE deliveries SET state = ?, due_us = NULL WHERE sink_id = ? AND chain = ? AND event_seq > ?"
-                " AND state IN (?, ?)",
+                "UPDATE deliveries INDEXED BY deliveries_chain SET state = ?, due_us = NULL"
+                " WHERE sink_id = ? AND chain = ? AND event_seq > ? AND state IN (?, ?)",
                 (int(State.HELD), sink, chain, head[0], int(State.PENDING), int(State.RETRYING)),
             )
+
+
+def has_newer(db: sqlite3.Connection, sink: int, seq: int) -> bool:
+    """Whether a later version of the key of event *seq* was delivered to this sink."""
+    return bool(with_newer(db, sink, [seq], waiting=False))
+
+
+def with_newer(db: sqlite3.Connection, sink: int, seqs: Collection[int], *, waiting: bool) -> set[int]:
+    """Those of the events *seqs* of whose key a later version was delivered to this sink, or, with *waiting*, is on its
+    way there. One that is dead, or waits for a person, does not count: it may never arrive."""
+    states = [State.DONE, State.SUPERSEDED, *((State.PENDING, State.RETRYING, State.HELD) if waiting else ())]
+    rows = db.execute(
+        "SELECT q.value FROM json_each(?) q CROSS JOIN events e ON e.seq = q.value WHERE EXISTS ("
+        "SELECT 1 FROM events n INDEXED BY events_key CROSS JOIN deliveries d ON d.sink_id = ? AND d.event_seq = n.seq"
+        " WHERE n.document = e.document AND n.key = e.key AND n.seq > e.seq"
+        f" AND d.state IN ({','.join(str(int(s)) for s in states)}))",
+        (json.dumps(list(seqs)), sink),
+    )
+    return {seq for (seq,) in rows}
 
 
 def retry_dead(db: sqlite3.Connection, sink: int, seq: int, now_us: int, again: int = 0) -> int | None:
@@ -315,7 +346,8 @@ def stop(db: sqlite3.Connection, sink: int, stopped: Iterable[tuple[int, int]]) 
 def start(db: sqlite3.Connection, seq: int, now_us: int, *, discard: bool = False) -> int:
     """The stopped deliveries of an event go on, or with *discard* are given up; how many there were."""
     rows = db.execute(
-        "SELECT k.id, d.chain FROM sinks k JOIN deliveries d ON d.sink_id = k.id AND d.event_seq = ? WHERE d.state = ?",
+        "SELECT k.id, d.chain FROM sinks k CROSS JOIN deliveries d"
+        " ON d.sink_id = k.id AND d.event_seq = ? WHERE d.state = ?",
         (seq, int(State.STOPPED)),
     ).fetchall()
     for sink, chain in rows:

@@ -55,6 +55,19 @@ def known(db: sqlite3.Connection, document: str, keys: Iterable[str]) -> set[str
     return {key for (key,) in rows}
 
 
+def latest(db: sqlite3.Connection, document: str, keys: Iterable[str]) -> list[tuple[str, int, int, int, int]]:
+    """Key, place of the body and version of the last event of *document* for each of *keys*, but for those that were
+    held and then discarded; those without are left out. In the order of their bodies."""
+    rows = db.execute(
+        "SELECT e.key, e.body_id, e.body_start, e.body_length, e.version FROM json_each(?1) k JOIN events e ON e.seq ="
+        " (SELECT x.seq FROM events x WHERE x.document = ?2 AND x.key = k.value AND NOT EXISTS"
+        " (SELECT 1 FROM holds h WHERE h.event_seq = x.seq AND h.state = 'discarded') ORDER BY x.seq DESC LIMIT 1)"
+        " ORDER BY e.body_id, e.body_start",
+        (json.dumps(list(keys)), document),
+    )
+    return rows.fetchall()
+
+
 def later(db: sqlite3.Connection, document: str, key: str, input_id: int, record: int) -> int | None:
     """The last event of this document that came of a later record of the same source; None when there is none."""
     row = db.execute(

@@ -202,9 +202,13 @@ def list_all(
     return [_held(db, row) for row in db.execute(query, (*values, limit)).fetchall()]
 
 
-def count_open(db: sqlite3.Connection) -> int:
-    found: int = db.execute("SELECT count(*) FROM holds WHERE state = 'open'").fetchone()[0]
-    return found
+def count_open(db: sqlite3.Connection) -> dict[str, int]:
+    """How many are held, by site."""
+    rows = db.execute(
+        "SELECT s.site, count(*) FROM holds h JOIN events e ON e.seq = h.event_seq JOIN inputs i ON i.id = e.input_id"
+        " JOIN sources s ON s.id = i.source_id WHERE h.state = 'open' GROUP BY s.site"
+    )
+    return dict(rows.fetchall())
 
 
 def site_of(db: sqlite3.Connection, seq: int) -> str | None:

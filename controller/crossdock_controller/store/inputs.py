@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from crossdock_controller.store.connection import transaction
 
+_KNOWN_SITES = 4_096  # batches whose site is remembered
+
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
@@ -31,6 +33,26 @@ class InputRow:
     origin_name: str
     unit: bytes = b""
     counts: Counts = field(default_factory=Counts)
+
+
+class Sites:
+    """The site of a batch by its number; neighbours come from the same one. Used from the thread of its connection."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[int, str] = {}
+
+    def of(self, input_id: int) -> str:
+        """Empty for a batch that is not known."""
+        site = self._known.get(input_id)
+        if site is None:
+            row = self._db.execute(
+                "SELECT s.site FROM inputs i JOIN sources s ON s.id = i.source_id WHERE i.id = ?", (input_id,)
+            ).fetchone()
+            if len(self._known) >= _KNOWN_SITES:
+                self._known.clear()
+            site = self._known[input_id] = row[0] if row is not None else ""
+        return site
 
 
 def source_id(db: sqlite3.Connection, site: str, agent: str, source: str) -> int:

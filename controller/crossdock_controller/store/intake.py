@@ -243,6 +243,21 @@ class IntakeReader:
         )
         return [StoredBatch(*row) for row in rows]
 
+    def first_since(self, stream_id: int, since_us: int) -> int | None:
+        """The first sequence of a stream that was received at *since_us* or later; None when there is none."""
+        row = self._db.execute(
+            "SELECT min(sequence) FROM batches WHERE stream_id = ? AND received_us >= ?", (stream_id, since_us)
+        ).fetchone()
+        return int(row[0]) if row[0] is not None else None
+
+    def records_between(self, stream_id: int, first: int, last: int) -> int:
+        """How many records the batches of these sequences hold, as far as they are kept."""
+        row = self._db.execute(
+            "SELECT coalesce(sum(records), 0) FROM batches WHERE stream_id = ? AND sequence BETWEEN ? AND ?",
+            (stream_id, first, last),
+        ).fetchone()
+        return int(row[0])
+
     def checkpoints(self, agent: str) -> list[tuple[str, bytes, int, bytes]]:
         """(source, epoch, sequence, checkpoint) of the agent's newest stream of each source."""
         rows = self._db.execute(

@@ -125,7 +125,7 @@ def running(db: sqlite3.Connection, sink: int) -> tuple[int, float] | None:
 def ahead(db: sqlite3.Connection, replay: int) -> int:
     """Deliveries of it that are due, or will be, and wait for nobody else."""
     found: int = db.execute(
-        "SELECT count(*) FROM deliveries WHERE again = ? AND again > 0 AND state IN (?, ?)",
+        "SELECT count(*) FROM deliveries INDEXED BY deliveries_again WHERE again = ? AND again > 0 AND state IN (?, ?)",
         (replay, int(State.PENDING), int(State.RETRYING)),
     ).fetchone()[0]
     return found
@@ -173,7 +173,8 @@ def cancel(db: sqlite3.Connection, replay: int, by: str, now_us: int) -> int:
             f"replay {replay} is over: {found.state}", hint=f"crossdock replay show {replay} tells what became of it"
         )
     rows = db.execute(
-        "SELECT sink_id, event_seq, chain FROM deliveries WHERE again = ? AND again > 0 AND state IN (?, ?)"
+        "SELECT sink_id, event_seq, chain FROM deliveries INDEXED BY deliveries_again WHERE again = ? AND again > 0"
+        " AND state IN (?, ?)"
         " AND run_id IS NOT NULL",
         (replay, int(State.PENDING), int(State.HELD)),
     ).fetchall()
@@ -210,7 +211,9 @@ def newest(db: sqlite3.Connection, limit: int) -> list[Replay]:
 def _replay(db: sqlite3.Connection, row: Any) -> Replay:
     states = dict(
         db.execute(
-            "SELECT state, count(*) FROM deliveries WHERE again = ? AND again > 0 GROUP BY state", (row[0],)
+            "SELECT state, count(*) FROM deliveries INDEXED BY deliveries_again"
+            " WHERE again = ? AND again > 0 GROUP BY state",
+            (row[0],),
         ).fetchall()
     )
     sent = states.get(int(State.DONE), 0) if row[14] != "cancelled" else 0
@@ -248,7 +251,8 @@ def _query(sink: int, chosen: Chosen) -> tuple[str, dict[str, object]]:
     """Events of *chosen* between :at and :to as (seq, document, key, state at the sink, class)."""
     where, values = _where(chosen, "e", "i", "s")
     newer = [
-        "EXISTS (SELECT 1 FROM events n JOIN deliveries nd ON nd.sink_id = :sink AND nd.event_seq = n.seq"
+        "EXISTS (SELECT 1 FROM events n INDEXED BY events_key CROSS JOIN deliveries nd"
+        " ON nd.sink_id = :sink AND nd.event_seq = n.seq"
         " WHERE n.document = e.document AND n.key = e.key AND n.seq > e.seq"
         f" AND nd.state IN ({int(State.DONE)}, {int(State.SUPERSEDED)}))"
     ]
@@ -256,7 +260,7 @@ def _query(sink: int, chosen: Chosen) -> tuple[str, dict[str, object]]:
     if chosen.again:
         same, _ = _where(chosen, "n", "ni", "ns")
         newer.append(
-            "EXISTS (SELECT 1 FROM events n JOIN inputs ni ON ni.id = n.input_id"
+            "EXISTS (SELECT 1 FROM events n INDEXED BY events_key JOIN inputs ni ON ni.id = n.input_id"
             f" JOIN sources ns ON ns.id = ni.source_id {join} deliveries nd"
             " ON nd.sink_id = :sink AND nd.event_seq = n.seq"
             f" WHERE n.document = e.document AND n.key = e.key AND n.seq > e.seq AND n.seq <= :until{same})"

@@ -10,32 +10,17 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 
-from crossdock_controller.store import dead_letters
+from crossdock_controller.store import dead_letters, deliveries
 from crossdock_controller.store.deliveries import State
 
 BY = "crossdock"  # who settles the dead letters of what a newer version made pointless
-_WAITING = (State.PENDING, State.RETRYING, State.HELD)
-
-
-def with_newer(db: sqlite3.Connection, sink: int, seqs: Collection[int], *, waiting: bool) -> set[int]:
-    """Those of the events *seqs* of whose key a later version was delivered to this sink, or, with *waiting*, is on its
-    way there. One that is dead, or waits for a person, does not count: it may never arrive."""
-    states = [State.DONE, State.SUPERSEDED, *(_WAITING if waiting else ())]
-    rows = db.execute(
-        "SELECT q.value FROM json_each(?) q JOIN events e ON e.seq = q.value WHERE EXISTS ("
-        "SELECT 1 FROM events n JOIN deliveries d ON d.sink_id = ? AND d.event_seq = n.seq"
-        " WHERE n.document = e.document AND n.key = e.key AND n.seq > e.seq"
-        f" AND d.state IN ({','.join(str(int(s)) for s in states)}))",
-        (json.dumps(list(seqs)), sink),
-    )
-    return {seq for (seq,) in rows}
 
 
 def received_us(db: sqlite3.Connection, seqs: Collection[int]) -> dict[int, int]:
     """When the controller received the records of the events *seqs*."""
     rows = db.execute(
-        "SELECT e.seq, i.received_us FROM json_each(?) q JOIN events e ON e.seq = q.value"
-        " JOIN inputs i ON i.id = e.input_id",
+        "SELECT e.seq, i.received_us FROM json_each(?) q CROSS JOIN events e ON e.seq = q.value"
+        " CROSS JOIN inputs i ON i.id = e.input_id",
         (json.dumps(list(seqs)),),
     )
     return dict(rows.fetchall())
@@ -59,11 +44,12 @@ def pass_dead(
     """Dead deliveries of *documents* that a newer version of their key waits behind are superseded by it, their letters
     settled on record; their chains, to be settled after. In a transaction."""
     rows = db.execute(
-        "SELECT d.event_seq, d.chain FROM json_each(?1) q JOIN deliveries d ON d.sink_id = ?2 AND d.chain = q.value"
-        " JOIN events e ON e.seq = d.event_seq WHERE d.state = ?3 AND e.document IN (SELECT value FROM json_each(?4))",
+        "SELECT d.event_seq, d.chain FROM json_each(?1) q CROSS JOIN deliveries d INDEXED BY deliveries_chain"
+        " ON d.sink_id = ?2 AND d.chain = q.value CROSS JOIN events e ON e.seq = d.event_seq"
+        " WHERE d.state = ?3 AND e.document IN (SELECT value FROM json_each(?4))",
         (json.dumps(list(chains)), sink, int(State.DEAD), json.dumps(sorted(documents))),
     ).fetchall()
-    passed = with_newer(db, sink, [seq for seq, _ in rows], waiting=True) if rows else set()
+    passed = deliveries.with_newer(db, sink, [seq for seq, _ in rows], waiting=True) if rows else set()
     if not passed:
         return []
     supersede(db, sink, passed)

@@ -25,7 +25,7 @@ class Entry:
     *what*: received, normalized, attempt, delivery, dead_letter. *text* is a sentence; *facts* hold the same for
     programs, each with its site. received: agent, source, place, epoch, sequence; normalized: revision, document, key,
     seq, event, warnings; attempt: sink, attempt, outcome, code, reason; delivery: sink, state, attempts; dead_letter:
-    id, state, code, reason; hold: seq, state, reasons.
+    id, state, code, reason; hold: seq, state, by, reasons.
     """
 
     at_us: int
@@ -106,11 +106,12 @@ def _holds(db: sqlite3.Connection, seq: int, site: str) -> Iterator[Entry]:
     held = holds.find(db, seq)
     if held is None:
         return
-    facts = {"site": site, "seq": seq, "state": held.state, "reasons": [r.reason for r in held.reasons]}
+    facts = {"site": site, "seq": seq, "state": held.state, "by": "", "reasons": [r.reason for r in held.reasons]}
     said = "; ".join(f"{r.code}: {r.reason}" for r in held.reasons)
     yield Entry(held.opened_us, "hold", f"version {seq} is held by a rule: {said}", facts)
     if held.state != "open":
         note = f": {held.note}" if held.note else ""
+        facts = {**facts, "by": held.resolved_by, "reasons": [held.note] if held.note else []}
         yield Entry(held.resolved_us, "hold", f"version {seq} was {held.state} by {held.resolved_by}{note}", facts)
 
 

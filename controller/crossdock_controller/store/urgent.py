@@ -34,9 +34,10 @@ def urge(
     chains = {(document, key): chain_of(document, key) for document, key in set(keys)}
     rows = db.execute(
         "SELECT d.event_seq, json_extract(q.value, '$[2]') FROM json_each(?1) q"
-        " JOIN events e ON e.document = json_extract(q.value, '$[0]') AND e.key = json_extract(q.value, '$[1]')"
+        " CROSS JOIN events e INDEXED BY events_key ON e.document = json_extract(q.value, '$[0]')"
+        " AND e.key = json_extract(q.value, '$[1]')"
         " AND e.seq > (SELECT event_seq FROM sink_cursors WHERE sink_id = ?2)"
-        " JOIN deliveries d ON d.sink_id = ?2 AND d.event_seq = e.seq"
+        " CROSS JOIN deliveries d ON d.sink_id = ?2 AND d.event_seq = e.seq"
         " WHERE d.state = ?3 AND d.chain IS NULL",
         (json.dumps([[*key, chain] for key, chain in chains.items()]), sink, int(State.PENDING)),
     ).fetchall()
@@ -45,7 +46,8 @@ def urge(
         [(chain, due_us, sink, seq) for seq, chain in rows],
     )
     db.executemany(
-        "UPDATE deliveries SET due_us = ? WHERE sink_id = ? AND chain = ? AND state = ? AND due_us > ?",
+        "UPDATE deliveries INDEXED BY deliveries_chain SET due_us = ?"
+        " WHERE sink_id = ? AND chain = ? AND state = ? AND due_us > ?",
         [(due_us, sink, chain, int(State.PENDING), due_us) for chain in chains.values()],
     )
     deliveries.settle(db, sink, chains.values(), now_us)

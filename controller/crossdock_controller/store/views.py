@@ -111,12 +111,14 @@ def sinks(db: sqlite3.Connection) -> list[SinkView]:
         ).fetchone()
         chained = dict(
             db.execute(
-                "SELECT state, count(*) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL GROUP BY state",
+                "SELECT state, count(*) FROM deliveries INDEXED BY deliveries_chain"
+                " WHERE sink_id = ? AND chain IS NOT NULL GROUP BY state",
                 (sink_id,),
             ).fetchall()
         )
         first_chained = db.execute(
-            "SELECT min(event_seq) FROM deliveries WHERE sink_id = ? AND chain IS NOT NULL AND state NOT IN (?, ?)",
+            "SELECT min(event_seq) FROM deliveries INDEXED BY deliveries_chain WHERE sink_id = ?"
+            " AND chain IS NOT NULL AND state NOT IN (?, ?)",
             (sink_id, int(State.DEAD), int(State.STOPPED)),
         ).fetchone()[0]
         waiting = fresh + sum(n for state, n in chained.items() if state not in (State.DEAD, State.STOPPED))

@@ -837,11 +837,29 @@ class Delivery(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     CRC32_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    UNDO_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     id: _builtins.bytes
     writer: _builtins.str
     sequence: _builtins.int
     payload: _builtins.bytes
     crc32: _builtins.int
+    attempt: _builtins.int
+    """From 1; greater when it was refused, or taken back, and is to be applied after all."""
+    document: _builtins.str
+    key: _builtins.str
+    version: _builtins.int
+    """Of two versions of one document the later one has the larger."""
+    undo: _builtins.bytes
+    """Set instead of a payload: take back what the delivery with this id wrote."""
+    @_builtins.property
+    def acknowledged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Receipts that are on the controller's disk, by the ids of their deliveries; nothing else is set then."""
+
     def __init__(
         self,
         *,
@@ -850,10 +868,16 @@ class Delivery(_message.Message):
         sequence: _builtins.int = ...,
         payload: _builtins.bytes = ...,
         crc32: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        document: _builtins.str = ...,
+        key: _builtins.str = ...,
+        version: _builtins.int = ...,
+        undo: _builtins.bytes = ...,
+        acknowledged: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crc32", b"crc32", "id", b"id", "payload", b"payload", "sequence", b"sequence", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "attempt", b"attempt", "crc32", b"crc32", "document", b"document", "id", b"id", "key", b"key", "payload", b"payload", "sequence", b"sequence", "undo", b"undo", "version", b"version", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -867,11 +891,20 @@ class Receipt(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
     id: _builtins.bytes
     sequence: _builtins.int
     verdict: _builtins.str
     """"applied", "rejected" or "retry"."""
     reason: _builtins.str
+    code: _builtins.str
+    """With "rejected" and "retry": a stable word ("conflict", "unavailable")."""
+    attempt: _builtins.int
+    """As in the delivery."""
+    place: _builtins.str
+    """With "applied": where it is now ("orders/4711.json", "1 row of ORDERS, 3 of ORDER_LINES")."""
     def __init__(
         self,
         *,
@@ -879,10 +912,13 @@ class Receipt(_message.Message):
         sequence: _builtins.int = ...,
         verdict: _builtins.str = ...,
         reason: _builtins.str = ...,
+        code: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        place: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason", "sequence", b"sequence", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "code", b"code", "id", b"id", "place", b"place", "reason", b"reason", "sequence", b"sequence", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
