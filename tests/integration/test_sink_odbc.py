@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from crossdock.errors import ConfigError, SinkUnavailable
+from crossdock_controller.sinks.base import SinkContext, kinds
 from crossdock_controller.sinks.sql import SqlSettings
 from support.mariadb import Mariadb, mariadb, mariadb_server  # noqa: F401 - fixtures
 from support.postgres import Postgres, postgres, postgres_server  # noqa: F401 - fixtures
@@ -149,6 +150,31 @@ def test_a_procedure_that_is_missing_rejects_nothing(
     with pytest.raises(SinkUnavailable):
         sink.write([thing(1, "A")])
     sink.close()
+
+
+@pytest.mark.parametrize("password", ["semi;colon", "br}ace", "{x}", "e=q"])
+def test_a_password_ends_no_connection_string_and_is_never_shown(
+    tmp_path: Path,
+    mariadb: Mariadb,  # noqa: F811
+    password: str,
+) -> None:
+    user = f"login_{len(password)}_{ord(password[0])}"
+    mariadb.execute(f"CREATE USER {user}@'%' IDENTIFIED BY '{password}'", f"GRANT ALL ON *.* TO {user}@'%'")
+    try:
+        rig = MariadbRig(tmp_path, mariadb)
+        for given, reached in ((password, True), (password + "x", False)):
+            secret = SinkContext("finance", {"secret:db": given}.__getitem__, str(tmp_path))
+            made = {**rig.settings, "odbc": mariadb.odbc(user), "password": "secret:db"}
+            sink = kinds()["sql"].create(SqlSettings.model_validate(made), secret)
+            if reached:
+                assert "mariadb" in sink.check()
+            else:
+                with pytest.raises(SinkUnavailable) as caught:
+                    sink.check()
+                assert password not in str(caught.value)
+            sink.close()
+    finally:
+        mariadb.execute(f"DROP USER {user}@'%'")
 
 
 ODBC = {"odbc": "DRIVER={X};SERVER=db;UID=me", "dialect": "mariadb", "tables": THING_TABLES}
