@@ -21,8 +21,21 @@ from support.broker_rigs import AmqpRig, KafkaRig, NatsRig
 from support.http_batches import BatchReceiver
 from support.http_sink import HttpReceiver
 from support.kafka_broker import KafkaBroker
+from support.mariadb import mariadb, mariadb_server  # noqa: F401 - fixtures
 from support.postgres import postgres, postgres_server  # noqa: F401 - fixtures
-from support.sink_rigs import BatchRig, FileRig, HttpRig, PostgresRig, Rig, SftpRig, SqliteRig, refused, thing
+from support.sink_rigs import (
+    BatchRig,
+    FileRig,
+    HttpRig,
+    MariadbRig,
+    OdbcPostgresRig,
+    PostgresRig,
+    Rig,
+    SftpRig,
+    SqliteRig,
+    refused,
+    thing,
+)
 from support.site_rig import SiteRig
 
 WRITER = Path(__file__).parent.parent / "support" / "sink_writer.py"
@@ -44,6 +57,8 @@ HOSTILE = {
 JUDGING = [
     "sqlite",
     "postgres",
+    "odbc_postgres",
+    "mariadb",
     "http",
     "http_concurrent",
     "agent",
@@ -57,6 +72,10 @@ def _rig(name: str, request: pytest.FixtureRequest, base: Path) -> Iterator[Rig]
             yield SqliteRig(base)
         case "postgres":
             yield PostgresRig(base, request.getfixturevalue("postgres"))
+        case "odbc_postgres":
+            yield OdbcPostgresRig(base, request.getfixturevalue("postgres"))
+        case "mariadb":
+            yield MariadbRig(base, request.getfixturevalue("mariadb"))
         case "file":
             yield FileRig(base)
         case "agent":

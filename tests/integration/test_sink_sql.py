@@ -289,7 +289,7 @@ def test_tables_created_in_postgresql_work(tmp_path: Path, postgres: Postgres) -
         ({"url": "mysql://host/db"}, "sqlite:///"),
         ({"url": "sqlite://file.db"}, "sqlite:///"),
         ({"password": "hunter2"}, "secret:finance-db"),
-        ({"tables": {}}, "at least 1"),
+        ({"tables": {}}, "'tables' or 'procedures'"),
         ({"tables": {"T": {"table": "t", "key": ["a"], "columns": {"b": "b"}}}}, "'a' is not among"),
         ({"tables": {"T": {"table": "t", "key": ["a"], "columns": {"a": "x..y"}}}}, "empty part"),
         ({"tables": {"T": {"table": "t", "key": ["a"], "columns": {"a": "$when"}}}}, "known: "),

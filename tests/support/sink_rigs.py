@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from crossdock_controller.sinks.base import Outgoing, Sink, SinkContext, kinds
 from support.http_batches import BatchReceiver
 from support.http_sink import Fault, HttpReceiver
+from support.mariadb import Mariadb
 from support.postgres import Postgres
 from support.sftp import SshServer
 
@@ -172,6 +173,50 @@ class PostgresRig(MadeRig):
             yield
         finally:
             other.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
+
+class OdbcPostgresRig(PostgresRig):
+    """The same server through its ODBC driver."""
+
+    def __init__(self, base: Path, server: Postgres) -> None:
+        super().__init__(base, server)
+        self.settings = {"odbc": server.odbc(), "dialect": "postgresql", "tables": THING_TABLES}
+
+
+class MariadbRig(MadeRig):
+    kind = "sql"
+
+    def __init__(self, base: Path, server: Mariadb) -> None:
+        self.base, self.server = base, server
+        self.settings = {"odbc": server.odbc(), "dialect": "mariadb", "tables": THING_TABLES}
+        exact = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+        server.execute(
+            f"CREATE TABLE thing (number varchar(200) {exact} PRIMARY KEY, text longtext {exact},"
+            " quantity decimal(20, 6), sequence bigint, event_id varchar(64),"
+            " CONSTRAINT not_negative CHECK (quantity >= 0))",
+            f"CREATE TABLE thing_line (thing_number varchar(200) {exact}, line integer, sku longtext {exact},"
+            " INDEX thing_line_by_parent (thing_number))",
+        )
+
+    def state(self) -> State:
+        with contextlib.closing(self.server.connect()) as db:
+            found: State = {n: (text, []) for n, text in db.execute("SELECT number, text FROM thing").fetchall()}
+            lines = db.execute("SELECT thing_number, sku FROM thing_line ORDER BY thing_number, line").fetchall()
+            for number, sku in lines:
+                found[number][1].append(sku)
+            return found
+
+    def effects(self) -> None:
+        return None
+
+    @contextlib.contextmanager
+    def broken(self) -> Iterator[None]:
+        """The table is locked away under another name, as while somebody rebuilds it."""
+        self.server.execute("RENAME TABLE thing TO thing_aside")
+        try:
+            yield
+        finally:
+            self.server.execute("RENAME TABLE thing_aside TO thing")
 
 
 class HttpRig(MadeRig):

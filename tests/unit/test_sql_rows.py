@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crossdock.errors import Rejected
@@ -54,6 +54,7 @@ def plain_row(table: Table, delivery: Outgoing) -> tuple[object, ...] | None:
 
 
 @pytest.mark.parametrize("style", STYLES, ids=["sqlite", "postgresql"])
+@settings(suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no fault of the strategy
 @given(mapping=mappings(), body=documents)
 def test_quick_and_plain_rows_are_the_same(style: Style, mapping: TableMapping, body: dict[str, Any]) -> None:
     delivery = Outgoing(b"i" * 16, "Thing", "key", json.dumps(body).encode(), 7, 1)

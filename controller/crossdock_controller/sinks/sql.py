@@ -6,19 +6,21 @@ savepoints until exactly those are found (LESSONS 23): they are rejected with th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from crossdock.errors import Rejected
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.sql_databases import Database, RowFault, connect, create_statements
-from crossdock_controller.sinks.sql_rows import Entry, Table, last_of_each_key
-from crossdock_controller.sinks.sql_statements import TableMapping
+from crossdock_controller.sinks.sql_rows import Entry, Procedure, Table, last_of_each_key
+from crossdock_controller.sinks.sql_statements import ProcedureMapping, TableMapping
 
 RUN_SIZE = 2_000  # one fsync a run: large enough that it does not show, small enough that a run takes milliseconds
 
@@ -26,17 +28,23 @@ _HELD = Verdict("retry", "held", "an earlier version of this document is not don
 
 
 class SqlSettings(SinkSettings):
-    """`url` is sqlite:///relative/or/absolute.db or postgresql://user@host:port/database, without a password."""
+    """`url` is sqlite:///relative/or/absolute.db or postgresql://user@host:port/database, without a password; or `odbc`
+    is a connection string, without one too, and `dialect` says what is behind it."""
 
-    url: str
+    url: str = ""
+    odbc: str = ""
+    dialect: Literal["postgresql", "mariadb", "sqlserver"] | None = None
     password: str | None = None  # a reference: secret:NAME
-    tables: dict[str, TableMapping] = Field(min_length=1)  # by document type
+    tables: dict[str, TableMapping] = {}  # noqa: RUF012 - pydantic copies it; by document type
+    procedures: dict[str, ProcedureMapping] = {}  # noqa: RUF012 - by document type, instead of a table
     create_tables: bool = False  # simple text columns, for a demo; a real database comes with its own tables
     timeout_seconds: float = Field(default=30.0, gt=0, le=600)  # for one statement, and for a lock of another writer
 
     @field_validator("url")
     @classmethod
     def _url(cls, value: str) -> str:
+        if not value:
+            return value
         scheme, separator, rest = value.partition("://")
         if scheme == "sqlite" and separator and rest.startswith("/") and len(rest) > 1:
             return value
@@ -53,6 +61,31 @@ class SqlSettings(SinkSettings):
             raise ValueError("'password' must be a reference such as secret:finance-db")
         return value
 
+    @field_validator("odbc")
+    @classmethod
+    def _odbc(cls, value: str) -> str:
+        if re.search(r"(?i)(^|;)\s*(pwd|password)\s*=", value):
+            raise ValueError("'odbc' holds a password; write 'password: secret:NAME' instead")
+        if not value.isprintable() or "\0" in value:
+            raise ValueError("'odbc' must be one line")
+        return value
+
+    @model_validator(mode="after")
+    def _one_database(self) -> SqlSettings:
+        if bool(self.url) == bool(self.odbc):
+            raise ValueError("write 'url' (SQLite, PostgreSQL) or 'odbc' (anything else), one of the two")
+        if bool(self.odbc) != (self.dialect is not None):
+            raise ValueError("'odbc' needs 'dialect', and 'dialect' needs 'odbc'")
+        if not self.tables and not self.procedures:
+            raise ValueError("write 'tables' or 'procedures': without them every document would be rejected")
+        if both := sorted(set(self.tables) & set(self.procedures)):
+            raise ValueError(f"document {both[0]!r} is in 'tables' and in 'procedures'")
+        if self.procedures and self.url.startswith("sqlite"):
+            raise ValueError("SQLite has no procedures")
+        if self.odbc and self.create_tables:
+            raise ValueError("'create_tables' is for SQLite and PostgreSQL by 'url'")
+        return self
+
 
 class SqlSink:
     def __init__(self, settings: SqlSettings, context: SinkContext) -> None:
@@ -61,10 +94,10 @@ class SqlSink:
         self._create = settings.create_tables
         password = context.secret(settings.password) if settings.password is not None else None
         base = Path(context.base_directory)
-        self._database: Database = connect(
-            context.name, settings.url, password, base, settings.timeout_seconds, create=settings.create_tables
-        )
-        self._tables = {document: Table(mapping, self._database.style) for document, mapping in settings.tables.items()}
+        self._database = _database(settings, context.name, password, base)
+        style = self._database.style
+        self._tables: dict[str, Table | Procedure] = {d: Table(m, style) for d, m in settings.tables.items()}
+        self._tables |= {d: Procedure(m, style) for d, m in settings.procedures.items()}
         self._ready = False
 
     def write(self, run: Sequence[Outgoing]) -> Sequence[Verdict]:
@@ -88,8 +121,9 @@ class SqlSink:
                 table = Table(mapping, probe)
                 for statement in (table.upsert, *(s for child in table.children for s in (child.delete, child.insert))):
                     self._database.probe(statement)
+                self._database.examine(mapping)
             names = sorted({name for mapping in self._mappings.values() for name in mapping.table_names()})
-            return f"{self._database.version()}, found {', '.join(names)}"
+            return f"{self._database.version()}, found {', '.join(names)}" if names else self._database.version()
         except BaseException:
             self.close()
             raise
@@ -122,13 +156,13 @@ class SqlSink:
                 blocked.add((delivery.document, delivery.key))
         return entries
 
-    def _table(self, document: str) -> Table:
+    def _table(self, document: str) -> Table | Procedure:
         table = self._tables.get(document)
         if table is None:
             raise Rejected(
                 "no_table",
                 f"sink {self._name} has no table for document {document}",
-                hint="add it under 'tables', or keep the document away by a route",
+                hint="add it under 'tables' or 'procedures', or keep the document away by a route",
             )
         return table
 
@@ -169,14 +203,16 @@ class SqlSink:
         return None
 
     def _in_savepoint(self, part: Sequence[Entry]) -> RowFault | None:
-        self._database.command("SAVEPOINT part")
+        make, back, forget = self._database.savepoint
+        self._database.command(make)
         fault = None
         try:
             self._put(part)
         except RowFault as error:
-            self._database.command("ROLLBACK TO SAVEPOINT part")
+            self._database.command(back)
             fault = error
-        self._database.command("RELEASE SAVEPOINT part")
+        if forget:
+            self._database.command(forget)
         return fault
 
 
@@ -204,6 +240,14 @@ def _halve(
             middle = len(part) // 2
             parts += [part[middle:], part[:middle]]
     return found
+
+
+def _database(settings: SqlSettings, name: str, password: str | None, base: Path) -> Database:
+    if settings.dialect is not None:
+        from crossdock_controller.sinks.sql_odbc import OdbcDatabase
+
+        return OdbcDatabase(name, settings.odbc, settings.dialect, password, settings.timeout_seconds)
+    return connect(name, settings.url, password, base, settings.timeout_seconds, create=settings.create_tables)
 
 
 def _create(settings: SqlSettings, context: SinkContext) -> Sink:

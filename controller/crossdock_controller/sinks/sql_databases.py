@@ -17,6 +17,7 @@ import msgspec
 from crossdock.errors import ConfigError, SinkUnavailable
 from crossdock_controller.sinks.sql_quick import Row
 from crossdock_controller.sinks.sql_statements import Style, TableMapping
+from crossdock_controller.sinks.sql_values import double_quoted, text_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _REASON_CHARACTERS = 500
 _LOCK_SECONDS = 5.0  # SQLite waits no longer than this for another writer before the run is put off
 _CONNECT_SECONDS = 10
+SAVEPOINT = ("SAVEPOINT part", "ROLLBACK TO SAVEPOINT part", "RELEASE SAVEPOINT part")
 
 
 class RowFault(Exception):  # noqa: N818 - names the verdict, and never leaves the sink
@@ -40,6 +42,7 @@ class Database(Protocol):
 
     style: Style
     begin: str  # the command that starts a transaction meant for writing
+    savepoint: tuple[str, str, str]  # make it, go back to it, forget it; the last may be empty
 
     def open(self) -> None: ...
 
@@ -50,13 +53,16 @@ class Database(Protocol):
     def probe(self, statement: str) -> None:
         """Have the database compile *statement*, whose parameters are NULL, without running it. Raises ConfigError."""
 
+    def examine(self, mapping: TableMapping) -> None:
+        """Whatever of *mapping* compiling its statements does not show. Raises ConfigError."""
+
     def version(self) -> str: ...
 
     def close(self) -> None: ...
 
 
 def connect(name: str, url: str, password: str | None, base: Path, timeout_seconds: float, *, create: bool) -> Database:
-    """A database, not yet opened, for *url*, which the settings have validated."""
+    """A database without ODBC, not yet opened, for *url*, which the settings have validated."""
     if url.startswith("sqlite:///"):
         return SqliteDatabase(name, base / url.removeprefix("sqlite:///"), timeout_seconds, create=create)
     return PostgresDatabase(name, url, password, timeout_seconds)
@@ -81,26 +87,15 @@ def _column_type(path: str) -> str:
     return "BIGINT" if path in ("$sequence", "$index") else "TEXT"
 
 
-def _quote(name: str) -> str:
-    """A quoted identifier; a dot separates schema and table."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
-
-
 def _native(value: object) -> object:
     """SQLite binds numbers and truth itself; lists and objects become JSON text."""
     return msgspec.json.encode(value).decode() if isinstance(value, (list, dict)) else value
 
 
-def _text(value: object) -> object:
-    """PostgreSQL gets untyped text and parses it as the column's own type, so no value is converted twice."""
-    if value is None or isinstance(value, str):
-        return value
-    return msgspec.json.encode(value).decode()
-
-
 class SqliteDatabase:
-    style = Style("?", "INTEGER", _quote, _native, (str, int, bool))
+    style = Style("?", "INTEGER", double_quoted, _native, (str, int, bool))
     begin = "BEGIN IMMEDIATE"
+    savepoint = SAVEPOINT
 
     def __init__(self, name: str, path: Path, timeout_seconds: float, *, create: bool) -> None:
         self._name, self._path, self._create = name, path, create
@@ -138,7 +133,10 @@ class SqliteDatabase:
         try:
             self._opened().execute("EXPLAIN " + statement)
         except sqlite3.Error as error:
-            raise _mismatch(self._name, str(error)) from error
+            raise mismatch(self._name, str(error)) from error
+
+    def examine(self, mapping: TableMapping) -> None:
+        """Compiling finds it all."""
 
     def version(self) -> str:
         return f"SQLite {sqlite3.sqlite_version}"
@@ -175,8 +173,9 @@ class PostgresDatabase:
     """psycopg 3, imported when first opened: it is an extra of its own ("postgresql")."""
 
     # "%" begins a placeholder in psycopg, in identifiers too.
-    style = Style("%s", "bigint", lambda name: _quote(name).replace("%", "%%"), _text, (str,))
+    style = Style("%s", "bigint", lambda name: double_quoted(name).replace("%", "%%"), text_of, (str,))
     begin = "BEGIN"
+    savepoint = SAVEPOINT
 
     def __init__(self, name: str, url: str, password: str | None, timeout_seconds: float) -> None:
         self._name, self._url, self._password, self._timeout = name, url, password, timeout_seconds
@@ -213,7 +212,10 @@ class PostgresDatabase:
         try:
             self._opened().execute(b"EXPLAIN " + statement.encode(), ())
         except psycopg.Error as error:
-            raise _mismatch(self._name, str(error)) from error
+            raise mismatch(self._name, str(error)) from error
+
+    def examine(self, mapping: TableMapping) -> None:
+        """Compiling finds it all."""
 
     def version(self) -> str:
         return f"PostgreSQL {self._opened().info.parameter_status('server_version')}"
@@ -245,7 +247,7 @@ class PostgresDatabase:
             raise SinkUnavailable(f"sink {self._name}: {text}{f' [{state}]' if state else ''}", hint=hint) from error
 
 
-def _mismatch(name: str, text: str) -> ConfigError:
+def mismatch(name: str, text: str) -> ConfigError:
     return ConfigError(
         f"sink {name}: {text.strip()}",
         hint="the sink needs these tables and columns, and a unique constraint over exactly the key columns",

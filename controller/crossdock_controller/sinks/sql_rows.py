@@ -18,8 +18,11 @@ from crossdock_controller.sinks.sql_statements import (
     INDEX,
     SEQUENCE,
     ChildMapping,
+    ChildTable,
+    ProcedureMapping,
     Style,
     TableMapping,
+    call,
     child_table,
     columns_in_order,
     key_in_order,
@@ -43,7 +46,7 @@ class Entry(NamedTuple):
 
     position: int
     delivery: Outgoing
-    table: Table
+    table: Table | Procedure
     row: Row
     key: Row
     children: tuple[tuple[Row, list[Row]], ...]  # for each child table: parameters of its delete, of its inserts
@@ -89,6 +92,21 @@ class Table:
         return Entry(
             position, delivery, self, row, key, tuple([c.rows(delivery, body, key, guard) for c in self._children])
         )
+
+
+class Procedure:
+    """A compiled `ProcedureMapping`: its call is run where a table has its upsert. It has no rows of its own."""
+
+    children: tuple[ChildTable, ...] = ()
+
+    def __init__(self, mapping: ProcedureMapping, style: Style) -> None:
+        self.upsert = call(mapping.procedure, len(mapping.parameters), style)
+        self._values = [_value(path, style.adapt) for path in mapping.parameters]
+
+    def entry(self, position: int, delivery: Outgoing) -> Entry:
+        """Raises Rejected for a document that is none; what it does not have is null."""
+        body = decode(delivery.body)
+        return Entry(position, delivery, self, tuple([value(delivery, body) for value in self._values]), (), ())
 
 
 class _ChildRows:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -84,6 +85,18 @@ class TableMapping(SinkSettings):
         return self
 
 
+class ProcedureMapping(SinkSettings):
+    """One call for each document; what it raises about the data is the document's verdict."""
+
+    procedure: str = Field(min_length=1, description="its name, with a schema where needed")
+    parameters: list[str] = Field(min_length=1, description="paths within the document, in the procedure's order")
+
+    @field_validator("parameters")
+    @classmethod
+    def _parameters(cls, value: list[str]) -> list[str]:
+        return [_checked_path(path) for path in value]
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """What differs between databases in the text of a statement and in a bound value."""
@@ -93,6 +106,9 @@ class Style:
     quote: Callable[[str], str]
     adapt: Callable[[object], object]
     plain: tuple[type, ...]  # types of values that `adapt` leaves as they are
+    form: Literal["on_conflict", "on_duplicate", "merge"] = "on_conflict"  # of the upsert
+    nowhere: str = ""  # what a SELECT of parameters alone reads from
+    call: str = "CALL {name}({marks})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +139,53 @@ def sequence_column(mapping: TableMapping) -> str | None:
 
 
 def upsert(mapping: TableMapping, style: Style) -> str:
+    if style.form == "on_duplicate":
+        return _on_duplicate(mapping, style)
+    return _merge(mapping, style) if style.form == "merge" else _on_conflict(mapping, style)
+
+
+def _on_duplicate(mapping: TableMapping, style: Style) -> str:
+    """MariaDB and MySQL. Assignments act from left to right, so the sequence, which guards the others, comes last."""
+    q, sequence = style.quote, sequence_column(mapping)
+    rest = sorted((c for c in mapping.columns if c not in mapping.key), key=lambda name: name == sequence)
+    names = ", ".join(q(c) for c in columns_in_order(mapping))
+    marks = ", ".join([style.placeholder] * len(mapping.columns))
+    insert = f"INSERT INTO {q(mapping.table)} ({names}) VALUES ({marks}) ON DUPLICATE KEY UPDATE "
+    if not rest:
+        return insert + f"{q(mapping.key[0])} = {q(mapping.key[0])}"
+    if sequence is None or sequence not in rest:
+        return insert + ", ".join(f"{q(c)} = VALUES({q(c)})" for c in rest)
+    new, old = (f"CAST({text} AS {style.integer})" for text in (f"VALUES({q(sequence)})", q(sequence)))
+    newer = f"{q(sequence)} IS NULL OR {new} >= {old}"
+    return insert + ", ".join(f"{q(c)} = IF({newer}, VALUES({q(c)}), {q(c)})" for c in rest)
+
+
+def _merge(mapping: TableMapping, style: Style) -> str:
+    """SQL Server; HOLDLOCK, or two writers would both find no row and both insert it."""
+    q, sequence = style.quote, sequence_column(mapping)
+    rest = [c for c in mapping.columns if c not in mapping.key]
+    names = ", ".join(q(c) for c in columns_in_order(mapping))
+    marks = ", ".join([style.placeholder] * len(mapping.columns))
+    same = " AND ".join(f"target.{q(c)} = source.{q(c)}" for c in mapping.key)
+    source = f"(VALUES ({marks})) AS source ({names})"
+    text = f"MERGE INTO {q(mapping.table)} WITH (HOLDLOCK) AS target USING {source} ON {same}"
+    if rest:
+        guard = ""
+        if sequence is not None and sequence in rest:
+            new, old = (f"CAST({side}.{q(sequence)} AS {style.integer})" for side in ("source", "target"))
+            guard = f" AND (target.{q(sequence)} IS NULL OR {new} >= {old})"
+        changes = ", ".join(f"{q(c)} = source.{q(c)}" for c in rest)
+        text += f" WHEN MATCHED{guard} THEN UPDATE SET {changes}"
+    values = ", ".join(f"source.{q(c)}" for c in columns_in_order(mapping))
+    return text + f" WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values});"
+
+
+def call(procedure: str, parameters: int, style: Style) -> str:
+    marks = ", ".join([style.placeholder] * parameters)
+    return style.call.replace("{marks}", marks).replace("{name}", style.quote(procedure))
+
+
+def _on_conflict(mapping: TableMapping, style: Style) -> str:
     q = style.quote
     table, rest = q(mapping.table), [c for c in mapping.columns if c not in mapping.key]
     action = "DO UPDATE SET " + ", ".join(f"{q(c)} = excluded.{q(c)}" for c in rest) if rest else "DO NOTHING"
@@ -143,7 +206,7 @@ def child_table(mapping: TableMapping, child: ChildMapping, style: Style) -> Chi
     names = [*child.parent, *child.columns]
     delete = f"DELETE FROM {q(child.table)} WHERE {where}" + (f" AND {guard}" if guard else "")
     marks = ", ".join([mark] * len(names))
-    values = f"SELECT {marks} WHERE {guard}" if guard else f"VALUES ({marks})"
+    values = f"SELECT {marks}{style.nowhere} WHERE {guard}" if guard else f"VALUES ({marks})"
     insert = f"INSERT INTO {q(child.table)} ({', '.join(q(n) for n in names)}) {values}"
     return ChildTable(child.table, delete, insert)
 
