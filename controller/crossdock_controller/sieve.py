@@ -1,5 +1,5 @@
 """What of a run is not to be sent at all, by the policy of its sink: what a newer version of its key makes pointless,
-what is older than its time to live, and what has a form that is newer than the sink takes.
+what is older than its time to live, and what cannot be given the form that the sink takes.
 
 Asked before each call of a sink that has such a policy, and settled before the rest is sent.
 """
@@ -10,6 +10,10 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
+from crossdock.errors import UNREADABLE, ConfigError
+from crossdock_controller.documents import versions
 from crossdock_controller.judging import Policy
 from crossdock_controller.store import dead_letters, deliveries, superseding
 from crossdock_controller.store.deliveries import Failure, Picked, State, chain_of
@@ -46,10 +50,10 @@ def sift(db: sqlite3.Connection, sink: int, run: Sequence[Picked], policy: Polic
             sifted.superseded.append(picked)
         elif picked.event_seq in received and (too_old := _too_old(picked, received, policy, now_us)):
             sifted.expired[picked.event_seq] = too_old
-        elif picked.version > policy.versions.get(picked.document, picked.version):
+        elif (form := _formed(picked, policy)) is None:
             sifted.newer.append(picked)
         else:
-            sifted.rest.append(picked)
+            sifted.rest.append(form)
             continue
         sifted.chains.add(_chain(picked))
     return sifted
@@ -69,9 +73,21 @@ def settle(db: sqlite3.Connection, sink: int, sifted: Sifted, policy: Policy, no
     deliveries.settle(db, sink, sifted.chains, now_us)
 
 
+def _formed(picked: Picked, policy: Policy) -> Picked | None:
+    """*picked* in the version that the sink pinned; None when nothing leads there."""
+    wanted = policy.versions.get(picked.document, picked.version)
+    if wanted == picked.version:
+        return picked
+    try:
+        body = versions.at(picked.document, picked.body, picked.version, wanted)
+    except (ConfigError, *UNREADABLE):
+        return None
+    return msgspec.structs.replace(picked, body=body, version=wanted)
+
+
 def _newer(picked: Picked, policy: Policy) -> str:
     taken = policy.versions[picked.document]
-    return f"{picked.document} has version {picked.version}, and the sink takes {taken} at most (`versions`)"
+    return f"{picked.document} has version {picked.version}, and nothing leads to {taken}, which the sink takes"
 
 
 def _with_newer(db: sqlite3.Connection, sink: int, run: list[Picked], *, waiting: bool) -> set[int]:

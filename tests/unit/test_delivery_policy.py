@@ -176,15 +176,26 @@ def test_what_is_too_old_becomes_a_dead_letter_and_holds_nobody(box: Box) -> Non
     assert (box.account().delivered, box.account().discarded) == (2, 1)
 
 
-def test_a_form_newer_than_the_sink_takes_is_a_dead_letter_with_its_reason(box: Box) -> None:
+def test_a_form_that_nothing_leads_to_is_a_dead_letter_with_its_reason(box: Box) -> None:
     send(box, "K;1", "L;1")
-    box.db.execute("UPDATE events SET version = 2 WHERE key = 'K'")
+    box.db.execute("UPDATE events SET version = 9 WHERE key = 'K'")
     sink = FakeSink()
     At(box, sink, Policy(versions={"SalesOrder": 1})).drain()
     assert [(d.key, d.version) for d in sink.applied] == [("L", 1)]
     (letter,) = dead_letters.list_all(box.db)
     assert letter.code == "newer_version"
-    assert "version 2, and the sink takes 1" in letter.reason
+    assert "version 9, and nothing leads to 1" in letter.reason
+
+
+@pytest.mark.parametrize(("stored", "pinned"), [(2, 1), (1, 2), (2, 2)])
+def test_a_sink_gets_the_version_that_it_pinned(box: Box, stored: int, pinned: int) -> None:
+    send(box, "K;1")
+    box.db.execute("UPDATE events SET version = ?", (stored,))
+    sink = FakeSink()
+    At(box, sink, Policy(versions={"SalesOrder": pinned})).drain()
+    (delivery,) = sink.applied
+    assert delivery.version == pinned
+    assert (b'"kind":"sales"' in delivery.body) == (pinned < stored)
 
 
 def test_a_sink_is_drained_of_what_was_due_and_is_paused_then(box: Box) -> None:

@@ -291,7 +291,7 @@ class SinkDef(StrictModel):
         default={}, description="by kind of document: an older one becomes a dead letter with the code `expired`"
     )
     versions: dict[DocumentKind, Annotated[int, Field(ge=1, le=1000)]] = Field(
-        default={}, description="by kind of document: the newest version of its form that the sink takes"
+        default={}, description="by kind of document: the version that it takes, whatever is stored"
     )
     settings: dict[str, Any] = {}
 

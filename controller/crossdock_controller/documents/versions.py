@@ -7,6 +7,7 @@ version before. Steps stand beside the entity.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -48,13 +49,23 @@ def at(document: str, body: bytes, have: int, want: int) -> bytes:
 
 def known(document: str, current: int) -> range:
     """The versions of *document* that a consumer may pin: those that lead to *current* by steps."""
+    _all_known()
     first = current
     while (document, first) in _STEPS:
         first -= 1
     return range(first, current + 1)
 
 
+@cache
+def _all_known() -> None:
+    """Steps stand beside their entities: those are asked for once."""
+    from crossdock_controller.documents.base import entities
+
+    entities()
+
+
 def _step(document: str, number: int) -> _Step:
+    _all_known()
     step = _STEPS.get((document, number))
     if step is None:
         raise ConfigError(
