@@ -49,11 +49,13 @@ from crossdock_controller.fleet import health_of
 from crossdock_controller.formats.base import kinds
 from crossdock_controller.gateway import _fault_of
 from crossdock_controller.mappings.engine import Engine
+from crossdock_controller.mappings.expressions import parse as parse_expression
 from crossdock_controller.mappings.model import Mapping
 from crossdock_controller.operations import carry, table
 from crossdock_controller.reenrolling import judge
 from crossdock_controller.reports import fault_of
 from crossdock_controller.store.agents import AgentRow
+from support.mapping import engine
 
 OWN: tuple[type[Exception], ...] = (CrossdockError, DecodeError)
 
@@ -398,6 +400,71 @@ def hostile_batch(data: bytes) -> None:
         raise
     except Exception:  # noqa: BLE001 - as `rounds.decide` does
         return
+
+
+_EVERYTHING: dict[str, Any] = {
+    "mapping": "m", "document": "Invoice", "each": "NO", "where": {"column": "KIND", "not_equals": "X"},
+    "fields": {
+        "number": "NO",
+        "issued_on": {"from": "D", "format": ["%d.%m.%y", "cyymmdd", "jde", "yyddd", "excel"], "pivot": 50},
+        "due_on": {"join": ["D", "-", "T"], "format": "%d.%m.%Y-%H%M"},
+        "customer.id": {"first_of": ["A", "B"], "strip_prefix": "C-", "case": "upper", "pad": 6},
+        "status": {"cases": [{"when": {"column": "A", "matches": "[0-9]+"}, "from": "A"}, {"value": "other"}]},
+        "total": {"from": "Q", "decimal": ",", "thousands": ".", "currency": {"value": "EUR"}},
+        "net": {"compute": "Q * P / 100 - A", "decimal": ",", "thousands": ".", "currency": "CUR"},
+        "lines": {
+            "sku": "A", "gtin": {"from": "G", "as": "gtin"}, "price": {"from": "P", "implied": 2, "currency": "CUR"},
+            "quantity": {"from": "Q", "decimal": ",", "thousands": ".", "uom": {"from": "U", "codes": {"KG": "KGM"}}},
+        },
+    },
+    "rules": [
+        {"sum": {"of": "lines.amount", "equals": "total"}}, {"range": {"field": "lines.quantity", "min": 0}},
+        {"currency": ["currency"]}, {"minor_units": ["total"]}, {"plausible": {"fields": ["issued_on"]}},
+        {"in_order": {"earlier": "issued_on", "later": "due_on"}},
+    ],
+}  # fmt: skip
+
+
+_COLUMNS = ["NO", "KIND", "D", "T", "A", "B", "Q", "P", "CUR", "G", "U"]
+_PLAIN = {"kind": "csv", "delimiter": ";", "header": False, "encoding": "cp1252", "columns": _COLUMNS}
+
+
+@cache
+def _everything() -> Engine:
+    return engine(_PLAIN, _EVERYTHING)
+
+
+def _csv() -> Any:
+    return msgspec.convert(_PLAIN, Format)
+
+
+@target
+def mapping(data: bytes) -> None:
+    """Records through every converter: each has exactly one outcome, and nothing else is raised."""
+    framer = Framer(_csv().scanner(), 4096)
+    for part in [*framer.feed(data), *framer.finish()]:
+        header = BatchHeader(
+            format="csv", records=part.records, prefix=framer.prefix, rejects=part.rejects, closes=True,
+            origin=Origin(kind="file", name="f", first_record=part.start.record),
+        )  # fmt: skip
+        (outcome,) = _everything().run([(header, part.payload, 0)], _Nothing(), cap_reached=True)
+        assert outcome.records() == part.records + len(part.rejects)
+
+
+@target
+def expression(data: bytes) -> None:
+    parse_expression(data.decode("utf-8", "replace"))
+
+
+@target
+def code_list(data: bytes) -> None:
+    inspect({**_sound(), "lists/units.csv": data.decode("utf-8", "replace")})
+
+
+@target
+def mapping_test(data: bytes) -> None:
+    """One is run by `plan`: whatever it says, it ends."""
+    inspect({**_sound(), "tests/one.yaml": data.decode("utf-8", "replace")})
 
 
 @target
