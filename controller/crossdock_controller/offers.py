@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from loguru import logger
@@ -27,6 +28,7 @@ class Offers:
         self._refused: set[int] = set()
         self._hold_seconds = 0  # of the rollout's waves: agents watch what is rolled out for as long
         self._last_good = 0  # in force, or the one before it that could be read
+        self._lock = threading.Lock()  # for the offers
         self._offers: dict[tuple[int, str, str, bool], link_pb2.ConfigOffer] = {}  # by revision, site, signer, writers
 
     def unread(self, found: Targets) -> list[int]:
@@ -53,8 +55,8 @@ class Offers:
         good = found.in_force if found.in_force in runtimes else self._last_good
         kept = {good, found.rolling}
         self._runtimes = {number: runtime for number, runtime in runtimes.items() if number in kept}
-        # Copied at once: `of` may add to it meanwhile.
-        self._offers = {key: offer for key, offer in list(self._offers.items()) if key[0] in kept}
+        with self._lock:  # `of` may add to it meanwhile
+            self._offers = {key: offer for key, offer in self._offers.items() if key[0] in kept}
         self._hold_seconds = int(hold_seconds) if hold_seconds >= SHORTEST_HOLD_SECONDS else 0
         self._last_good, self.targets = good, found
 
@@ -70,11 +72,13 @@ class Offers:
         if offer is None:  # compiled and signed once: a fleet that comes back asks for all of them at once
             config = runtime.site_config(site)
             config = config if writers else siteconfig.without_writers(config)
-            offer = self._offers[number, site, signer, writers] = link_pb2.ConfigOffer(
+            offer = link_pb2.ConfigOffer(
                 revision=number,
                 hash=siteconfig.digest(config),
                 config=config,
                 signature=self._sign(config, signer),
                 hold_seconds=self._hold_seconds if number == self.targets.rolling else 0,
             )
+            with self._lock:
+                self._offers[number, site, signer, writers] = offer
         return offer
