@@ -237,3 +237,48 @@ def test_a_replay_without_a_reason_or_a_mapping_is_refused(world: World) -> None
         commands.replay_records(world.data, "nosuch", "why", by="x", now_us=9)
     with closing(connection.connect(world.data.state)) as db:
         assert remaps.list_all(db, 10) == []
+
+
+SEVENS = MAPPING.replace('{from: QTY, decimal: ","}', "{value: 7}")
+BESIDE = "also: [{document: Customer, fields: {number: SHIPMENT_NO, name: ITEM}}]\n"
+
+
+def test_a_letter_that_heals_with_documents_beside_it_is_settled_once(world: World) -> None:
+    world.change(SEVENS + BESIDE)
+    assert made(world.replay()) == {"records": 2, "changed": 1, "added": 2, "healed": 1}
+    assert [sorted(version) != [] for version in world.versions("U2")] == [True, True]
+
+
+def test_what_is_beside_a_record_that_a_person_gave_up_stays_away(world: World) -> None:
+    letters.discard(world.db, world.letter(US), by="local:ben", note="a test")
+    world.change(SEVENS + BESIDE)
+    world.replay()
+    assert world.versions("U2") == []
+
+
+def test_what_is_beside_a_record_that_a_person_corrected_stays_corrected(world: World) -> None:
+    flat = "mapping: wms\ndocument: Shipment\nfields: {number: SHIPMENT_NO}\n" + BESIDE
+    runtime = Runtime.from_tree(revisions.StoredTree({**TREE, "mappings/wms.yaml": flat}), 1)
+    letters.retry(world.db, runtime, world.letter(US), {"QTY": "5", "ITEM": "right"}, by="local:ben")
+    world.change(flat)
+    world.replay()
+    assert [version.get("name") for version in world.versions("U2")] == [None, "right"]
+
+
+def test_a_person_who_settles_a_letter_while_it_is_mapped_again_is_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossdock_controller.remapping import deciding
+
+    decide = deciding.decide
+
+    def late(*given: Any) -> deciding.Window:
+        window = decide(*given)
+        if window.healed:
+            letters.discard(world.db, window.healed[0].id, by="local:ben", note="a test")
+        return window
+
+    world.change(SEVENS)
+    monkeypatch.setattr(deciding, "decide", late)
+    assert made(world.replay()) == {"records": 2, "changed": 1, "kept": 1}
+    assert world.versions("U2") == []

@@ -142,7 +142,8 @@ class _Letters:
                 self._whole.setdefault(covered[span[0]], []).append(letter)
 
     def healed_by(self, input_id: int, m: Mapped) -> list[LetterAt]:
-        return self._whole.get((input_id, m.locator.record), [])
+        """By the first document of the records: those beside it count none, and a letter is settled once."""
+        return self._whole.get((input_id, m.locator.record), []) if m.records else []
 
     def settled(self, input_id: int, record: int, records: int) -> bool:
         """Whether a person corrected or gave up one of *records* from *record* on."""
@@ -155,11 +156,13 @@ class _Verdict:
 
     def __init__(self, db: sqlite3.Connection, bodies: Bodies, letters: _Letters, window: Window) -> None:
         self._db, self._bodies, self._letters, self._window = db, bodies, letters, window
+        self._records = 0  # of the first document of the same records: those beside it come after it
 
     def on(self, input_id: int, m: Mapped) -> None:
         counts = self._window.counts
+        self._records = m.records or self._records
         first = remaps.by_id(self._db, m.event_id)
-        if first is None and self._letters.settled(input_id, m.locator.record, m.records):
+        if first is None and self._letters.settled(input_id, m.locator.record, self._records):
             counts.kept += 1
             return
         if first is not None:  # read twice, it is where it was read first

@@ -73,7 +73,7 @@ class Remapper:
         self._turn_at = now + TURN_SECONDS
         try:
             records = self._window(job)
-        except Moved:
+        except (Moved, Refused):  # or a person settled a letter meanwhile: the window is decided anew
             return True
         if job.rate > 0:
             self._look_at = self._clock() + records / job.rate
