@@ -17,7 +17,7 @@ from crossdock_controller import letters
 from crossdock_controller.commands import remap as commands
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.normalize import Normalizer
-from crossdock_controller.store import connection, remaps, revisions
+from crossdock_controller.store import connection, dead_letters, remaps, revisions
 from crossdock_controller.store.account import account
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.intake import Incoming, IntakeWriter
@@ -282,3 +282,14 @@ def test_a_person_who_settles_a_letter_while_it_is_mapped_again_is_first(
     monkeypatch.setattr(deciding, "decide", late)
     assert made(world.replay()) == {"records": 2, "changed": 1, "kept": 1}
     assert world.versions("U2") == []
+
+
+def test_a_document_with_a_new_key_is_mapped_again_and_read_again(world: World) -> None:
+    acme = MAPPING.replace("number: SHIPMENT_NO", "issuer: {value: acme}\n  number: SHIPMENT_NO")
+    world.send(2, "U5;A;1", name="two.csv")
+    world.change(acme)
+    assert made(world.replay(unit="two.csv")) == {"records": 1, "added": 1}
+    world.change(acme.replace('decimal: ","', 'decimal: ",", uom: {value: KGM}'))
+    assert made(world.replay(unit="two.csv")) == {"records": 1, "changed": 1}
+    world.send(3, "U5;A;1", name="two.csv")
+    assert [letter.code for letter in dead_letters.list_all(world.db) if letter.code == "group_scattered"] == []
