@@ -293,3 +293,23 @@ def test_a_document_with_a_new_key_is_mapped_again_and_read_again(world: World) 
     assert made(world.replay(unit="two.csv")) == {"records": 1, "changed": 1}
     world.send(3, "U5;A;1", name="two.csv")
     assert [letter.code for letter in dead_letters.list_all(world.db) if letter.code == "group_scattered"] == []
+
+
+def test_a_later_version_that_comes_while_a_window_is_decided_is_not_gone_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossdock_controller.remapping import deciding
+
+    decide, letter = deciding.decide, world.letter(US)
+    runtime = Runtime.from_tree(revisions.StoredTree(TREE), 1)
+
+    def late(*given: Any) -> deciding.Window:
+        window = decide(*given)
+        if window.counts.changed:
+            letters.retry(world.db, runtime, letter, {"SHIPMENT_NO": "U1", "QTY": "5"}, by="local:ben")
+        return window
+
+    world.change(IN_KG)
+    monkeypatch.setattr(deciding, "decide", late)
+    assert made(world.replay()) == {"records": 2, "superseded": 1, "kept": 1}
+    assert [v["lines"][0]["quantity"]["value"] for v in world.versions("U1")] == ["1", "5"]

@@ -123,6 +123,8 @@ class Remapper:
         note = f"mapped again by replay {job.id}: {job.because}"
         with transaction(self._db):
             remaps.move(self._db, job.id, part, window.to, window.counts, finished=window.finished, now_us=now_us)
+            if remaps.grown(self._db, window.seen, [(m.document, m.key) for m in documents]):
+                raise Moved
             holding = any(m.holds for m in documents)
             rounds.append(self._db, window.mapped, packed, due, now_us=now_us, holding=holding)
             for letter in window.healed:
