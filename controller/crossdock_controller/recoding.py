@@ -101,26 +101,24 @@ def commit_all(
 ) -> tuple[int, int] | None:
     """`commit` for many, in one transaction: None, or nothing is done, and it is (index of the first letter that has a
     newer version in the log, that event). Raises Refused when one of them is not open any more."""
+    ways = [[_sinks(db, runtime, letter, one) for one in document.all()] for letter, document in made]
     due: dict[int, list[int]] = {}
     events_of: list[tuple[int, Mapped]] = []  # (input id, document), those beside one of a letter right after it
     places: list[int] = []  # of the first document of each letter
-    for letter, document in made:
-        places.append(len(events_of))
-        for one in document.all():
-            if one is not document and not force and newer(db, letter, one) is not None:
-                continue  # it is not the letter's own: a customer, say, of whom later orders told as well
-            names = runtime.router.route(
-                one.document, one.key, letter.site, letter.source, runtime.labels(letter.site), one.fields
-            )
-            for name in names:
-                due.setdefault(sinks.sink_id(db, name), []).append(len(events_of))
-            events_of.append((letter.input_id, one))
-    packed = bodies.pack([one.body for _, one in events_of])
     with transaction(db):
         for index, (letter, document) in enumerate(made):
             later = None if force else newer(db, letter, document)
             if later is not None:
                 return index, later
+        for (letter, document), of_each in zip(made, ways, strict=True):
+            places.append(len(events_of))
+            for one, numbers in zip(document.all(), of_each, strict=True):
+                if one is not document and not force and newer(db, letter, one) is not None:
+                    continue  # it is not the letter's own: a customer, say, of whom later orders told as well
+                for number in numbers:
+                    due.setdefault(number, []).append(len(events_of))
+                events_of.append((letter.input_id, one))
+        packed = bodies.pack([one.body for _, one in events_of])
         for letter, _ in made:
             dead_letters.resolve(db, letter.id, "retried", by, note, now_us, fields, on_record=on_record)
         holding = any(one.holds for _, one in events_of)
@@ -131,6 +129,13 @@ def commit_all(
             counts.append(inputs.Counts(dead=-records, **{"duplicates" if place in known else "mapped": records}))
         inputs.add_counts(db, [(letter.input_id, c) for (letter, _), c in zip(made, counts, strict=True)])
     return None
+
+
+def _sinks(db: sqlite3.Connection, runtime: Runtime, letter: DeadLetter, one: Mapped) -> list[int]:
+    """Where *one* goes, by number."""
+    labels = runtime.labels(letter.site)
+    names = runtime.router.route(one.document, one.key, letter.site, letter.source, labels, one.fields)
+    return [sinks.sink_id(db, name) for name in names]
 
 
 class Recoder:

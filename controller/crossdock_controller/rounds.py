@@ -361,7 +361,8 @@ def _set_scattered_aside(round_: Round, db: sqlite3.Connection) -> None:
     kept = []
     for index, m in round_.mapped:
         ids = earlier.get((m.document, m.event_id[:UNIT_BYTES], m.key))
-        if m.locator.kind != "file" or ids is None or m.event_id in ids:
+        # Its key may have been another when it was read first, and that of this mapping came with a replay of records.
+        if m.locator.kind != "file" or ids is None or m.event_id in ids or events.has(db, m.event_id):
             kept.append((index, m))
             continue
         reason = f"{m.document} {m.key} began earlier in this file, and other records stand between"

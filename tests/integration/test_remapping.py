@@ -17,7 +17,7 @@ from crossdock_controller import letters
 from crossdock_controller.commands import remap as commands
 from crossdock_controller.config.runtime import Runtime
 from crossdock_controller.normalize import Normalizer
-from crossdock_controller.store import connection, remaps, revisions
+from crossdock_controller.store import connection, dead_letters, remaps, revisions
 from crossdock_controller.store.account import account
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.intake import Incoming, IntakeWriter
@@ -237,3 +237,79 @@ def test_a_replay_without_a_reason_or_a_mapping_is_refused(world: World) -> None
         commands.replay_records(world.data, "nosuch", "why", by="x", now_us=9)
     with closing(connection.connect(world.data.state)) as db:
         assert remaps.list_all(db, 10) == []
+
+
+SEVENS = MAPPING.replace('{from: QTY, decimal: ","}', "{value: 7}")
+BESIDE = "also: [{document: Customer, fields: {number: SHIPMENT_NO, name: ITEM}}]\n"
+
+
+def test_a_letter_that_heals_with_documents_beside_it_is_settled_once(world: World) -> None:
+    world.change(SEVENS + BESIDE)
+    assert made(world.replay()) == {"records": 2, "changed": 1, "added": 2, "healed": 1}
+    assert [sorted(version) != [] for version in world.versions("U2")] == [True, True]
+
+
+def test_what_is_beside_a_record_that_a_person_gave_up_stays_away(world: World) -> None:
+    letters.discard(world.db, world.letter(US), by="local:ben", note="a test")
+    world.change(SEVENS + BESIDE)
+    world.replay()
+    assert world.versions("U2") == []
+
+
+def test_what_is_beside_a_record_that_a_person_corrected_stays_corrected(world: World) -> None:
+    flat = "mapping: wms\ndocument: Shipment\nfields: {number: SHIPMENT_NO}\n" + BESIDE
+    runtime = Runtime.from_tree(revisions.StoredTree({**TREE, "mappings/wms.yaml": flat}), 1)
+    letters.retry(world.db, runtime, world.letter(US), {"QTY": "5", "ITEM": "right"}, by="local:ben")
+    world.change(flat)
+    world.replay()
+    assert [version.get("name") for version in world.versions("U2")] == [None, "right"]
+
+
+def test_a_person_who_settles_a_letter_while_it_is_mapped_again_is_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossdock_controller.remapping import deciding
+
+    decide = deciding.decide
+
+    def late(*given: Any) -> deciding.Window:
+        window = decide(*given)
+        if window.healed:
+            letters.discard(world.db, window.healed[0].id, by="local:ben", note="a test")
+        return window
+
+    world.change(SEVENS)
+    monkeypatch.setattr(deciding, "decide", late)
+    assert made(world.replay()) == {"records": 2, "changed": 1, "kept": 1}
+    assert world.versions("U2") == []
+
+
+def test_a_document_with_a_new_key_is_mapped_again_and_read_again(world: World) -> None:
+    acme = MAPPING.replace("number: SHIPMENT_NO", "issuer: {value: acme}\n  number: SHIPMENT_NO")
+    world.send(2, "U5;A;1", name="two.csv")
+    world.change(acme)
+    assert made(world.replay(unit="two.csv")) == {"records": 1, "added": 1}
+    world.change(acme.replace('decimal: ","', 'decimal: ",", uom: {value: KGM}'))
+    assert made(world.replay(unit="two.csv")) == {"records": 1, "changed": 1}
+    world.send(3, "U5;A;1", name="two.csv")
+    assert [letter.code for letter in dead_letters.list_all(world.db) if letter.code == "group_scattered"] == []
+
+
+def test_a_later_version_that_comes_while_a_window_is_decided_is_not_gone_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossdock_controller.remapping import deciding
+
+    decide, letter = deciding.decide, world.letter(US)
+    runtime = Runtime.from_tree(revisions.StoredTree(TREE), 1)
+
+    def late(*given: Any) -> deciding.Window:
+        window = decide(*given)
+        if window.counts.changed:
+            letters.retry(world.db, runtime, letter, {"SHIPMENT_NO": "U1", "QTY": "5"}, by="local:ben")
+        return window
+
+    world.change(IN_KG)
+    monkeypatch.setattr(deciding, "decide", late)
+    assert made(world.replay()) == {"records": 2, "superseded": 1, "kept": 1}
+    assert [v["lines"][0]["quantity"]["value"] for v in world.versions("U1")] == ["1", "5"]

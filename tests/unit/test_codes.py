@@ -195,6 +195,15 @@ def test_an_ignored_code_gives_up_what_waits_and_what_comes(box: Box, site: Site
     assert (box.account().discarded, box.account().balanced) == (2, True)
 
 
+def test_a_code_ignored_at_one_site_is_not_what_it_means_elsewhere(box: Box, site: Site) -> None:
+    say(box, "JUNK", "KGM")
+    commands.codes_ignore(box.data, "units", "JUNK", "atl1", note="samples", by="user:anna", now_us=5)
+    site.send("1;A;5;JUNK")
+    work(box)
+    assert shipments(box) == []
+    assert states(box) == [("discarded", "user:anna")]
+
+
 def test_critical_sources_go_first_and_portions_are_bounded(
     box: Box, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

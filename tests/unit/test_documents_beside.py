@@ -175,6 +175,25 @@ def test_a_document_beside_a_corrected_record_does_not_go_over_a_newer_one(box: 
     assert box.account().balanced
 
 
+def test_nor_over_one_that_comes_while_the_record_is_corrected(box: Box) -> None:
+    by = runtime(ORDER)
+    box.send("1;C1;A;x")
+    box.normalize(by)
+    (letter,) = dead_letters.list_all(box.db)
+    route = by.router.route
+
+    def late(document: str, *given: Any) -> tuple[str, ...]:
+        if document == "StockLevel":
+            box.send("2;C1;A;6", first=1, closes=True)
+            box.normalize(runtime(ORDER))
+        return route(document, *given)
+
+    by.router.route = late  # type: ignore[method-assign]
+    letters.retry(box.db, cast("Any", by), letter.id, {"QTY": "7"}, by="ann")
+    assert [entry[0] for entry in logged(box)] == ["SalesOrder", "Customer", "StockLevel", "SalesOrder"]
+    assert box.account().balanced
+
+
 def test_a_rule_may_hold_a_document_beside_another(box: Box) -> None:
     held = {**STOCK, "rules": [{"range": {"field": "on_hand", "min": 0}, "severity": "hold"}]}
     by = runtime({**ORDER, "also": [CUSTOMER, held]})

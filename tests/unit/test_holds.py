@@ -15,7 +15,7 @@ from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
 from crossdock_controller.outcomes import Dead, Hold, Ignored, Locator, Mapped
 from crossdock_controller.sinks.base import DONE, Verdict
-from crossdock_controller.store import connection, dead_letters, holds, sinks, trace, views
+from crossdock_controller.store import connection, dead_letters, holds, replays, sinks, trace, views
 from support.pipeline import Box, FakeEngine, FakeRuntime, FakeSink, wait_for
 
 
@@ -282,3 +282,17 @@ def test_order_per_key_and_the_account_stay_whatever_is_held_released_and_given_
             order = [seq for k, seq in seen if k == key]
             assert order == sorted(order), f"{name} saw {key} out of order"
     assert box.account().balanced
+
+
+def test_what_is_held_is_not_sent_to_a_new_sink_by_a_replay(box: Box) -> None:
+    box.send("A;hold", "B;hold", "C;go")
+    normalize(box, "s")
+    first, second = (h.seq for h in holds.list_all(box.db))
+    with connection.transaction(box.db):
+        holds.discard(box.db, second, by="anna", note="", now_us=2)
+    new = sinks.sink_id(box.db, "new")
+    chosen = replays.Chosen(unrouted=True)
+    assert replays.count(box.db, new, chosen, replays.last_seq(box.db)) == replays.Counts(send=1, has_it=1, waiting=1)
+    with connection.transaction(box.db):
+        holds.release(box.db, first, by="anna", note="", now_us=3)
+    assert replays.count(box.db, new, chosen, replays.last_seq(box.db)) == replays.Counts(send=2, has_it=1)

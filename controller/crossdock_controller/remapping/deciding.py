@@ -15,7 +15,7 @@ import msgspec
 
 from crossdock_controller import rounds
 from crossdock_controller.outcomes import Mapped
-from crossdock_controller.store import poison, remaps
+from crossdock_controller.store import poison, projection, remaps
 from crossdock_controller.store.bodies import Bodies
 from crossdock_controller.store.intake import IntakeReader, StreamInfo
 from crossdock_controller.store.normalizer import Position
@@ -29,7 +29,7 @@ RAW_BYTES = 8 * 1024 * 1024
 @dataclass(slots=True)
 class Window:
     """*mapped* are events to append, with their input; *healed* dead letters to resolve. *more*: nothing could be
-    decided, a group needs more batches."""
+    decided, a group needs more batches. *seen*: the last event of the log when it was decided."""
 
     to: Position
     counts: RemapCounts
@@ -37,6 +37,7 @@ class Window:
     more: bool = False
     mapped: list[tuple[int, Mapped]] = field(default_factory=list)
     healed: list[LetterAt] = field(default_factory=list)
+    seen: int = 0
 
 
 def decide(
@@ -59,6 +60,7 @@ def decide(
         return Window(end, RemapCounts(), finished=True)
     if stored[0].sequence != at.sequence:
         return Window(Position(stored[0].sequence, 0), RemapCounts())
+    seen = projection.newest(db)
     aside = poison.aside(db, stream.id, at.sequence)
     whole = {sequence for sequence, reasons in aside.items() if poison.WHOLE in reasons}
     opened, bad = rounds.open_batches(stored, RAW_BYTES * max(1, batches // BATCHES), whole)
@@ -71,7 +73,7 @@ def decide(
     if round_.to == at:
         return Window(end, RemapCounts(), finished=True) if reaches else Window(at, RemapCounts(), more=True)
     to = min(round_.to, end, key=lambda p: (p.sequence, p.record))
-    window = Window(to, RemapCounts(), finished=to == end or to.sequence > last)
+    window = Window(to, RemapCounts(), finished=to == end or to.sequence > last, seen=seen)
     _compare(db, bodies, stream, part, opened, round_, window)
     return window
 
@@ -142,7 +144,8 @@ class _Letters:
                 self._whole.setdefault(covered[span[0]], []).append(letter)
 
     def healed_by(self, input_id: int, m: Mapped) -> list[LetterAt]:
-        return self._whole.get((input_id, m.locator.record), [])
+        """By the first document of the records: those beside it count none, and a letter is settled once."""
+        return self._whole.get((input_id, m.locator.record), []) if m.records else []
 
     def settled(self, input_id: int, record: int, records: int) -> bool:
         """Whether a person corrected or gave up one of *records* from *record* on."""
@@ -155,11 +158,13 @@ class _Verdict:
 
     def __init__(self, db: sqlite3.Connection, bodies: Bodies, letters: _Letters, window: Window) -> None:
         self._db, self._bodies, self._letters, self._window = db, bodies, letters, window
+        self._records = 0  # of the first document of the same records: those beside it come after it
 
     def on(self, input_id: int, m: Mapped) -> None:
         counts = self._window.counts
+        self._records = m.records or self._records
         first = remaps.by_id(self._db, m.event_id)
-        if first is None and self._letters.settled(input_id, m.locator.record, m.records):
+        if first is None and self._letters.settled(input_id, m.locator.record, self._records):
             counts.kept += 1
             return
         if first is not None:  # read twice, it is where it was read first

@@ -73,7 +73,7 @@ class Remapper:
         self._turn_at = now + TURN_SECONDS
         try:
             records = self._window(job)
-        except Moved:
+        except (Moved, Refused):  # or a person settled a letter meanwhile: the window is decided anew
             return True
         if job.rate > 0:
             self._look_at = self._clock() + records / job.rate
@@ -123,6 +123,8 @@ class Remapper:
         note = f"mapped again by replay {job.id}: {job.because}"
         with transaction(self._db):
             remaps.move(self._db, job.id, part, window.to, window.counts, finished=window.finished, now_us=now_us)
+            if remaps.grown(self._db, window.seen, [(m.document, m.key) for m in documents]):
+                raise Moved
             holding = any(m.holds for m in documents)
             rounds.append(self._db, window.mapped, packed, due, now_us=now_us, holding=holding)
             for letter in window.healed:

@@ -91,7 +91,9 @@ class Meanings:
     def given(self, site: str, name: str, value: str, /) -> str | None:
         if self._last < 0:
             _ = self.generation
-        found = self._known.get((site, name, value)) or self._known.get(("", name, value))
+        found = self._known.get((site, name, value))
+        if found is None:  # ignored at this site, it is not what it means elsewhere
+            found = self._known.get(("", name, value))
         return found or None  # an ignored code has no meaning
 
 

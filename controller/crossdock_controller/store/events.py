@@ -55,6 +55,11 @@ def known(db: sqlite3.Connection, document: str, keys: Iterable[str]) -> set[str
     return {key for (key,) in rows}
 
 
+def has(db: sqlite3.Connection, event_id: bytes) -> bool:
+    """Whether the log has an event of this id, of whatever key."""
+    return db.execute("SELECT 1 FROM events WHERE id = ?", (event_id,)).fetchone() is not None
+
+
 def latest(db: sqlite3.Connection, document: str, keys: Iterable[str]) -> list[tuple[str, int, int, int, int]]:
     """Key, place of the body and version of the last event of *document* for each of *keys*, but for those that were
     held and then discarded; those without are left out. In the order of their bodies."""

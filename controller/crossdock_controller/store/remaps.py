@@ -6,6 +6,7 @@ same twice, and a crash repeats a window that left nothing behind.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -225,6 +226,17 @@ def has_later(db: sqlite3.Connection, document: str, key: str, input_id: int, re
         "SELECT 1 FROM events WHERE document = ? AND key = ?"
         " AND (input_id > ? OR (input_id = ? AND record > ?)) LIMIT 1",
         (document, key, input_id, input_id, record),
+    ).fetchone()
+    return row is not None
+
+
+def grown(db: sqlite3.Connection, seen: int, keys: Sequence[tuple[str, str]]) -> bool:
+    """Whether one of the documents *keys* (document, key) has an event beyond *seen*."""
+    row = db.execute(
+        "SELECT 1 FROM json_each(?) q CROSS JOIN events e INDEXED BY events_key"
+        " ON e.document = json_extract(q.value, '$[0]') AND e.key = json_extract(q.value, '$[1]')"
+        " AND e.seq > ? LIMIT 1",
+        (json.dumps(keys), seen),
     ).fetchone()
     return row is not None
 

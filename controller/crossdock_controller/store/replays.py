@@ -43,7 +43,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 @dataclass(frozen=True, slots=True)
 class Counts:
     """Of the events chosen: to be sent; *has_it*: delivered already, or given up by a person; *older* than what the
-    sink has, or than another one chosen; *waiting*: on their way already."""
+    sink has, or than another one chosen; *waiting*: on their way already, or held by a rule."""
 
     send: int = 0
     has_it: int = 0
@@ -268,8 +268,10 @@ def _query(sink: int, chosen: Chosen) -> tuple[str, dict[str, object]]:
     dead = f"({int(State.DEAD)}, {int(State.EXPIRED)})"
     settled = f"({int(State.DONE)}, {int(State.DISCARDED)})"
     over = f"({int(State.DONE)}, {int(State.DISCARDED)}, {int(State.SUPERSEDED)})"
+    hold = "WHEN EXISTS (SELECT 1 FROM holds h WHERE h.event_seq = e.seq AND h.state ="  # at whatever sink
     class_ = (
         f"CASE WHEN d.state NOT IN {over} AND d.state NOT IN {dead} THEN 'waiting'"
+        f" {hold} 'open') THEN 'waiting' {hold} 'discarded') THEN 'has_it'"
         + ("" if chosen.again else f" WHEN d.state IN {settled} THEN 'has_it'")
         + ("" if chosen.all_versions else f" WHEN {' OR '.join(newer)} THEN 'older'")
         + " ELSE 'send' END AS class"
