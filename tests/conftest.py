@@ -1,5 +1,10 @@
 """Fixtures that any test may ask for by name."""
 
+import sys
+from collections.abc import Iterator
+
+import pytest
+
 from support.mariadb import mariadb, mariadb_server
 from support.nats_server import nats_server
 from support.postgres import postgres, postgres_server
@@ -17,3 +22,13 @@ __all__ = [
     "ssh_server",
     "tds_server",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _a_screen_of_its_own() -> Iterator[None]:
+    """How wide an answer is printed is found out once a process: no test decides it for the next."""
+    yield
+    module = sys.modules.get("crossdock_controller.cli.screen")
+    if module is not None:
+        module.screen.cache_clear()
+        module.side.cache_clear()

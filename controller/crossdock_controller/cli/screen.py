@@ -146,5 +146,6 @@ def working(text: str) -> Iterator[None]:
 def _console(*, stderr: bool) -> Console:
     plain_output()
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    told = os.environ.get("COLUMNS", "")
+    width = int(told) if told.isdecimal() else None if stream.isatty() else PIPE_WIDTH
     return _Screen(stderr=stderr, highlight=False, width=width, soft_wrap=False)
