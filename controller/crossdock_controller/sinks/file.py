@@ -5,7 +5,8 @@ The ledger decides (see `file_ledger`): a run's lines are written and synced und
 synced, then the ledger entry with its number and event ids, then the file takes its final name. A crash before the
 entry leaves nothing; after it, the next start finishes the renaming. So a resend is known by its event ids, even when
 the consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is
-written again, and whoever needs more than that compares the `event_id` of the lines.
+written again, and whoever needs more than that compares the `event_id` of the lines. What a replay sends again on
+purpose is written again, once for each replay.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class FileSink:
     def write(self, run: Sequence[Outgoing]) -> Sequence[Verdict]:
         try:
             ledger = self._opened()
-            fresh = list({d.event_id: d for d in run if d.event_id not in ledger}.values())
+            fresh = list({d.event_id: d for d in run if d.identity not in ledger}.values())
             parts, verdicts = rendered(self._writer, fresh)
             if parts:
                 self._publish(ledger, parts)
@@ -103,7 +104,7 @@ class FileSink:
         content = b"".join([self._writer.head, *(part for _, part in parts), self._writer.tail])
         write_synced(temporary, content)
         sync_directory(self._state)  # before the ledger says so: its entry must not outlive the file it stands for
-        ledger.append(number, [delivery.event_id for delivery, _ in parts])
+        ledger.append(number, [delivery.identity for delivery, _ in parts])
         self._finish(number)
 
     def _finish(self, number: int) -> None:

@@ -27,7 +27,9 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 class JsonLines(SinkSettings):
     kind: Literal["jsonl"] = "jsonl"
-    envelope: bool = True  # each line {"event_id", "document", "key", "sequence", "body"}; False: the document alone
+    envelope: bool = (
+        True  # each line {"event_id", "document", "key", "sequence", "body"}; False: the document alone
+    )
 
 
 class _Table(SinkSettings):
@@ -142,6 +144,8 @@ class _JsonWriter:
             "sequence": delivery.sequence,
             "body": msgspec.Raw(body),
         }
+        if delivery.replay:  # a consumer that knows the event id must not leave it out
+            envelope["replay"] = delivery.replay
         return msgspec.json.encode(envelope) + b"\n"
 
 

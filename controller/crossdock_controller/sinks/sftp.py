@@ -83,7 +83,7 @@ class SftpSink:
         try:
             ledger = self._opened()
             self._make_up()
-            fresh = list({d.event_id: d for d in run if d.event_id not in ledger}.values())
+            fresh = list({d.event_id: d for d in run if d.identity not in ledger}.values())
             parts, verdicts = rendered(self._writer, fresh)
             if parts:
                 self._spool(ledger, parts)
@@ -134,7 +134,7 @@ class SftpSink:
         content = b"".join([self._writer.head, *(part for _, part in parts), self._writer.tail])
         write_synced(self._state / f"{number}.spool", content)
         sync_directory(self._state)  # before the ledger says so
-        ledger.append(number, [delivery.event_id for delivery, _ in parts])
+        ledger.append(number, [delivery.identity for delivery, _ in parts])
 
     def _last_there(self) -> int:
         """The largest number among the names there: a ledger that was lost must not lead to a name used twice."""
