@@ -12,6 +12,7 @@ purpose is written again, once for each replay.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pydantic import field_validator
 
 from crossdock.disk import sync_directory
 from crossdock.errors import Refused, SinkUnavailable
-from crossdock.lock import SingleInstance
+from crossdock.lock import SingleInstance, is_held
 from crossdock.names import is_device
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.file_formats import FileFormat, JsonLines, rendered, writer
@@ -79,16 +80,22 @@ class FileSink:
         return [verdicts.get(delivery.event_id, DONE) for delivery in run]
 
     def check(self) -> str:
-        """Opens the ledger and writes, syncs and removes a file under a temporary name."""
+        """Opens the ledger and writes, syncs and removes a file under a temporary name. While a controller writes here,
+        the ledger is its own."""
         try:
+            if self._lock is None and is_held(self._state / "lock"):
+                self._probe(f".{uuid.uuid4().hex}.tmp")
+                return f"{self._directory} writable, and in use: a controller writes there"
             ledger = self._opened()
-            probe = self._state / "check.tmp"
-            write_synced(probe, b"")
-            probe.unlink()
+            self._probe("check.tmp")
         except (OSError, Refused) as error:
             self.close()
             raise self._unavailable(error) from error
         return f"{self._directory} writable, next file {self._final(ledger.last + 1).name}"
+
+    def _probe(self, name: str) -> None:
+        write_synced(self._state / name, b"")
+        (self._state / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         ledger, self._ledger = self._ledger, None
@@ -132,7 +139,7 @@ class FileSink:
         before, _, after = self._name.partition("{number}")
         names = [p.name for p in self._directory.iterdir() if p.name.startswith(before) and p.name.endswith(after)]
         numbers = [name[len(before) : len(name) - len(after)] for name in names]
-        return max((int(n) for n in numbers if n.isascii() and n.isdigit()), default=0)
+        return max((int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) < 18), default=0)
 
     def _temporary(self, number: int) -> Path:
         return self._state / f"{number}.tmp"

@@ -27,9 +27,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 class JsonLines(SinkSettings):
     kind: Literal["jsonl"] = "jsonl"
-    envelope: bool = (
-        True  # each line {"event_id", "document", "key", "sequence", "body"}; False: the document alone
-    )
+    envelope: bool = True  # each line {"event_id", "document", "key", "sequence", "body"}; False: the document alone
 
 
 class _Table(SinkSettings):

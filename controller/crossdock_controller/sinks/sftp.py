@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from crossdock.disk import sync_directory
 from crossdock.errors import ConfigError, Refused, SinkUnavailable
-from crossdock.lock import SingleInstance
+from crossdock.lock import SingleInstance, is_held
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.broker import reference
 from crossdock_controller.sinks.file import REMEMBERED, RUN_SIZE, checked_name, write_synced
@@ -99,7 +99,10 @@ class SftpSink:
 
     def check(self) -> str:
         try:
-            return f"{self._remote.check(self._settings.directory)}, next file {self._name(self._opened().last + 1)}"
+            said = self._remote.check(self._settings.directory)
+            if self._lock is None and is_held(self._state / "lock"):
+                return f"{said}, and in use: a controller writes there"
+            return f"{said}, next file {self._name(self._opened().last + 1)}"
         except (OSError, Refused) as error:
             raise SinkUnavailable(f"sink {self._sink}: {error}") from error
         finally:
