@@ -186,7 +186,8 @@ def test_what_does_not_fit_is_the_documents_fault(receiver: HttpReceiver, tmp_pa
     assert [json.loads(r.body)["n"] for r in receiver.requests] == [2, 1]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False), lambda inner:
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text()
+       | st.floats(allow_nan=False, allow_infinity=False), lambda inner:
        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["number", "total", "amount", "lines", "sku",
        "quantity", "value", "open"]), inner, max_size=4), max_leaves=12))  # fmt: skip
 def test_any_document_has_a_body_or_a_reason(value: Any) -> None:
