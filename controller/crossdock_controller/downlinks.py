@@ -55,6 +55,17 @@ class _Stream:
     under_way: set[tuple[bytes, int]] = field(default_factory=set)
     acknowledged: list[bytes] = field(default_factory=list)
     ended: bool = False
+    failure: BaseException | None = None  # why receipts could not be stored: the agent tells them to the next stream
+
+    def end(self, failure: BaseException | None = None) -> None:
+        self.failure = self.failure or failure
+        self.ended = True
+        self.changed.set()
+
+    def stored(self, task: asyncio.Task[None]) -> None:
+        """*task* stored receipts, or failed: nobody else may look at it before the agent says more."""
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self.end(failure)
 
 
 class Downlinks:
@@ -96,8 +107,7 @@ class Downlinks:
         stream = _Stream(caller)
         before = self._streams.get(caller.agent)
         if before is not None:
-            before.ended = True
-            before.changed.set()
+            before.end()
         self._streams[caller.agent] = stream
         await self._note(caller.agent, connected=True)
         reader = asyncio.create_task(self._hear(stream, requests))
@@ -106,6 +116,8 @@ class Downlinks:
             while not stream.ended:
                 async for delivery in self._next(stream):
                     yield delivery
+            if stream.failure is not None:
+                raise stream.failure
             if reader.done():
                 await reader
         finally:
@@ -158,14 +170,14 @@ class Downlinks:
                     if storing is not None:
                         storing.result()
                     storing = asyncio.create_task(self._store(stream, waiting))
+                    storing.add_done_callback(stream.stored)
             if storing is not None:
                 await storing
             await self._store(stream, waiting)
         finally:
             if storing is not None:
                 storing.cancel()
-            stream.ended = True
-            stream.changed.set()
+            stream.end()
 
     async def _store(self, stream: _Stream, waiting: list[link_pb2.Receipt]) -> None:
         """All of *waiting*, in groups, also what comes meanwhile."""

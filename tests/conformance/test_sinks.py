@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from crossdock.errors import CrossdockError, SinkUnavailable
@@ -174,6 +175,22 @@ def test_a_resend_in_other_portions_to_a_new_instance_has_no_second_effect(rig: 
         deliver(second, run[start : start + 7])
     second.close()
     assert_each_once(rig, run)
+
+
+def test_what_a_replay_sends_again_has_one_more_effect(rig: Rig) -> None:
+    run = versions(5, 1)
+    again = [msgspec.structs.replace(delivery, replay=3) for delivery in run]
+    first = rig.make()
+    deliver(first, run)
+    first.close()
+    second = rig.make()
+    deliver(second, again)
+    deliver(second, again)  # the attempts of one replay are one
+    second.close()
+    effects = rig.effects()
+    if effects is not None:
+        assert sorted(effects) == sorted([(d.key, d.sequence) for d in run] * 2)
+    assert set(rig.state()) == {d.key for d in run}
 
 
 def test_hostile_text_arrives_unchanged(rig: Rig) -> None:

@@ -223,3 +223,21 @@ def test_a_flipped_bit_ends_the_ledger_there(tmp_path: Path) -> None:
 def test_a_name_that_cannot_be_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="number"):
         FileSettings(directory="out", name=name)
+
+
+def test_check_tells_of_a_sink_at_work_that_it_works(rig: FileRig) -> None:
+    at_work, asked = rig.make(), rig.make()
+    at_work.write([thing(1, "A")])
+    assert "in use" in asked.check()
+    asked.close()
+    at_work.write([thing(2, "B")])
+    at_work.close()
+    assert [line["key"] for line in rig.lines()] == ["A", "B"]
+
+
+def test_a_foreign_file_with_a_number_too_large_to_count_on_is_no_file_of_ours(rig: FileRig) -> None:
+    rig.directory.mkdir()
+    (rig.directory / f"finance-{'9' * 30}.jsonl").write_bytes(b"")
+    sink = rig.make()
+    assert [verdict.outcome for verdict in sink.write([thing(1, "A")])] == ["done"]
+    sink.close()

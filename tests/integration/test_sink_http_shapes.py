@@ -21,7 +21,7 @@ from crossdock_controller.sinks.http_body import BodyMaker
 from crossdock_controller.sinks.http_settings import HttpSettings
 from support.http_batches import BatchReceiver, TokenServer
 from support.http_sink import Fault, HttpReceiver
-from support.sink_rigs import thing
+from support.sink_rigs import build, thing
 
 SECRETS = {"secret:shop": "s3cr3t:/+ value", "secret:key": "k-123&456"}
 
@@ -186,7 +186,8 @@ def test_what_does_not_fit_is_the_documents_fault(receiver: HttpReceiver, tmp_pa
     assert [json.loads(r.body)["n"] for r in receiver.requests] == [2, 1]
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False), lambda inner:
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text()
+       | st.floats(allow_nan=False, allow_infinity=False), lambda inner:
        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["number", "total", "amount", "lines", "sku",
        "quantity", "value", "open"]), inner, max_size=4), max_leaves=12))  # fmt: skip
 def test_any_document_has_a_body_or_a_reason(value: Any) -> None:
@@ -291,3 +292,20 @@ def test_the_same_batch_has_the_same_key(batches: BatchReceiver, tmp_path: Path)
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         HttpSettings.model_validate({"url": "http://x/", **settings})
+
+
+@pytest.mark.parametrize("results", [None, "results"])
+def test_a_conflict_of_a_batch_is_asked_again_down_to_the_document_that_is_there(
+    batches: BatchReceiver, tmp_path: Path, results: str | None
+) -> None:
+    settings = {
+        "url": batches.url, "conflict_is_done": True, "timeout_seconds": 5,
+        "batch": {"max": 10, "wrap": "items", "results": results},
+    }  # fmt: skip
+    batches.script(*[Fault(409)] * 2)  # for all four, and for the first half; its documents are then new to it
+    sink = build("http", settings, tmp_path)
+    assert [v.outcome for v in sink.write([thing(n, f"K{n}") for n in range(1, 5)])] == ["done"] * 4
+    batches.script(Fault(409))
+    assert [v.outcome for v in sink.write([thing(5, "K5")])] == ["done"]
+    sink.close()
+    assert [r.key for r in batches.effects] == ["K1", "K2", "K3", "K4"]

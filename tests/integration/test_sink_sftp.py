@@ -156,3 +156,11 @@ def test_settings_that_cannot_be_meant_are_refused(wrong: dict[str, Any]) -> Non
 
 def test_it_is_the_sink_of_its_kind(rig: SftpRig) -> None:
     assert isinstance(build("sftp", rig.settings, rig.base, secrets=rig.secrets), SftpSink)
+
+
+def test_check_tells_of_a_sink_at_work_that_it_works(rig: SftpRig) -> None:
+    at_work, asked = rig.make(), rig.make()
+    at_work.write([thing(1, "A")])
+    assert "in use" in asked.check()
+    at_work.close()
+    assert "next file" in asked.check()

@@ -99,6 +99,31 @@ def test_a_sink_is_drained_before_its_maintenance_and_what_it_has_is_sent_again_
     assert delivered(estate) == before
 
 
+def test_a_replay_takes_a_kind_as_people_say_it_and_refuses_what_is_none(
+    estate: Estate, run: Run, dispatching: None
+) -> None:
+    run("sinks", "drain", "files", "--because", "all is delivered then")
+    (kind,) = estate.db.execute("SELECT document FROM events LIMIT 1").fetchone()
+    words = ("replay", "events", "--sink", "files", "--unrouted", "--again", "--dry-run", "--document")
+    exactly = asked(run, *words, kind)["counts"]["send"]
+    assert exactly > 0
+    assert asked(run, *words, kind.lower() + "s")["counts"]["send"] == exactly
+    for wrong, said in (("gadget", "is not a kind of document"), ("order", "one of PurchaseOrder, SalesOrder")):
+        refused = run(*words, wrong, ok=False)
+        assert refused.exit_code == 1
+        assert said in refused.output
+
+
+def test_what_was_chosen_for_a_replay_is_shown_as_it_was_typed(estate: Estate, run: Run, dispatching: None) -> None:
+    run("sinks", "drain", "files", "--because", "all is delivered then")
+    (key,) = estate.db.execute("SELECT key FROM events LIMIT 1").fetchone()
+    words = ("replay", "events", "--sink", "files", "--unrouted", "--again", "--key", key)
+    begun = asked(run, *words, "--because", "[/] [red]")
+    shown = run("replay", "show", str(begun["replay"]["id"])).output
+    assert "[/] [red]" in shown
+    assert f"chosen: key={key}, unrouted, again" in shown
+
+
 def test_a_sink_is_reached_without_sending_anything(run: Run) -> None:
     assert asked(run, "sinks", "check", "files")["ok"] is True
     refused = run("sinks", "check", "nobody", ok=False)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from crossdock.errors import SinkUnavailable
@@ -128,6 +129,23 @@ def test_a_refused_document_is_sent_again_only_when_a_person_retries_it(store: S
     assert row.attempt == 2
     store.says("applied", "A")
     assert store.db.execute("SELECT state, outcome FROM exceptions").fetchall() == [("resolved", "applied")]
+
+
+def test_what_was_written_goes_to_the_site_again_when_a_replay_sends_it(store: Store) -> None:
+    with pytest.raises(SinkUnavailable):
+        store.write(thing(1, "A"))
+    store.says("applied", "A")
+    again = msgspec.structs.replace(thing(1, "A"), replay=2)
+    with pytest.raises(SinkUnavailable):
+        store.write(again)
+    assert store.waiting() == ["A"]
+    store.says("applied", "A")
+    for delivery in (thing(1, "A"), again):
+        (verdict,) = store.write(delivery)
+        assert verdict.outcome == "done"
+    latest = site_deliveries.last_applied(store.db, "back", "Thing", "A")
+    assert latest is not None
+    assert bytes.fromhex(latest.id) == site_deliveries.id_of("back", again.identity)
 
 
 def test_a_site_that_cannot_write_now_says_why(store: Store) -> None:

@@ -217,3 +217,21 @@ def test_a_procedure_of_the_list_is_called_once(request: pytest.FixtureRequest) 
     assert [v.outcome for v in verdicts] == ["applied", "applied", "rejected"]
     assert "order 4712 is closed" in verdicts[2].reason
     assert place.rows("SELECT NO FROM orders") == [("4711",)]
+
+
+def test_a_document_without_its_key_touches_no_row_of_another(place: Place) -> None:
+    place.run(
+        "CREATE TABLE loose (NO varchar(20), TOTAL numeric(12,2))",
+        "INSERT INTO loose VALUES (NULL, 1)",
+        "INSERT INTO order_lines VALUES (NULL, 7, 'THEIRS', 1)",
+    )
+    keyless = Job(b"k" * 16, 1, "SalesOrder", "4711", 1, b'{"total": {"amount": "9"}, "lines": [{"line": 1}]}')
+    for more in ({"table": "loose", "columns": {"NO": "number", "TOTAL": "total.amount"}, "lines": None},
+                 {"table": "loose", "columns": {"TOTAL": "total.amount"}, "key": ["TOTAL"]}):  # fmt: skip
+        writer = place.writer(**more)
+        (verdict,) = apply(writer, keyless)
+        writer.close()
+        assert (verdict.outcome, verdict.code) == ("rejected", "key_missing")
+        assert "number" in verdict.reason
+    assert [float(total) for (total,) in place.rows("SELECT TOTAL FROM loose")] == [1.0]
+    assert place.rows("SELECT SKU FROM order_lines") == [("THEIRS",)]

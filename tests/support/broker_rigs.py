@@ -25,9 +25,9 @@ class BrokerRig(MadeRig):
         raise NotImplementedError
 
     def first(self) -> list[tuple[dict[str, str], dict[str, Any]]]:
-        seen: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
+        seen: dict[tuple[str, str | None], tuple[dict[str, str], dict[str, Any]]] = {}
         for headers, body in self.messages():
-            seen.setdefault(headers["Crossdock-Event"], (headers, json.loads(body)))
+            seen.setdefault((headers["Crossdock-Event"], headers.get("Crossdock-Replay")), (headers, json.loads(body)))
         for headers, body in seen.values():
             assert unquote(headers["Crossdock-Key"]) == body["number"]
             assert headers["Crossdock-Document"] == "Thing"

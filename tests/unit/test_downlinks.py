@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
+from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from crossdock_controller.downlinks import Downlinks
 from crossdock_controller.fleet import Caller
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.store import agents, connection, site_deliveries, site_links
+from crossdock_controller.store.faults import StoreUnavailable
 from crossdock_controller.store.shared import SharedConnection
 from crossdock_controller.store.site_deliveries import Addressed
 from support.pipeline import template
@@ -150,5 +151,33 @@ def test_what_an_agent_that_reads_nothing_is_owed_is_bounded(tmp_path: Path, mon
             await asyncio.sleep(0.01)
             assert len(served.acknowledged) <= 50 + 2 * module.GROUP
         await stream.aclose()
+
+    run(tmp_path, scene)
+
+
+def test_a_receipt_that_could_not_be_stored_ends_the_stream_though_the_agent_says_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    async def talk(made: Downlinks) -> None:
+        """Until the agent may forget what it told."""
+        peer = Peer()
+        async with aclosing(made.serve(Caller("a1", "a1"), peer.receipts())) as stream:
+            async for delivery in stream:
+                if delivery.id:
+                    peer.say(delivery.id)
+                if delivery.acknowledged:
+                    return
+
+    async def scene(made: Downlinks, db: sqlite3.Connection) -> None:
+        put(db, "a1", 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(site_deliveries, "settle", refuses)
+            with pytest.raises(StoreUnavailable):
+                await talk(made)
+        await talk(made)  # it has no receipt, so the agent is asked again
+        assert site_deliveries.newest_waiting(db) == {}
 
     run(tmp_path, scene)

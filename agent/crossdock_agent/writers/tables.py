@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crossdock.errors import ConfigError
+from crossdock.errors import ConfigError, Rejected
 from crossdock_agent.sql.dialect import TypeRule
 from crossdock_agent.sql.writing import Writable
 from crossdock_agent.writers import columns as documents
@@ -109,10 +109,12 @@ class Target:
     def rows_of(self, document: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The row, and the rows of its lines. Raises Rejected."""
         row = dict(zip(self._columns, documents.values(document, self._columns), strict=True))
+        _must_be_there({name: row[name] for name in self._key}, self._columns, self._table.table)
         if self._lines is None:
             return {**row, **self._constants}, []
         _, parent, columns, each = self._lines
         above = dict(zip(parent, documents.values(document, parent), strict=True))
+        _must_be_there(above, parent, self._lines[0])
         lines = [
             {**above, **dict(zip(columns, documents.values(line, columns, document), strict=True))}
             for line in documents.lines(document, each)
@@ -161,6 +163,15 @@ class Target:
 
     def _where(self, row: Row) -> dict[str, Any]:
         return {name: row.get(name) for name in self._key}
+
+
+def _must_be_there(key: Row, columns: Mapping[str, str], table: str) -> None:
+    """Raises Rejected: a key without a value would name the rows that have none, which are others'."""
+    for name, value in key.items():
+        if value is None:
+            path = columns[name]
+            reason = f"the document has no {path}, by which its rows in {table} are known (column {name})"
+            raise Rejected("key_missing", reason, field=path)
 
 
 def _plain(value: Any) -> Any:

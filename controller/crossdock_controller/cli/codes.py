@@ -66,6 +66,8 @@ def codes_set(name: str, pairs: tuple[str, ...], site: str, note: str, data: Dat
     )
     if waiting:
         click.echo("see how it goes: crossdock codes list")
+    else:
+        click.echo(f"nothing waits for it in list {answers[0].list}: crossdock codes list shows what does")
 
 
 @codes.command("ignore")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from crossdock_controller.commands.exceptions import Group, Step
 
 TITLE_CHARACTERS = 160
+REASON_CHARACTERS = 400  # of a refusal, which ends with what would do
 
 
 @click.group()
@@ -181,7 +182,8 @@ def _report(found: dict[str, Any], word: str, as_json: bool) -> None:
         if found["left"]:
             screen().print(Text(f"{words.plural(found['left'], 'item')} left as before:", style="yellow"))
             for letter, why in found["refused"][:5]:
-                screen().print(Text(f"  dead letter {letter}: {words.shortened(why, TITLE_CHARACTERS)}"))
+                said = why.removeprefix(f"dead letter {letter} ")
+                screen().print(Text(f"  dead letter {letter}: {words.shortened(said, REASON_CHARACTERS)}"))
             next_steps([f'crossdock exceptions show "{found["cause"]}"'])
     if found["left"]:
         raise click.exceptions.Exit(PROBLEM)

@@ -172,11 +172,12 @@ def _show_begun(found: Begun, *, again: bool) -> None:
 def _show(found: Replay) -> None:
     from crossdock_controller.cli.screen import next_steps, screen, state
 
-    screen().print(f"[bold]replay {found.id}[/] to {found.sink} · ", state(_word(found)))
+    screen().print(f"[bold]replay {found.id}[/] to {found.sink} ·", state(_word(found)))
     screen().print(f"{found.because} ({found.created_by}, {words.moment(found.created_us)})", markup=False)
     chosen = {name: getattr(found.chosen, name) for name in found.chosen.__struct_fields__}
     said = {n: words.moment(v) if n.endswith("_us") else v for n, v in chosen.items() if v}
-    screen().print("chosen: " + (", ".join(f"{n.removesuffix('_us')}={v}" for n, v in said.items()) or "everything"))
+    what = ", ".join(n if v is True else f"{n.removesuffix('_us')}={v}" for n, v in said.items())
+    screen().print(f"chosen: {what or 'everything'}", markup=False)
     screen().print(
         f"{words.count(found.sent)} sent of {words.count(found.total)}, {words.count(found.open)} open,"
         f" {words.count(found.dead)} dead; left out: {words.count(found.has_it)} there already,"

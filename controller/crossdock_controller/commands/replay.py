@@ -6,12 +6,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
-from crossdock.errors import Refused
+from crossdock.errors import ConfigError, Refused
+from crossdock_controller.commands.trace import _kind
+from crossdock_controller.documents.base import entities
 from crossdock_controller.paths import DataDirectory
 from crossdock_controller.served import served
 from crossdock_controller.store import audit, connection, replays, sinks
+from crossdock_controller.store import trace as traces
 from crossdock_controller.store.replays import Chosen, Counts, Replay
 
 MOST = 1000
@@ -41,6 +44,8 @@ def replay_events(
     """Count what *chosen* comes to, and begin it unless it is a *dry_run*. *rate* deliveries a second, 0 for no limit.
     Raises Refused for what cannot be meant."""
     _sound(chosen, because, dry_run=dry_run)
+    if chosen.document:
+        chosen = structs.replace(chosen, document=_one_kind(data, chosen.document))
     with closing(connection.connect(data.state)) as db:
         number = sinks.known(db, sink)
         if number is None:
@@ -88,6 +93,20 @@ def replay_cancel(data: DataDirectory, replay: int, *, by: str, now_us: int) -> 
         found = replays.get(db, replay)
     _wake(data)
     return found
+
+
+def _one_kind(data: DataDirectory, word: str) -> str:
+    """The kind that *word* means. Raises Refused for one that is none, or several: nothing would be chosen."""
+    try:
+        kind = _kind(data, word)
+    except ConfigError as error:
+        raise Refused(error.message, hint=error.hint) from error
+    with closing(connection.connect(data.state)) as db:
+        known = {*traces.documents(db), *entities()}
+    if kind not in known:
+        several = ", ".join(sorted(name for name in known if name.endswith(kind)))
+        raise Refused(f"{word!r} may be several kinds of document", hint=f"one of {several}")
+    return kind
 
 
 def _sound(chosen: Chosen, because: str, *, dry_run: bool) -> None:

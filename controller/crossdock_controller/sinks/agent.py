@@ -112,7 +112,7 @@ class AgentSink:
             )
 
     def _silence(self, run: Sequence[Outgoing], agent: str) -> str:
-        first = site_deliveries.verdicts(self._db, [id_of(self._sink, run[0].event_id)])
+        first = site_deliveries.verdicts(self._db, [id_of(self._sink, run[0].identity)])
         said = next((reason for _, _, reason in first.values() if reason), "no receipt has come yet")
         return f"site {self._settings.site} has not written what waits there for agent {agent}: {said}"
 
@@ -126,7 +126,7 @@ class AgentSink:
 
     def _put(self, heads: list[Outgoing], agent: str) -> None:
         new = [
-            Addressed(id_of(self._sink, d.event_id), d.sequence, d.document, d.key, d.body, d.attempt) for d in heads
+            Addressed(id_of(self._sink, d.identity), d.sequence, d.document, d.key, d.body, d.attempt) for d in heads
         ]
         known = site_deliveries.verdicts(self._db, [d.id for d in new])
         fresh = [d for d in new if d.id not in known or known[d.id][0] in ("rejected", "undone")]
@@ -147,7 +147,7 @@ class AgentSink:
 
     def _collect(self, run: Sequence[Outgoing], heads: list[int], found: list[Verdict | None]) -> bool:
         """Take the verdicts there are; whether there was one."""
-        ids = {id_of(self._sink, run[i].event_id): i for i in heads}
+        ids = {id_of(self._sink, run[i].identity): i for i in heads}
         came = False
         for id_, (state, code, reason) in site_deliveries.verdicts(self._db, ids).items():
             if state == "applied":

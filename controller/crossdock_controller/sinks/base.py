@@ -6,6 +6,7 @@ Whoever adds a kind adds one file in this folder: settings (a frozen pydantic mo
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -34,6 +35,13 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     version: int = 1  # of the kind of document
     replay: int = 0  # the replay that sends again what was done before: it has an idempotency key of its own
     site: str = ""  # where its records came from
+
+    @property
+    def identity(self) -> bytes:
+        """16 bytes, the same at every attempt: the event id, and another for each replay of what was done before."""
+        if not self.replay:
+            return self.event_id
+        return hashlib.blake2b(self.event_id + self.replay.to_bytes(8, "big"), digest_size=16).digest()
 
 
 Outcome = Literal["done", "retry", "rejected"]

@@ -224,7 +224,7 @@ def headers(delivery: Outgoing) -> dict[str, str]:
     key = quote(delivery.key, safe="")
     if len(key) > MAX_KEY_BYTES:
         raise Rejected("bad_key", f"the key has {len(key)} characters when encoded, {MAX_KEY_BYTES} are the limit")
-    return {
+    found = {
         "Crossdock-Event": delivery.event_id.hex(),
         "Crossdock-Document": quote(delivery.document, safe=""),
         "Crossdock-Key": key,
@@ -232,6 +232,7 @@ def headers(delivery: Outgoing) -> dict[str, str]:
         "Crossdock-Version": str(delivery.version),
         "Crossdock-Site": delivery.site,
     }
+    return found | {"Crossdock-Replay": str(delivery.replay)} if delivery.replay else found
 
 
 def attempt_key(delivery: Outgoing, sink: str) -> str:

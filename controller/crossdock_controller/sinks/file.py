@@ -5,12 +5,14 @@ The ledger decides (see `file_ledger`): a run's lines are written and synced und
 synced, then the ledger entry with its number and event ids, then the file takes its final name. A crash before the
 entry leaves nothing; after it, the next start finishes the renaming. So a resend is known by its event ids, even when
 the consumer has already taken the file away. The last REMEMBERED event ids are known; an older one sent again is
-written again, and whoever needs more than that compares the `event_id` of the lines.
+written again, and whoever needs more than that compares the `event_id` of the lines. What a replay sends again on
+purpose is written again, once for each replay.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from pydantic import field_validator
 
 from crossdock.disk import sync_directory
 from crossdock.errors import Refused, SinkUnavailable
-from crossdock.lock import SingleInstance
+from crossdock.lock import SingleInstance, is_held
 from crossdock.names import is_device
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.file_formats import FileFormat, JsonLines, rendered, writer
@@ -68,7 +70,7 @@ class FileSink:
     def write(self, run: Sequence[Outgoing]) -> Sequence[Verdict]:
         try:
             ledger = self._opened()
-            fresh = list({d.event_id: d for d in run if d.event_id not in ledger}.values())
+            fresh = list({d.event_id: d for d in run if d.identity not in ledger}.values())
             parts, verdicts = rendered(self._writer, fresh)
             if parts:
                 self._publish(ledger, parts)
@@ -78,16 +80,22 @@ class FileSink:
         return [verdicts.get(delivery.event_id, DONE) for delivery in run]
 
     def check(self) -> str:
-        """Opens the ledger and writes, syncs and removes a file under a temporary name."""
+        """Opens the ledger and writes, syncs and removes a file under a temporary name. While a controller writes here,
+        the ledger is its own."""
         try:
+            if self._lock is None and is_held(self._state / "lock"):
+                self._probe(f".{uuid.uuid4().hex}.tmp")
+                return f"{self._directory} writable, and in use: a controller writes there"
             ledger = self._opened()
-            probe = self._state / "check.tmp"
-            write_synced(probe, b"")
-            probe.unlink()
+            self._probe("check.tmp")
         except (OSError, Refused) as error:
             self.close()
             raise self._unavailable(error) from error
         return f"{self._directory} writable, next file {self._final(ledger.last + 1).name}"
+
+    def _probe(self, name: str) -> None:
+        write_synced(self._state / name, b"")
+        (self._state / name).unlink(missing_ok=True)
 
     def close(self) -> None:
         ledger, self._ledger = self._ledger, None
@@ -103,7 +111,7 @@ class FileSink:
         content = b"".join([self._writer.head, *(part for _, part in parts), self._writer.tail])
         write_synced(temporary, content)
         sync_directory(self._state)  # before the ledger says so: its entry must not outlive the file it stands for
-        ledger.append(number, [delivery.event_id for delivery, _ in parts])
+        ledger.append(number, [delivery.identity for delivery, _ in parts])
         self._finish(number)
 
     def _finish(self, number: int) -> None:
@@ -131,7 +139,7 @@ class FileSink:
         before, _, after = self._name.partition("{number}")
         names = [p.name for p in self._directory.iterdir() if p.name.startswith(before) and p.name.endswith(after)]
         numbers = [name[len(before) : len(name) - len(after)] for name in names]
-        return max((int(n) for n in numbers if n.isascii() and n.isdigit()), default=0)
+        return max((int(n) for n in numbers if n.isascii() and n.isdigit() and len(n) < 18), default=0)
 
     def _temporary(self, number: int) -> Path:
         return self._state / f"{number}.tmp"

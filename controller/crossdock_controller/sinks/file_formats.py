@@ -142,6 +142,8 @@ class _JsonWriter:
             "sequence": delivery.sequence,
             "body": msgspec.Raw(body),
         }
+        if delivery.replay:  # a consumer that knows the event id must not leave it out
+            envelope["replay"] = delivery.replay
         return msgspec.json.encode(envelope) + b"\n"
 
 

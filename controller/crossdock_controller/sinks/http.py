@@ -171,14 +171,14 @@ class HttpSink:
         if isinstance(answer, Verdict):
             return [answer] * len(made)
         whole = self._judged(answer)
-        if whole.code in http_batch.SPLIT and len(made) > 1:
+        if f"http_{answer.status}" in http_batch.SPLIT and len(made) > 1:
             middle = len(made) // 2
             first = self._halved(exchange, settings, made[:middle])
             stop = next((said for said in first if stops_the_rest(said)), None)
             if stop is not None:
                 return [*first, *[Verdict("retry", "held", f"not sent: {stop.reason}")] * (len(made) - middle)]
             return [*first, *self._halved(exchange, settings, made[middle:])]
-        if whole.outcome != "done":
+        if whole.outcome != "done" or answer.status == 409:  # of one document: the receiver has it
             return [whole] * len(made)
         told = http_batch.statuses(settings, answer, len(made))
         if isinstance(told, Verdict):

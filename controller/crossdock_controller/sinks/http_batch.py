@@ -17,7 +17,7 @@ from crossdock_controller.sinks.base import Outgoing, SinkSettings, Verdict
 from crossdock_controller.sinks.http_verdicts import Answer
 
 _encode = msgspec.json.Encoder().encode
-SPLIT = ("http_400", "http_413", "http_422")  # may be the fault of one of them, or of their number
+SPLIT = ("http_400", "http_409", "http_413", "http_422")  # may be said of one of them, or of their number
 
 
 class BatchSettings(SinkSettings):

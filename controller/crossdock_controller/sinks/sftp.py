@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from crossdock.disk import sync_directory
 from crossdock.errors import ConfigError, Refused, SinkUnavailable
-from crossdock.lock import SingleInstance
+from crossdock.lock import SingleInstance, is_held
 from crossdock_controller.sinks.base import DONE, Outgoing, Sink, SinkContext, SinkSettings, Verdict, register
 from crossdock_controller.sinks.broker import reference
 from crossdock_controller.sinks.file import REMEMBERED, RUN_SIZE, checked_name, write_synced
@@ -83,7 +83,7 @@ class SftpSink:
         try:
             ledger = self._opened()
             self._make_up()
-            fresh = list({d.event_id: d for d in run if d.event_id not in ledger}.values())
+            fresh = list({d.event_id: d for d in run if d.identity not in ledger}.values())
             parts, verdicts = rendered(self._writer, fresh)
             if parts:
                 self._spool(ledger, parts)
@@ -99,7 +99,10 @@ class SftpSink:
 
     def check(self) -> str:
         try:
-            return f"{self._remote.check(self._settings.directory)}, next file {self._name(self._opened().last + 1)}"
+            said = self._remote.check(self._settings.directory)
+            if self._lock is None and is_held(self._state / "lock"):
+                return f"{said}, and in use: a controller writes there"
+            return f"{said}, next file {self._name(self._opened().last + 1)}"
         except (OSError, Refused) as error:
             raise SinkUnavailable(f"sink {self._sink}: {error}") from error
         finally:
@@ -134,7 +137,7 @@ class SftpSink:
         content = b"".join([self._writer.head, *(part for _, part in parts), self._writer.tail])
         write_synced(self._state / f"{number}.spool", content)
         sync_directory(self._state)  # before the ledger says so
-        ledger.append(number, [delivery.event_id for delivery, _ in parts])
+        ledger.append(number, [delivery.identity for delivery, _ in parts])
 
     def _last_there(self) -> int:
         """The largest number among the names there: a ledger that was lost must not lead to a name used twice."""

@@ -80,9 +80,9 @@ class SiteDelivery:
     receipt_us: int
 
 
-def id_of(sink: str, event_id: bytes) -> bytes:
-    """The delivery's id at the site, the same at every attempt: 16 bytes."""
-    return hashlib.blake2b(sink.encode() + b"\x00" + event_id, digest_size=16).digest()
+def id_of(sink: str, identity: bytes) -> bytes:
+    """The delivery's id at the site, the same at every attempt: 16 bytes. *identity* is `Outgoing.identity`."""
+    return hashlib.blake2b(sink.encode() + b"\x00" + identity, digest_size=16).digest()
 
 
 def put(
@@ -233,7 +233,7 @@ def last_applied(db: sqlite3.Connection, sink: str, document: str, key: str) -> 
     """The latest version of a document that is at the site by this sink."""
     row = db.execute(
         f"SELECT {_COLUMNS} FROM site_deliveries WHERE sink = ? AND document = ? AND key = ? AND undo_of IS NULL"
-        " AND state = 'applied' ORDER BY event_seq DESC LIMIT 1",
+        " AND state = 'applied' ORDER BY event_seq DESC, sequence DESC LIMIT 1",
         (sink, document, key),
     ).fetchone()
     return _row(row) if row else None
