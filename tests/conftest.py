@@ -25,8 +25,10 @@ __all__ = [
 
 
 @pytest.fixture(autouse=True)
-def _a_screen_of_its_own() -> Iterator[None]:
-    """How wide an answer is printed is found out once a process: no test decides it for the next."""
+def _a_screen_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """How wide an answer is printed is found out once a process: no test decides it for the next, nor does xdist, which
+    sets COLUMNS."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     yield
     module = sys.modules.get("crossdock_controller.cli.screen")
     if module is not None:
