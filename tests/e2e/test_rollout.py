@@ -101,6 +101,8 @@ def test_a_person_pauses_resumes_finishes_and_no_second_revision_begins_meanwhil
     fleet.stock(lane="critical")
     fleet.centre.run(*apply(fleet, "urgent", "1h"))
     fleet.wait(lambda: "s01" in fleet.running(new), "the first wave has it")
+    noted = "SELECT 1 FROM audit WHERE action = 'rollout.held' AND target = ?"
+    fleet.wait(lambda: bool(fleet.ask(noted, str(new))), "and the conductor has seen it")
     fleet.centre.run("rollout", "pause", "-m", "lunch")
     assert fleet.rollout()["state"] == "held"
     fleet.stock(lane="bulk")

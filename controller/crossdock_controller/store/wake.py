@@ -23,7 +23,8 @@ _LOOPBACK = "127.0.0.1"
 
 
 class Waker:
-    """Wakes roles ("normalize", "dispatch"). Any thread may call `wake`; it does not block on the network."""
+    """Wakes roles ("normalize", "dispatch"). Any thread may call `wake`, also while it is closed; it does not block on
+    the network."""
 
     def __init__(self, state: Path) -> None:
         self._db = connect(state, check_same_thread=False, cache_mib=1)
@@ -32,9 +33,12 @@ class Waker:
         self._lock = threading.Lock()
         self._ports: dict[str, list[int]] = {}
         self._read_at = float("-inf")
+        self._closed = False
 
     def wake(self, role: str) -> None:
         with self._lock:
+            if self._closed:  # who is to be woken looks by itself
+                return
             if time.monotonic() - self._read_at > REFRESH_SECONDS:
                 self._ports = {}
                 for name, port in self._db.execute("SELECT role, port FROM wakers"):
@@ -47,8 +51,10 @@ class Waker:
                     self._socket.sendto(b"w", (_LOOPBACK, port))
 
     def close(self) -> None:
-        self._socket.close()
-        self._db.close()
+        with self._lock:  # SQLite ends the process when a connection is closed under another thread
+            self._closed = True
+            self._socket.close()
+            self._db.close()
 
 
 class Bell:
