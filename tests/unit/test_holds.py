@@ -15,7 +15,7 @@ from crossdock_controller.judging import Policy
 from crossdock_controller.line import Line
 from crossdock_controller.outcomes import Dead, Hold, Ignored, Locator, Mapped
 from crossdock_controller.sinks.base import DONE, Verdict
-from crossdock_controller.store import connection, dead_letters, holds, replays, sinks, trace, views
+from crossdock_controller.store import connection, dead_letters, deliveries, holds, replays, sinks, trace, urgent, views
 from support.pipeline import Box, FakeEngine, FakeRuntime, FakeSink, wait_for
 
 
@@ -89,6 +89,17 @@ def test_a_held_document_goes_nowhere_and_holds_its_own_later_versions_only(box:
     (view,) = views.sinks(box.db)
     assert (view.stopped, view.held, view.waiting) == (1, 1, 1)
     assert exceptions(box) == [("shrunk:SalesOrder:text", "open", "")]
+
+
+def test_what_is_urgent_behind_a_held_document_is_not_due_and_keeps_no_line_busy(box: Box) -> None:
+    box.send("1;hold", "1;c")
+    normalize(box, "finance")
+    number = sinks.sink_id(box.db, "finance")
+    with connection.transaction(box.db):
+        urgent.urge(box.db, number, {("SalesOrder", "1")}, time.time_ns() // 1000)
+    assert deliveries.next_due_us(box.db, number) is None
+    assert deliver(box) == []
+    assert box.account().held == 2
 
 
 def test_released_by_a_person_it_goes_and_what_waited_behind_it_after_it(box: Box) -> None:
